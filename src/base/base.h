@@ -10,6 +10,17 @@
 
 #include "facet/base.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FCT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define FCT_SANITIZED 1
+#endif
+#endif
+#ifndef FCT_SANITIZED
+#define FCT_SANITIZED 0
+#endif
+
 /* ---- errors (error.c) ---- */
 
 /* Sets this thread's text and returns st, so that `return fct_fail(FCT_ERR_IO, "open %s: %s", ...)` reads well. */
@@ -31,6 +42,18 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
 
 #define FCT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the program starts.
+   Both the prototype (if any) and the definition carry it; callees must be inlined or cloned too. Empty where the
+   compiler or C library cannot do it, and under sanitizers, whose start-up does not survive ifunc resolvers. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
+#if __has_attribute(target_clones) && !FCT_SANITIZED
+#define FCT_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#endif
+#endif
+#ifndef FCT_CLONES
+#define FCT_CLONES
+#endif
+
 /* ---- checked integers (checked.c) ---- */
 fct_status fct_mul_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK; /* both >= 0, FCT_ERR_RANGE on overflow */
 fct_status fct_add_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK;
@@ -38,11 +61,13 @@ fct_status fct_add_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK;
 /* ---- memory (memory.c): the only place with malloc and free ---- */
 /* Zeroed, 64-byte aligned; n*size is checked; n == 0 gives a valid pointer. On failure *out is NULL. */
 fct_status fct_new(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK; /* out_ptr: address of any pointer */
+fct_status fct_new_raw(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK; /* the same, not zeroed */
 /* Grows *inout_ptr from old_n to n elements; new ones zeroed; the old block stays valid on failure. */
 fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT_MUST_CHECK;
 void fct_free(void *p); /* NULL is fine */
 /* Fault injection for tests: the nth allocation from now fails (0 = off). Per thread. */
 void fct_fault_alloc(int64_t nth);
+void fct_fault_json(void); /* from now on jansson's allocations are counted too (tests only: it is process-wide) */
 
 /* ---- arena (arena.c): activations of one run ---- */
 /* With base == NULL the arena is *dry*: it counts what would be taken and hands out NULL, so that running the
@@ -114,6 +139,9 @@ fct_status fct_program_dir(char **out) FCT_MUST_CHECK; /* folder of the running 
 fct_status fct_json_read(json_t **out, const char *path) FCT_MUST_CHECK; /* file:line:column in the error; release: json_decref */
 fct_status fct_json_parse(json_t **out, const char *text, int64_t n, const char *name) FCT_MUST_CHECK;
 fct_status fct_json_write(const json_t *j, const char *path) FCT_MUST_CHECK; /* 2-space indent, key order kept, final newline */
+/* The text of any value, with the shortest digits that read back to the same number (0.1, not 0.10000000000000001).
+   indent 0: one line. Use this instead of json_dumps, so that every JSON that facet writes looks the same. */
+fct_status fct_json_text(fct_str *out, const json_t *j, int indent) FCT_MUST_CHECK;
 /* Typed getters: `where` names the object in errors ("unet/config.json"). Absent or null key: *out = fallback. A value
    of another type is an error that names where and key. */
 fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t fallback, const char *where) FCT_MUST_CHECK;
@@ -144,6 +172,11 @@ uint64_t fct_rng_u64(fct_rng *r);                     /* two words, first one hi
 void fct_rng_normal(fct_rng *r, float *out, int64_t n); /* what torch.randn(n, generator=r) gives, f32 */
 int64_t fct_rng_below(fct_rng *r, int64_t n);         /* uniform in [0, n), n >= 1, unbiased; facet's own, not torch's */
 double fct_rng_unit(fct_rng *r);                      /* uniform in [0, 1), 53 bits; facet's own */
+
+/* ---- threads (threads.c): OpenMP's, or one where facet is built without it ---- */
+int fct_threads(void);      /* how many a parallel region will have; never 0 */
+int fct_thread_index(void); /* inside a parallel region: 0 .. fct_threads()-1 */
+void fct_threads_set(int n); /* n <= 0: as many as the machine has */
 
 /* ---- time and log (log.c) ---- */
 double fct_seconds(void); /* monotonic */

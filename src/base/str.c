@@ -1,0 +1,154 @@
+/* str.c - growing text, patterns, and numbers read from text. Numbers are read whole or not at all, and without regard
+   to the locale: a recipe written in Berlin must mean the same in Boston. */
+#include "base/base.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static fct_status reserve(fct_str *s, int64_t more)
+{
+    int64_t want;
+    FCT_TRY(fct_add_i64(&want, s->n, more));
+    FCT_TRY(fct_add_i64(&want, want, 1));
+    if (want <= s->cap) return FCT_OK;
+    int64_t cap = s->cap < 64 ? 64 : s->cap;
+    while (cap < want) cap = cap > INT64_MAX / 2 ? want : cap * 2;
+    FCT_TRY(fct_grow(&s->p, s->cap, cap, 1));
+    s->cap = cap;
+    return FCT_OK;
+}
+
+fct_status fct_str_append_n(fct_str *s, const char *text, int64_t n)
+{
+    if (n < 0) return fct_fail(FCT_ERR_ARG, "a text cannot have %" PRId64 " bytes", n);
+    FCT_TRY(reserve(s, n));
+    if (n > 0) memcpy(s->p + s->n, text, (size_t)n);
+    s->n += n;
+    s->p[s->n] = '\0';
+    return FCT_OK;
+}
+
+fct_status fct_str_append(fct_str *s, const char *text)
+{
+    return fct_str_append_n(s, text, (int64_t)strlen(text));
+}
+
+static fct_status append_v(fct_str *s, const char *fmt, va_list ap)
+{
+    va_list again;
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    if (n < 0) return fct_fail(FCT_ERR_ARG, "the text for \"%s\" cannot be formatted", fmt);
+    FCT_TRY(reserve(s, n));
+    vsnprintf(s->p + s->n, (size_t)n + 1, fmt, ap);
+    s->n += n;
+    return FCT_OK;
+}
+
+fct_status fct_str_printf(fct_str *s, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fct_status st = append_v(s, fmt, ap);
+    va_end(ap);
+    return st;
+}
+
+void fct_str_clear(fct_str *s)
+{
+    fct_free(s->p);
+    *s = (fct_str){0};
+}
+
+fct_status fct_strdup(char **out, const char *text)
+{
+    *out = NULL;
+    if (!text) return FCT_OK;
+    size_t n = strlen(text) + 1;
+    FCT_TRY(fct_new_raw(out, (int64_t)n, 1));
+    memcpy(*out, text, n);
+    return FCT_OK;
+}
+
+fct_status fct_format(char **out, const char *fmt, ...)
+{
+    fct_str s = {0};
+    va_list ap;
+    *out = NULL;
+    va_start(ap, fmt);
+    fct_status st = append_v(&s, fmt, ap);
+    va_end(ap);
+    if (st == FCT_OK) *out = s.p;
+    else fct_str_clear(&s);
+    return st;
+}
+
+/* One character of UTF-8, so that `?` matches an umlaut whole. */
+static const char *next_char(const char *p)
+{
+    p++;
+    while (((unsigned char)*p & 0xC0) == 0x80) p++;
+    return p;
+}
+
+bool fct_glob_match(const char *pattern, const char *text)
+{
+    const char *star = NULL, *resume = NULL;
+    while (*text) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            resume = text;
+        } else if (*pattern == '?') {
+            pattern++;
+            text = next_char(text);
+        } else if (*pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) { /* let the last star take one character more */
+            pattern = star;
+            text = resume = next_char(resume);
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == '\0';
+}
+
+fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo, int64_t hi)
+{
+    char *end = NULL;
+    *out = 0;
+    const char *digits = text + (*text == '-' || *text == '+');
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (*digits < '0' || *digits > '9' || *end != '\0')
+        return fct_fail(FCT_ERR_ARG, "\"%s\" is not a whole number", text);
+    if (errno == ERANGE || v < lo || v > hi)
+        return fct_fail(FCT_ERR_RANGE, "%s is not between %" PRId64 " and %" PRId64, text, lo, hi);
+    *out = v;
+    return FCT_OK;
+}
+
+fct_status fct_parse_f64(double *out, const char *text, double lo, double hi)
+{
+    char *end = NULL;
+    *out = 0;
+    /* strtod would also take "nan", "inf", hexadecimal and leading space. */
+    if (*text == '\0' || text[strspn(text, "0123456789+-.eE")] != '\0')
+        return fct_fail(FCT_ERR_ARG, "\"%s\" is not a number", text);
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    if (!c) return fct_fail(FCT_ERR_MEMORY, "out of memory");
+    double v = strtod_l(text, &end, c);
+    freelocale(c);
+    if (end == text || *end != '\0') return fct_fail(FCT_ERR_ARG, "\"%s\" is not a number", text);
+    if (!(v >= lo && v <= hi)) return fct_fail(FCT_ERR_RANGE, "%s is not between %g and %g", text, lo, hi);
+    *out = v;
+    return FCT_OK;
+}
