@@ -1,0 +1,245 @@
+"""Trains the text encoders and the U-Net to draw the world in one step.
+
+    python tools/train_demo/unet.py --work WORK --minutes 120                       # resumes WORK/unet.pt
+    python tools/train_demo/unet.py --work WORK --minutes 60 --from models/demo     # goes on from landed weights
+
+Reads WORK/pool and WORK/vae.pt and models/demo/tokenizer; writes WORK/unet.pt and WORK/unet.png.
+
+Four things besides the plain regression on x0, all for the sake of truth (the reasons stand in the model card):
+words enter through the watched blocks alone; each of these blocks is taught its own kinds of words, by captions
+whose other words are about something else; the pooled vector is mostly that of no caption or of another one; and
+small heads on the 8x8 stages, gone after the first part, say what is to be drawn where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import common
+import model as m
+import pool as pool_stage
+import world
+
+KINDS = {"down.2.1": ("number", "background"), "mid.0": ("shape", "size"), "up.0.0": ("texture",),
+         "up.0.1": ("colour", "light")}
+NAMES = list(world.FACTORS)
+SEES = {"background": "rest", "light": "all", "number": "all"}      # cells a factor is asked of; others: the objects
+STAGES = (("down.2.1",), ("down.2.1", "mid.0"), tuple(KINDS))       # blocks whose words each head can know
+SHEET = ["a large red circle on grey", "a small blue star at night", "a striped green triangle in a meadow",
+         "two yellow rings at sunset", "a large dotted purple square by the ocean", "a white cross on pink in warm light",
+         "two small orange stars by the ocean in dim light", "a shape at night", ""]
+
+
+class Heads(nn.Module):
+    """Deep supervision on the outputs of down.2.1, mid and up.0; never saved into the model."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        width = 1 + sum(map(len, world.FACTORS.values()))
+        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(m.CHANNELS[2], 64, 1), nn.GELU(), nn.Conv2d(64, width, 1))
+                                   for _ in STAGES)
+        self.seen: dict[int, torch.Tensor] = {}
+        for k, part in enumerate((unet.down_blocks[2].attentions[1], unet.mid_block, unet.up_blocks[0].attentions[2])):
+            part.register_forward_hook(self._keeper(k))
+
+    def _keeper(self, k: int) -> Any:
+        def keep(_: nn.Module, __: Any, out: Any) -> None:
+            self.seen[k] = out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
+        return keep
+
+    def loss(self, mask: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """mask [B,1,8,8], labels [B,7] -> loss, share of cells read right by the last head"""
+        total, right = torch.zeros(()), {}
+        cells = {"rest": 1 - mask[:, 0], "all": torch.ones_like(mask[:, 0])}
+        for k, head in enumerate(self.heads):
+            out = head(self.seen[k].float())
+            total = total + 0.5 / len(STAGES) * F.binary_cross_entropy_with_logits(out[:, :1], mask)
+            known, first = {f for b in STAGES[k] for f in KINDS[b]}, 1
+            for c, (factor, values) in enumerate(world.FACTORS.items()):
+                logits, first = out[:, first:first + len(values)], first + len(values)
+                if factor not in known:
+                    continue
+                weight = cells.get(SEES.get(factor, ""), mask[:, 0])
+                want = labels[:, c, None, None].expand(-1, 8, 8)
+                total = total + 0.03 * (F.cross_entropy(logits, want, reduction="none") * weight).sum() / weight.sum()
+                right[factor] = (((logits.argmax(1) == want) * weight).sum() / weight.sum()).item()
+        return total, right
+
+
+class NoWords:
+    """Attention processor of the shut cross-attentions: the zero that they would compute."""
+
+    def __call__(self, attn: nn.Module, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return torch.zeros_like(hidden_states)
+
+
+class OwnWords:
+    """Gives each watched block a context of its own while `contexts` holds one."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.contexts: dict[str, torch.Tensor] = {}
+        for block, path in m.BLOCKS.items():
+            unet.get_submodule(path).register_forward_pre_hook(self._giver(block), with_kwargs=True)
+
+    def _giver(self, block: str) -> Any:
+        def give(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+            if block in self.contexts:
+                kwargs["encoder_hidden_states"] = self.contexts[block]
+            return args, kwargs
+        return give
+
+
+class Batches:
+    def __init__(self, pool: pool_stage.Pool, held: set[str], seed: int) -> None:
+        self.pool, self.held = pool, held
+        self.rng, self.gen = random.Random(seed), np.random.default_rng(seed)
+
+    def caption(self, scene: world.Scene) -> tuple[str, set[str]]:
+        while True:
+            text, named = world.caption(scene, self.rng)
+            if text not in self.held or len(world.said(scene, named)) < 4:
+                return text, named
+
+    def other_words(self, scene: world.Scene, named: set[str], own: tuple[str, ...]) -> str:
+        """A caption that says the same about the block's own kinds, and says about the others what it likes."""
+        other = world.random_scene(self.rng)
+        _, also = world.caption(other, self.rng)
+        return world.caption_of({f: (scene if f in own else other)[f] for f in NAMES},
+                                {f for f in NAMES if f in (named if f in own else also)})
+
+    def draw(self, n: int, own_share: float) -> tuple[torch.Tensor, torch.Tensor, list[str], dict[str, list[str]]]:
+        index = self.gen.integers(len(self.pool.scenes), size=n)
+        noise = pool_stage.renew(self.pool.smooth[index], self.gen)
+        want = np.full((n, len(world.BY_NOISE)), np.nan, np.float32)
+        want[:, 0] = self.gen.standard_normal(n)
+        captions, by_block = [], {b: [] for b in KINDS}
+        for i, j in enumerate(index):
+            scene = self.pool.scenes[j]
+            text, named = self.caption(scene)
+            captions.append(text)
+            for k, factor in enumerate(world.BY_NOISE):
+                if factor not in named:
+                    values = world.FACTORS[factor]
+                    want[i, k] = world.draw_in_bin(values.index(scene[factor]), len(values), self.rng)
+            split = self.rng.random() < own_share
+            for block, own in KINDS.items():
+                by_block[block].append(self.other_words(scene, named, own) if split else text)
+        noise = world.set_functionals(noise, world.places(noise)[:, 0], want)
+        return torch.from_numpy(noise), torch.from_numpy(index), captions, by_block
+
+
+@torch.no_grad()
+def sheet(net: m.Model, vae: nn.Module, scale: float, path: Path) -> None:
+    rows, gen = [], torch.Generator().manual_seed(77)
+    context, pooled = net.text(SHEET)
+    for _ in range(3):
+        y = net.x0(torch.randn(len(SHEET), 4, 32, 32, generator=gen), m.LAST, context, pooled)
+        rows.append(torch.cat(list(vae.decode(y / scale).sample.clamp(-1, 1)), 2))
+    picture = ((torch.cat(rows, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(picture).resize((len(SHEET) * 176, 3 * 176), Image.Resampling.LANCZOS).save(path)
+
+
+def main() -> None:
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--work", type=Path, required=True)
+    ap.add_argument("--model", type=Path, default=Path("models/demo"), help="folder with the tokenizers and prompts")
+    ap.add_argument("--from", dest="start", type=Path, help="exported model to go on from, if WORK has no checkpoint")
+    ap.add_argument("--minutes", type=float, default=120, help="length of the whole cosine, resumed parts included")
+    ap.add_argument("--batch", type=int, default=32)
+    ap.add_argument("--lr", type=float, default=1.2e-3)
+    ap.add_argument("--heads-until", type=float, default=0.45, help="share of the time after which the heads are gone")
+    ap.add_argument("--own-share", type=float, default=0.5, help="samples whose blocks read captions of their own")
+    ap.add_argument("--threads", type=int, default=2)
+    args = ap.parse_args()
+    common.threads(args.threads)
+    torch.manual_seed(0)
+    stop, path = common.Stop(), args.work / "unet.pt"
+    net = m.Model(args.start or args.model, fresh=args.start is None)
+    if args.start is None:
+        m.low_frequency_start(net.unet)
+    m.shut_unwatched(net.unet)
+    average = common.Average(net, 0.999)
+    net.unet.set_attn_processor({n: NoWords() if ".attn2." in n and not n.startswith(tuple(m.BLOCKS.values())) else p
+                                 for n, p in net.unet.attn_processors.items()})
+    heads, words = Heads(net.unet), OwnWords(net.unet)
+    params = [p for part in (net, heads) for p in part.parameters() if p.requires_grad]
+    opt = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    step, spent = 0, 0.0
+    if path.exists():
+        saved = torch.load(path)
+        net.load_state_dict(saved["net"])
+        average.module.load_state_dict(saved["average"])
+        heads.load_state_dict(saved["heads"])
+        opt.load_state_dict(saved["opt"])
+        step, spent = saved["step"], saved["spent"]
+    pool = pool_stage.Pool(args.work / "pool")
+    held = set((args.model / "prompts" / "heldout.txt").read_text(encoding="utf-8").splitlines())
+    batches = Batches(pool, held, seed=step)
+    vae, scale = pool_stage.load_vae(args.work)
+    masks8 = F.avg_pool2d(pool.masks[:, None].float() / 255, 4)
+    print(f"{len(pool.scenes)} scenes, from step {step}, {spent:.1f} min", flush=True)
+    begun, seen, first, smooth = time.time(), time.time(), step, {}
+
+    def keep() -> None:
+        sheet(average.module, vae, scale, args.work / "unet.png")
+        common.save_atomic({"net": net.state_dict(), "average": average.module.state_dict(), "heads": heads.state_dict(),
+                            "opt": opt.state_dict(), "step": step, "spent": spent}, path)
+
+    while spent < args.minutes and not stop.asked:
+        done = spent / args.minutes
+        for g in opt.param_groups:
+            g["lr"] = args.lr * min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        fade = max(0.0, 1 - done / args.heads_until)
+        noise, index, captions, by_block = batches.draw(args.batch, 1.0 if fade > 0.3 else args.own_share)
+        x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
+        n = args.batch
+        t = torch.where(torch.rand(n) < 0.85, m.LAST, torch.randint(0, 1000, (n,)))
+        last = (t == m.LAST)[:, None, None, None]
+        # later steps see noise that knows nothing of the scene: the ancestral sampler draws it afresh
+        other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * torch.randn_like(x0)
+        texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
+        row = {c: i for i, c in enumerate(texts)}
+        states, pools = net.text(texts)
+        words.contexts = {b: states[[row[c] for c in by_block[b]]] for b in KINDS}
+        chance = [random.random() for _ in captions]
+        pooled = pools[[row[""] if r < 0.5 else row[captions[i if r < 0.75 else i - 1]] for i, r in enumerate(chance)]]
+        y = net.x0(torch.where(last, noise, other), t, states[[row[c] for c in captions]], pooled)
+        error = y - x0
+        picture = ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).mean()
+        loss, right = picture, {}
+        if fade > 0:
+            extra, right = heads.loss(masks8[index], pool.labels[index])
+            loss = loss + fade * extra
+        opt.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        opt.step()
+        step += 1
+        average.update(net, step)
+        now = time.time()
+        spent, seen = spent + min(now - seen, 20) / 60, now     # a stopped process (SIGSTOP) spends nothing
+        e2 = (error.detach() ** 2)[last[:, 0, 0, 0]]
+        here = {"mse": e2.mean().item(), "object": ((e2 * mask[last[:, 0, 0, 0]]).sum() / mask[last[:, 0, 0, 0]].sum()
+                                                    / 4).item(), **right}
+        smooth = {k: v if k not in smooth else 0.97 * smooth[k] + 0.03 * v for k, v in here.items()}
+        if step % 50 == 0:
+            rate = (step - first) * n / (now - begun)
+            print(f"{step} {spent:.1f} min {rate:.0f}/s " + " ".join(f"{k} {v:.3f}" for k, v in smooth.items()), flush=True)
+        if step % 250 == 0:
+            keep()
+    keep()
+
+
+if __name__ == "__main__":
+    main()
