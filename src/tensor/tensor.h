@@ -24,6 +24,8 @@ typedef struct fct_st {
     fct_st_entry *entry; /* sorted by name */
     int64_t n;
     json_t *metadata; /* object of strings, or NULL */
+    void **copy;      /* aligned copies of tensors that lie at odd addresses in the file */
+    int64_t n_copy;
 } fct_st;
 /* Every rule of the format is checked: header <= 100 MB, offsets without holes or overlap, sizes, no duplicate keys.
    A Git LFS pointer file is named as such. */
@@ -31,8 +33,8 @@ fct_status fct_st_open(fct_st *out, const char *path) FCT_MUST_CHECK;
 fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_st_close(fct_st *s);
 const fct_tensor *fct_st_find(const fct_st *s, const char *name); /* NULL when absent */
-/* Written in the given order, header padded to 8, __metadata__ {"format":"pt", ...metadata}; atomically. metadata may be
-   NULL: an array of key, value, ..., NULL. */
+/* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL: an array of key, value,
+   ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so that all are aligned. */
 fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n, const char *const *metadata) FCT_MUST_CHECK;
 
 /* ---- PyTorch files (pth.c, pickle.c) ---- */
@@ -52,6 +54,7 @@ fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n,
 /* ---- NumPy (npy.c) ---- */
 typedef struct fct_npy { fct_file file; fct_tensor t; } fct_npy; /* C order, little endian; others are refused by name */
 fct_status fct_npy_open(fct_npy *out, const char *path) FCT_MUST_CHECK;
+fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_npy_close(fct_npy *f);
 
 /* ---- pictures (png.c, jpeg.c) ---- */

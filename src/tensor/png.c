@@ -1,0 +1,123 @@
+/* png.c - PNG through libpng's simplified interface, which answers with return values instead of setjmp. Palettes, 16-bit
+   and transparent pictures arrive as 8-bit grey, RGB or RGBA; conversions between those are ours and plain: grey is
+   Rec. 601 luma, as Pillow has it, and transparency is laid over black. */
+#include <inttypes.h>
+#include <png.h>
+#include <string.h>
+
+#include "tensor/png_text.h"
+
+static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+
+enum { IHDR_END = 8 + 12 + 13 };
+
+static uint8_t over_black(int v, int alpha) { return (uint8_t)((v * alpha + 127) / 255); }
+
+static uint8_t luma(const uint8_t *rgb)
+{
+    return (uint8_t)((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+}
+
+/* One pixel from 1 (grey), 2 (grey, alpha), 3 or 4 channels to 1, 3 or 4. */
+static void convert_pixel(uint8_t *dst, int to, const uint8_t *src, int from)
+{
+    uint8_t rgb[3];
+    int alpha = from == 2 ? src[1] : from == 4 ? src[3] : 255;
+    for (int i = 0; i < 3; i++) {
+        uint8_t v = from <= 2 ? src[0] : src[i];
+        rgb[i] = to == 4 || alpha == 255 ? v : over_black(v, alpha);
+    }
+    if (to == 1) dst[0] = from <= 2 ? rgb[0] : luma(rgb);
+    else memcpy(dst, rgb, 3);
+    if (to == 4) dst[3] = (uint8_t)alpha;
+}
+
+static fct_status decode(fct_image *out, png_image *png, const char *name, int64_t channels)
+{
+    uint8_t *raw = NULL;
+    png->flags |= PNG_IMAGE_FLAG_16BIT_sRGB; /* 16-bit files mean the same colours as 8-bit ones, not linear light */
+    png->format &= PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA;
+    int from = (int)PNG_IMAGE_PIXEL_CHANNELS(png->format);
+    int64_t to = channels ? channels : from == 2 ? 4 : from;
+    FCT_TRY(fct_image_new(out, png->width, png->height, to));
+    int64_t n = out->width * out->height;
+    fct_status st = fct_new(&raw, n, from);
+    if (st != FCT_OK) return st;
+    if (!png_image_finish_read(png, NULL, raw, 0, NULL)) {
+        st = fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: %s", name, png->message);
+    } else {
+        for (int64_t i = 0; i < n; i++) convert_pixel(out->pixel + i * to, (int)to, raw + i * from, from);
+    }
+    fct_free(raw);
+    return st;
+}
+
+fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name, int64_t channels)
+{
+    fct_status st = FCT_OK;
+    fct_image texts = {0};
+    png_image png = {.version = PNG_IMAGE_VERSION};
+    *out = (fct_image){0};
+    if (n < IHDR_END || memcmp(data, signature, sizeof signature) != 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: not a PNG", name);
+    FCT_TRY_OUT(fct_png_text_read(&texts, data, n, name));
+    if (!png_image_begin_read_from_memory(&png, data, (size_t)n)) {
+        st = fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: %s", name, png.message);
+        goto out;
+    }
+    st = fct_where(decode(out, &png, name, channels), "%s", name);
+    if (st != FCT_OK) goto out;
+    out->text = texts.text;
+    out->n_text = texts.n_text;
+    texts = (fct_image){0};
+out:
+    png_image_free(&png);
+    fct_image_clear(&texts);
+    if (st != FCT_OK) fct_image_clear(out);
+    return st;
+}
+
+fct_status fct_png_read(fct_image *out, const char *path, int64_t channels)
+{
+    fct_file file = {0};
+    *out = (fct_image){0};
+    FCT_TRY(fct_file_map(&file, path));
+    fct_status st = fct_png_parse(out, file.data, file.size, path, channels);
+    fct_file_unmap(&file);
+    return st;
+}
+
+fct_status fct_png_encode(fct_str *out, const fct_image *im)
+{
+    fct_status st = FCT_OK;
+    uint8_t *raw = NULL;
+    png_image png = {.version = PNG_IMAGE_VERSION};
+    if (im->width < 1 || im->height < 1 || im->width > 1 << 20 || im->height > 1 << 20 || !im->pixel)
+        return fct_fail(FCT_ERR_SHAPE, "a picture of %" PRId64 " x %" PRId64 " cannot be a PNG", im->width, im->height);
+    png.width = (png_uint_32)im->width;
+    png.height = (png_uint_32)im->height;
+    png.format = im->channels == 1 ? PNG_FORMAT_GRAY : im->channels == 3 ? PNG_FORMAT_RGB : PNG_FORMAT_RGBA;
+    png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(png);
+    FCT_TRY(fct_new_raw(&raw, (int64_t)size, 1));
+    if (!png_image_write_to_memory(&png, raw, &size, 0, im->pixel, 0, NULL)) {
+        st = fct_fail(FCT_ERR_INTERNAL, "libpng: %s", png.message);
+        goto out;
+    }
+    FCT_TRY_OUT(fct_str_append_n(out, (const char *)raw, IHDR_END));
+    for (int64_t i = 0; i < im->n_text; i++)
+        FCT_TRY_OUT(fct_png_text_put(out, im->text[2 * i], im->text[2 * i + 1]));
+    FCT_TRY_OUT(fct_str_append_n(out, (const char *)raw + IHDR_END, (int64_t)size - IHDR_END));
+out:
+    png_image_free(&png);
+    fct_free(raw);
+    return st;
+}
+
+fct_status fct_png_write(const fct_image *im, const char *path)
+{
+    fct_str s = {0};
+    fct_status st = fct_where(fct_png_encode(&s, im), "write %s", path);
+    if (st == FCT_OK) st = fct_file_write(path, s.p, s.n);
+    fct_str_clear(&s);
+    return st;
+}
