@@ -65,7 +65,7 @@ static fct_status measure_part(part_size *out, const fct_weight_part *p, fct_pac
 static fct_status measure(fct_weight *out, const fct_pack_desc *desc)
 {
     for (int64_t i = 0; i < desc->n_parts; i++) {
-        part_size s;
+        part_size s = {0};
         fct_status st = measure_part(&s, &desc->part[i], desc->kind);
         if (st != FCT_OK) return fct_where(st, "part %lld", (long long)i);
         if (i == 0) {

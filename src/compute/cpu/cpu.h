@@ -1,0 +1,41 @@
+/* cpu.h - the inward header of the cpu backend: weights with their plans, scratch for each thread, and the pieces that
+   operations share. Only the thread that owns the model calls in; the loops open parallel regions themselves.
+   Results do not depend on the number of threads except through oneDNN's products (which are the same for the same number). */
+#ifndef FCT_COMPUTE_CPU_CPU_H
+#define FCT_COMPUTE_CPU_CPU_H
+
+#include "compute/backend.h"
+#include "compute/cpu/dnnl_shim.h"
+#include "compute/view.h"
+
+/* ---- weights (weights.c) ---- */
+enum { CPU_PLANS = 8 }; /* shapes a weight remembers; the oldest makes room */
+
+typedef struct cpu_weight { /* behind fct_weight.impl */
+    dn *d;
+    dn_packed *packed;
+    struct { dn_shape shape; dn_plan *plan; } slot[CPU_PLANS];
+    int next; /* the slot to be replaced */
+} cpu_weight;
+
+fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc) FCT_MUST_CHECK;
+void cpu_unpack(fct_weight *w);
+
+/* Runs the product or convolution `s` with the weight's plan for it; in a dry run only counts the scratch. */
+fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s, const dn_io *io) FCT_MUST_CHECK;
+
+/* ---- shared loops (elementwise.c) ---- */
+/* Contiguous elements between f32 and bf16. */
+void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64_t n);
+
+/* An element count below which a loop stays on one thread: opening a region costs some microseconds. */
+enum { CPU_SMALL = 16384 };
+
+/* Start of the threads' own pieces of scratch, `bytes` each rounded up to 64; NULL in a dry run. */
+fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride, int64_t bytes) FCT_MUST_CHECK;
+
+#define CPU_OP(op) fct_status cpu_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
+FCT_OP_LIST(CPU_OP)
+#undef CPU_OP
+
+#endif

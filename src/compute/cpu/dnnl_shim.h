@@ -1,0 +1,71 @@
+/* dnnl_shim.h - oneDNN as facet needs it: products and convolutions with weights packed once. Everything that differs
+   between oneDNN 2 and 3 is behind this header; nobody else includes dnnl.h.
+
+   A *packed* weight has the layout that oneDNN chose at a canonical size; a *plan* is a primitive for one exact shape that
+   takes this layout. Where a shape's only fast primitive wants another one, the plan converts the weight into scratch at
+   each run. Scratch is the caller's (user-mode scratchpad), so that memory can be counted before it is taken. */
+#ifndef FCT_COMPUTE_CPU_DNNL_SHIM_H
+#define FCT_COMPUTE_CPU_DNNL_SHIM_H
+
+#include "compute/backend.h"
+
+typedef enum dn_kind { DN_MATMUL, DN_CONV } dn_kind;
+
+/* What is asked of a primitive. Compared with memcmp: made with an initialiser over zeroed memory (dn_shape_init). */
+typedef struct dn_shape {
+    dn_kind kind;
+    fct_dtype x, w, y;          /* f32 or bf16 each */
+    fct_act act;                /* after the bias */
+    int bias;                   /* 0 or 1; [n], f32 */
+    int residual;               /* 0: none; 1: f32, 2: bf16; added last, shape of y */
+    int threads;
+    int64_t batch;              /* matmul: independent products (1: a plain one); conv: pictures */
+    int64_t m, n, k;            /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output and input channels */
+    int64_t ih, iw, oh, ow;      /* conv: sizes of the input and output maps */
+    int64_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
+} dn_shape;
+
+typedef struct dn dn;               /* engine and stream */
+typedef struct dn_packed dn_packed; /* a weight in oneDNN's layout */
+typedef struct dn_plan dn_plan;     /* a primitive for one shape */
+
+fct_status dn_open(dn **out) FCT_MUST_CHECK;
+void dn_close(dn *d);
+
+/* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else that of the first shape. */
+fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n) FCT_MUST_CHECK;
+/* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout is bf16. */
+fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain) FCT_MUST_CHECK;
+int64_t dn_packed_bytes(const dn_packed *p);
+void dn_packed_free(dn_packed *p);
+
+fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed *w) FCT_MUST_CHECK;
+void dn_plan_free(dn_plan *p);
+int64_t dn_plan_scratch(const dn_plan *p);  /* bytes; the run wants them 64-byte aligned */
+const char *dn_plan_impl(const dn_plan *p); /* oneDNN's name for what it runs: "brgconv:avx512_core" */
+bool dn_plan_is_slow(const dn_plan *p);     /* oneDNN's own reference loops */
+
+typedef struct dn_io {
+    const void *x;
+    const dn_packed *w;
+    const float *bias;
+    const void *residual;
+    void *y, *scratch;
+} dn_io;
+fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io) FCT_MUST_CHECK;
+
+/* Row-major c [m,n] = alpha·op(a)·op(b) + beta·c in f32, ld*: elements between stored rows. Threads outside a parallel
+   region, one thread inside. */
+typedef struct dn_gemm {
+    bool trans_a, trans_b;
+    int64_t m, n, k, lda, ldb, ldc;
+    const float *a, *b;
+    float *c;
+    float alpha, beta;
+} dn_gemm;
+fct_status dn_sgemm(const dn_gemm *g) FCT_MUST_CHECK;
+
+bool dn_has_bf16(void);
+fct_status dn_describe(fct_str *out) FCT_MUST_CHECK; /* "oneDNN 2.6.3, AVX512-BF16, AMX" */
+
+#endif

@@ -1,0 +1,13 @@
+/* table.c - the cpu backend's entry in the registry. */
+#include "compute/cpu/cpu.h"
+
+static fct_status describe(fct_str *out)
+{
+    FCT_TRY(dn_describe(out));
+    int n = fct_threads();
+    return fct_str_printf(out, "; %d thread%s", n, n == 1 ? "" : "s");
+}
+
+#define CPU_ENTRY(op) .op = cpu_##op,
+const fct_backend fct_backend_cpu = {
+    .name = "cpu", .pack = cpu_pack, .unpack = cpu_unpack, .has_bf16 = dn_has_bf16, .describe = describe, FCT_OP_LIST(CPU_ENTRY)};

@@ -1,0 +1,137 @@
+/* vec.h - the pieces of hot loops, written so that compilers vectorise them: no branches, no calls, no float-to-int
+   conversion. They are always inlined, so each clone of a caller (FCT_CLONES) gets its own instruction set.
+   NaN passes through all of them. */
+#ifndef FCT_COMPUTE_CPU_VEC_H
+#define FCT_COMPUTE_CPU_VEC_H
+
+#include <string.h>
+
+#include "compute/backend.h"
+
+#define CPU_INLINE static inline __attribute__((always_inline))
+
+CPU_INLINE float vec_of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+CPU_INLINE uint32_t vec_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+CPU_INLINE float vec_from_bf16(uint16_t h) { return vec_of_bits((uint32_t)h << 16); }
+
+CPU_INLINE uint16_t vec_to_bf16(float f) /* round to nearest even; NaN becomes quiet */
+{
+    uint32_t b = vec_bits(f);
+    uint32_t rounded = (b + 0x7fffu + ((b >> 16) & 1u)) >> 16;
+    uint32_t quiet = (b >> 16) | 0x40u;
+    return (uint16_t)((b & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+/* n elements of an f32 or bf16 array, from element `at` on, to floats and back. */
+CPU_INLINE void vec_load(float *restrict dst, const void *src, fct_dtype t, int64_t at, int64_t n)
+{
+    if (t == FCT_BF16) {
+        const uint16_t *s = (const uint16_t *)src + at;
+        for (int64_t i = 0; i < n; i++) dst[i] = vec_from_bf16(s[i]);
+    } else {
+        memcpy(dst, (const float *)src + at, (size_t)n * sizeof *dst);
+    }
+}
+
+CPU_INLINE void vec_store(void *dst, fct_dtype t, int64_t at, const float *restrict src, int64_t n)
+{
+    if (t == FCT_BF16) {
+        uint16_t *d = (uint16_t *)dst + at;
+        for (int64_t i = 0; i < n; i++) d[i] = vec_to_bf16(src[i]);
+    } else {
+        memcpy((float *)dst + at, src, (size_t)n * sizeof *src);
+    }
+}
+
+/* e^x to 2 ulp for x in [-87.3, 88.3], clamped outside. x = n·ln2 + r: the magic number rounds x/ln2 to an integer that
+   then stands in the low bits; polynomial of Cephes' expf. */
+CPU_INLINE float vec_exp(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 · 2^23 */
+    x = x < -87.3f ? -87.3f : x;
+    x = x > 88.3f ? 88.3f : x;
+    float t = x * 1.44269504088896341f + magic;
+    float n = t - magic;
+    float r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    uint32_t scale = (vec_bits(t) - vec_bits(magic) + 127u) << 23;
+    return p * vec_of_bits(scale);
+}
+
+/* erf to about 1 ulp: two polynomials, joined at 0.9277 (N. Juffa's fits). */
+CPU_INLINE float vec_erf(float a)
+{
+    float t = vec_of_bits(vec_bits(a) & 0x7fffffffu), s = a * a;
+    float r = -1.72853470e-5f * t + 3.83197126e-4f;
+    float u = -3.88396438e-3f * t + 2.42546219e-2f;
+    r = r * s + u;
+    r = r * t + -1.06777877e-1f;
+    r = r * t + -6.34846687e-1f;
+    r = r * t + -1.28717512e-1f;
+    r = r * t - t;
+    float far = 1.0f - vec_exp(r);
+    far = vec_of_bits(vec_bits(far) | (vec_bits(a) & 0x80000000u));
+    float q = -5.96761703e-4f;
+    q = q * s + 4.99119423e-3f;
+    q = q * s + -2.67681349e-2f;
+    q = q * s + 1.12819925e-1f;
+    q = q * s + -3.76125336e-1f;
+    q = q * s + 1.28379166e-1f;
+    float near = q * a + a;
+    return t > 0.927734375f ? far : near;
+}
+
+CPU_INLINE float vec_sigmoid(float x) { return 1.0f / (1.0f + vec_exp(-x)); }
+CPU_INLINE float vec_gelu(float x) { return 0.5f * x * (1.0f + vec_erf(x * 0.70710678118654752f)); }
+
+CPU_INLINE void vec_act(fct_act act, float *v, int64_t n) /* in place */
+{
+    switch (act) {
+    case FCT_ACT_SILU:
+        for (int64_t i = 0; i < n; i++) v[i] = v[i] * vec_sigmoid(v[i]);
+        break;
+    case FCT_ACT_GELU:
+        for (int64_t i = 0; i < n; i++) v[i] = vec_gelu(v[i]);
+        break;
+    case FCT_ACT_QUICK_GELU:
+        for (int64_t i = 0; i < n; i++) v[i] = v[i] * vec_sigmoid(1.702f * v[i]);
+        break;
+    case FCT_ACT_RELU:
+        for (int64_t i = 0; i < n; i++) v[i] = v[i] < 0 ? 0 : v[i];
+        break;
+    case FCT_ACT_NONE: break;
+    }
+}
+
+/* Sums run in 16 lanes that are added in a fixed order, so that every instruction set adds alike. */
+enum { VEC_LANES = 16 };
+
+CPU_INLINE float vec_lanes_sum(const float *lane)
+{
+    float s[VEC_LANES];
+    memcpy(s, lane, sizeof s);
+    for (int w = VEC_LANES / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++) s[i] += s[i + w];
+    return s[0];
+}
+
+#endif

@@ -1,0 +1,114 @@
+/* weights.c - packing for oneDNN, and the plans a weight remembers: making a primitive costs 0.1 to 7 ms, running the
+   smallest one some microseconds, and a model meets each weight at very few shapes. */
+#include <string.h>
+
+#include "compute/cpu/cpu.h"
+#include "compute/pack.h"
+
+/* Canonical sizes: small and large maps and row counts, since oneDNN's favourite layout differs between them. */
+static int canonical(dn_shape *out, const fct_weight *w)
+{
+    static const int64_t sizes[] = {32, 8, 64};
+    int n = 0;
+    for (size_t i = 0; i < FCT_COUNT(sizes); i++) {
+        dn_shape s = {.x = w->dtype, .w = w->dtype, .y = w->dtype, .bias = 1, .batch = 1, .n = w->out, .k = w->in};
+        if (w->kh == 1 && w->kw == 1) {
+            s.kind = DN_MATMUL;
+            s.m = sizes[i] * sizes[i] / 4;
+        } else {
+            s.kind = DN_CONV;
+            s.ih = sizes[i] + w->kh - 1; /* any kernel fits, output sizes x sizes */
+            s.iw = sizes[i] + w->kw - 1;
+            if (w->kh % 2 == 1 && w->kw % 2 == 1) { /* padded to "same", as models run it */
+                s.ih = s.iw = sizes[i];
+                s.pad_top = s.pad_bottom = w->kh / 2;
+                s.pad_left = s.pad_right = w->kw / 2;
+            }
+            s.oh = s.ow = sizes[i];
+            s.kh = w->kh;
+            s.kw = w->kw;
+            s.stride = 1;
+        }
+        out[n++] = s;
+    }
+    return n;
+}
+
+/* A single part that is already plain f32 is packed where it lies. */
+static const float *plain_already(const fct_pack_desc *desc)
+{
+    const fct_weight_part *p = desc->part;
+    bool all = p->row_lo == 0 && p->row_hi == 0;
+    bool aligned = (uintptr_t)p->t->data % sizeof(float) == 0;
+    return desc->n_parts == 1 && all && !p->transpose && aligned && p->t->dtype == FCT_F32 ? p->t->data : NULL;
+}
+
+fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc)
+{
+    (void)be;
+    fct_status st = FCT_OK;
+    float *copy = NULL;
+    cpu_weight *w;
+    dn_shape shape[3];
+    int n = canonical(shape, out);
+    FCT_TRY(fct_new(&w, 1, sizeof *w));
+    out->impl = w; /* the caller unpacks what is half made */
+    FCT_TRY_OUT(dn_open(&w->d));
+    FCT_TRY_OUT(dn_packed_new(&w->packed, w->d, shape, n));
+    const float *plain = plain_already(desc);
+    if (!plain) {
+        FCT_TRY_OUT(fct_new(&copy, out->out, out->in * out->kh * out->kw * (int64_t)sizeof *copy));
+        FCT_TRY_OUT(fct_pack_rows(copy, desc, out, 0, out->out));
+        plain = copy;
+    }
+    FCT_TRY_OUT(dn_packed_fill(w->packed, w->d, plain));
+    out->bytes = dn_packed_bytes(w->packed);
+out:
+    fct_free(copy);
+    return st;
+}
+
+void cpu_unpack(fct_weight *out)
+{
+    cpu_weight *w = out->impl;
+    if (!w) return;
+    for (int i = 0; i < CPU_PLANS; i++) dn_plan_free(w->slot[i].plan);
+    dn_packed_free(w->packed);
+    dn_close(w->d);
+    fct_free(w);
+    out->impl = NULL;
+}
+
+static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_shape *want)
+{
+    dn_shape s = *want;
+    s.threads = fct_threads(); /* a primitive is made for a number of threads */
+    for (int i = 0; i < CPU_PLANS; i++)
+        if (w->slot[i].plan && memcmp(&w->slot[i].shape, &s, sizeof s) == 0) {
+            *out = w->slot[i].plan;
+            return FCT_OK;
+        }
+    FCT_TRY(dn_plan_new(out, w->d, &s, w->packed));
+    if (dn_plan_is_slow(*out))
+        fct_log_line(cx->log, FCT_LOG_DEBUG, "oneDNN has only its reference loops for a %s of %lldx%lld weights", 
+                     s.kind == DN_CONV ? "convolution" : "product", (long long)s.n, (long long)s.k);
+    dn_plan_free(w->slot[w->next].plan);
+    w->slot[w->next].shape = s;
+    w->slot[w->next].plan = *out;
+    w->next = (w->next + 1) % CPU_PLANS;
+    return FCT_OK;
+}
+
+fct_status cpu_weight_run(fct_cx *cx, const fct_weight *weight, const dn_shape *s, const dn_io *io)
+{
+    cpu_weight *w = weight->impl;
+    dn_plan *plan;
+    FCT_TRY(find_plan(&plan, cx, w, s));
+    fct_mark mark = fct_arena_mark(cx->arena);
+    dn_io full = *io;
+    full.w = w->packed;
+    FCT_TRY(fct_arena_take(cx->arena, &full.scratch, dn_plan_scratch(plan), 1));
+    fct_status st = fct_arena_dry(cx->arena) ? FCT_OK : dn_plan_run(plan, w->d, &full);
+    fct_arena_reset(cx->arena, mark);
+    return st;
+}

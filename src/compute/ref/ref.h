@@ -1,0 +1,32 @@
+/* ref.h - the plain backend: what every operation means, written so that it can be read next to its definition.
+   Never optimised: sums and statistics are f64, one loop an index, no threads. Other backends are measured against it. */
+#ifndef FCT_COMPUTE_REF_REF_H
+#define FCT_COMPUTE_REF_REF_H
+
+#include "compute/backend.h"
+#include "compute/view.h"
+
+typedef struct ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's dtype, kept as f32 */
+    float *row;
+} ref_weight;
+
+static inline double ref_get(const fct_tensor *t, int64_t i)
+{
+    return t->dtype == FCT_BF16 ? (double)fct_bf16_to_f32(((const uint16_t *)t->data)[i]) : (double)((const float *)t->data)[i];
+}
+
+static inline void ref_set(const fct_tensor *t, int64_t i, double v)
+{
+    if (t->dtype == FCT_BF16)
+        ((uint16_t *)t->data)[i] = fct_f32_to_bf16((float)v);
+    else
+        ((float *)t->data)[i] = (float)v;
+}
+
+double ref_act(fct_act act, double v);
+
+#define REF_OP(op) fct_status ref_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
+FCT_OP_LIST(REF_OP)
+#undef REF_OP
+
+#endif

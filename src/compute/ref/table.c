@@ -1,0 +1,36 @@
+/* table.c - the ref backend's entry in the registry, and its packing: a plain copy. */
+#include "compute/pack.h"
+#include "compute/ref/ref.h"
+
+static fct_status pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc)
+{
+    (void)be;
+    int64_t n;
+    FCT_TRY(fct_mul_i64(&n, out->out, out->in * out->kh * out->kw));
+    ref_weight *w;
+    FCT_TRY(fct_new(&w, 1, sizeof *w));
+    out->impl = w;
+    FCT_TRY(fct_new(&w->row, n, sizeof *w->row)); /* the caller unpacks what is half made */
+    FCT_TRY(fct_pack_rows(w->row, desc, out, 0, out->out));
+    if (out->dtype == FCT_BF16)
+        for (int64_t i = 0; i < n; i++) w->row[i] = fct_bf16_to_f32(fct_f32_to_bf16(w->row[i]));
+    out->bytes = n * (int64_t)sizeof *w->row;
+    return FCT_OK;
+}
+
+static void unpack(fct_weight *w)
+{
+    ref_weight *r = w->impl;
+    if (!r) return;
+    fct_free(r->row);
+    fct_free(r);
+    w->impl = NULL;
+}
+
+static bool has_bf16(void) { return false; }
+
+static fct_status describe(fct_str *out) { return fct_str_append(out, "plain loops in float64, one thread"); }
+
+#define REF_ENTRY(op) .op = ref_##op,
+const fct_backend fct_backend_ref = {
+    .name = "ref", .pack = pack, .unpack = unpack, .has_bf16 = has_bf16, .describe = describe, FCT_OP_LIST(REF_ENTRY)};
