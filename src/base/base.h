@@ -27,7 +27,8 @@
 fct_status fct_fail(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The status is repeated at the call, so that the compiler sees that a failure is not FCT_OK (else it warns of variables
    that only a success sets). */
-#define fct_fail(st, ...) ((fct_fail)((st), __VA_ARGS__), (st))
+static inline fct_status fct_failed(fct_status st) { return st; }
+#define fct_fail(st, ...) ((fct_fail)((st), __VA_ARGS__), fct_failed(st))
 /* Prepends "where: " to the text of a failure that passes through; returns st unchanged (FCT_OK: does nothing). */
 fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
