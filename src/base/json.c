@@ -16,7 +16,7 @@ fct_status fct_json_parse(json_t **out, const char *text, int64_t n, const char 
     if (n < 0) return fct_fail(FCT_ERR_ARG, "%s: negative length", name);
     *out = json_loadb(n > 0 ? text : "", (size_t)n, JSON_REJECT_DUPLICATES, &e);
     if (*out) return FCT_OK;
-    if (json_error_code(&e) == json_error_out_of_memory)
+    if (json_error_code(&e) == json_error_out_of_memory || e.text[0] == '\0') /* jansson says nothing when it cannot begin */
         return fct_fail(FCT_ERR_MEMORY, "%s: out of memory while reading JSON", name);
     return fct_fail(FCT_ERR_FORMAT, "%s:%d:%d: not valid JSON: %s", name, e.line, e.column, e.text);
 }

@@ -172,7 +172,8 @@ static fct_status read_layout(const reader *r, const fct_pk_node *tensor, fct_te
     return FCT_OK;
 }
 
-/* The storage must hold offset + sum (size-1)*stride + 1 elements, and really have that many bytes in the file. */
+/* The storage must hold offset + sum (size-1)*stride + 1 elements, and really have that many bytes in the file; a tensor
+   without elements needs none. */
 static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const fct_tensor *t, const int64_t *stride,
                               const storage *s, const char *name)
 {
@@ -185,9 +186,10 @@ static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const 
         if (st == FCT_OK) st = fct_mul_i64(&reach, t->dim[i] > 0 ? t->dim[i] - 1 : 0, stride[i]);
         if (st == FCT_OK) st = fct_add_i64(&need, need, reach);
     }
+    if (st == FCT_OK && bytes == 0) return FCT_OK;
     int64_t claimed = 0, last = 0;
     if (st == FCT_OK) st = fct_mul_i64(&claimed, node->i, node->untyped ? 1 : item);
-    if (st == FCT_OK) st = fct_add_i64(&last, need, bytes > 0 ? 1 : 0);
+    if (st == FCT_OK) st = fct_add_i64(&last, need, 1);
     if (st == FCT_OK) st = fct_mul_i64(&last, last, item);
     if (st != FCT_OK || last > claimed || claimed > s->bytes)
         return fct_fail(FCT_ERR_FORMAT, "%s: %s reaches beyond its data: the file is damaged or cut short", r->name, name);

@@ -1,0 +1,246 @@
+/* test_tensor_image.c - .npy, PNG and JPEG against NumPy and Pillow; PNG texts both ways; damaged files; faults. */
+#include "fct_test.h"
+#include "tensor/tensor.h"
+
+static void test_npy(void **state)
+{
+    (void)state;
+    fct_npy a;
+    assert_ok(fct_npy_open(&a, test_path("vectors/f4.npy")));
+    assert_int_equal(a.t.dtype, FCT_F32);
+    assert_int_equal(a.t.ndim, 2);
+    assert_int_equal(a.t.dim[1], 3);
+    for (int i = 0; i < 6; i++) assert_true(((float *)a.t.data)[i] == (float)i);
+    fct_npy_close(&a);
+    assert_ok(fct_npy_open(&a, test_path("vectors/f2.npy")));
+    assert_int_equal(a.t.dtype, FCT_F16);
+    fct_npy_close(&a);
+    assert_ok(fct_npy_open(&a, test_path("vectors/i8.npy")));
+    assert_int_equal(a.t.dtype, FCT_I64);
+    assert_int_equal(((int64_t *)a.t.data)[3], 3);
+    fct_npy_close(&a);
+    assert_ok(fct_npy_open(&a, test_path("vectors/scalar.npy")));
+    assert_int_equal(a.t.ndim, 0);
+    assert_true(((float *)a.t.data)[0] == 2.5f);
+    fct_npy_close(&a);
+    assert_fails(FCT_ERR_UNSUPPORTED, "Fortran", fct_npy_open(&a, test_path("vectors/fortran.npy")));
+    assert_fails(FCT_ERR_UNSUPPORTED, ">f4", fct_npy_open(&a, test_path("vectors/big.npy")));
+    assert_fails(FCT_ERR_FORMAT, "not a .npy", fct_npy_open(&a, test_path("vectors/bare.pth")));
+}
+
+static void test_npy_malformed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header;
+        int data;
+        const char *says;
+    } row[] = {
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 8, NULL},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", 8, NULL},
+        {"{\"descr\":\"<f4\",\"shape\":(),\"fortran_order\":True}", 4, NULL},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 7, "needs 8 bytes of data, the file has 7"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 12, "needs 8 bytes"},
+        {"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 8, "|O"},
+        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8, "record"},
+        {"{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", 8, "fortran_order"},
+        {"{'descr': '<f4', 'shape': (2,), }", 8, "missing"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", 8, "not a size"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000000000, 9000000000000000000), }", 8, "impossibly"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,2), }", 8, "dimensions"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", 8, "unknown"},
+        {"{'descr': '<f4", 8, "not closed"},
+        {"{'descr' '<f4'}", 8, "want :"},
+        {"", 8, "does not start"}};
+    for (size_t i = 0; i < FCT_COUNT(row); i++) {
+        _Alignas(8) uint8_t file[512] = "\x93NUMPY\1";
+        size_t n = strlen(row[i].header), padded = (10 + n + 7) / 8 * 8 - 10;
+        file[8] = (uint8_t)padded;
+        memcpy(file + 10, row[i].header, n);
+        memset(file + 10 + n, ' ', padded - n);
+        fct_npy a;
+        fct_status st = fct_npy_parse(&a, file, 10 + (int64_t)padded + row[i].data, "x.npy");
+        if (!row[i].says) assert_ok(st);
+        else if (st == FCT_OK || !strstr(fct_error_text(), row[i].says) || !strstr(fct_error_text(), "x.npy"))
+            fail_msg("%s: want \"%s\", got %d: %s", row[i].header, row[i].says, (int)st, fct_error_text());
+    }
+    fct_npy a;
+    assert_fails(FCT_ERR_UNSUPPORTED, "version 9", fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\11\0\0\0", 10, "x"));
+    assert_fails(FCT_ERR_FORMAT, "cut short", fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\1\0\xff\0", 10, "x"));
+}
+
+static void assert_pixels(const char *file, int64_t channels, const char *truth, int tolerance)
+{
+    fct_st st;
+    fct_image im;
+    assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
+    const fct_tensor *t = fct_st_find(&st, truth);
+    assert_non_null(t);
+    assert_ok(strstr(file, ".jpg") ? fct_jpeg_read(&im, test_path(file)) : fct_png_read(&im, test_path(file), channels));
+    assert_int_equal(im.height, t->dim[0]);
+    assert_int_equal(im.width, t->dim[1]);
+    assert_int_equal(im.channels, t->ndim == 2 ? 1 : t->dim[2]);
+    for (int64_t i = 0; i < fct_tensor_count(t); i++)
+        if (abs(im.pixel[i] - ((const uint8_t *)t->data)[i]) > tolerance)
+            fail_msg("%s: value %d is %d, Pillow has %d", file, (int)i, im.pixel[i], ((const uint8_t *)t->data)[i]);
+    fct_image_clear(&im);
+    fct_st_close(&st);
+}
+
+static void test_pixels(void **state)
+{
+    (void)state;
+    assert_pixels("vectors/rgb.png", 0, "rgb", 0);
+    assert_pixels("vectors/rgb.png", 3, "rgb", 0);
+    assert_pixels("vectors/rgb.png", 1, "rgb.grey", 0);
+    assert_pixels("vectors/grey.png", 0, "grey", 0);
+    assert_pixels("vectors/rgba.png", 0, "rgba", 0);
+    assert_pixels("vectors/palette.png", 3, "palette", 0);
+    assert_pixels("vectors/grey16.png", 0, "grey16", 0);
+    assert_pixels("vectors/photo.jpg", 3, "photo", 1);
+    fct_image im;
+    assert_ok(fct_png_read(&im, test_path("vectors/rgba.png"), 3)); /* over black: 128/255 of the value */
+    assert_int_equal(im.pixel[(2 * 9 + 1) * 3], (28 * 128 + 127) / 255);
+    assert_int_equal(im.pixel[3], 28);
+    fct_image_clear(&im);
+    assert_ok(fct_png_read(&im, test_path("vectors/grey.png"), 3));
+    assert_true(im.pixel[3] == 28 && im.pixel[4] == 28 && im.pixel[5] == 28);
+    fct_image_clear(&im);
+}
+
+static void test_pillow_texts(void **state)
+{
+    (void)state;
+    fct_image im;
+    char packed[301], umlauts[601];
+    memset(packed, 'z', 300);
+    packed[300] = '\0';
+    for (int i = 0; i < 300; i++) memcpy(umlauts + 2 * i, "\xc3\xbc", 3);
+    assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
+    assert_string_equal(fct_image_find_text(&im, "parameters"), "a cat\nSteps: 1, Sampler: Euler a, CFG scale: 1");
+    assert_string_equal(fct_image_find_text(&im, "facet"), "K\xc3\xa4se \xe2\x98\x95 \xe6\x97\xa5\xe6\x9c\xac");
+    assert_string_equal(fct_image_find_text(&im, "packed"), packed);
+    assert_string_equal(fct_image_find_text(&im, "packed8"), umlauts);
+    assert_string_equal(fct_image_find_text(&im, "latin"), "\xc3\xa9");
+    assert_null(fct_image_find_text(&im, "absent"));
+    fct_image_clear(&im);
+}
+
+static void test_png_round_trip(void **state)
+{
+    (void)state;
+    for (int64_t channels = 1; channels <= 4; channels += channels == 1 ? 2 : 1) {
+        fct_image im, back;
+        fct_str a = {0}, b = {0};
+        assert_ok(fct_image_new(&im, 13, 5, channels));
+        for (int64_t i = 0; i < 13 * 5 * channels; i++) im.pixel[i] = (uint8_t)(i * 37);
+        assert_ok(fct_image_set_text(&im, "parameters", "plain"));
+        assert_ok(fct_image_set_text(&im, "recipe", "{\"prompt\": \"\xe7\x8c\xab\"}"));
+        assert_ok(fct_image_set_text(&im, "latin", "caf\xc3\xa9"));
+        assert_ok(fct_image_set_text(&im, "parameters", "replaced"));
+        assert_int_equal(im.n_text, 3);
+        assert_ok(fct_png_encode(&a, &im));
+        assert_ok(fct_png_encode(&b, &im));
+        assert_int_equal(a.n, b.n);
+        assert_memory_equal(a.p, b.p, (size_t)a.n);
+        assert_ok(fct_png_parse(&back, (const uint8_t *)a.p, a.n, "own", 0));
+        assert_int_equal(back.channels, channels);
+        assert_memory_equal(back.pixel, im.pixel, (size_t)(13 * 5 * channels));
+        assert_int_equal(back.n_text, 3);
+        for (int64_t i = 0; i < 6; i++) assert_string_equal(back.text[i], im.text[i]);
+        fct_image_clear(&back);
+        for (int64_t n = 0; n < a.n; n += 3)
+            if (fct_png_parse(&back, (const uint8_t *)a.p, n, "cut", 0) == FCT_OK) fail_msg("cut at %d", (int)n);
+        for (int64_t i = 8; i < a.n; i += 5) { /* every byte is under a checksum */
+            a.p[i] = (char)(a.p[i] ^ 0x10);
+            if (fct_png_parse(&back, (const uint8_t *)a.p, a.n, "flipped", 0) == FCT_OK) fail_msg("flip at %d", (int)i);
+            a.p[i] = (char)(a.p[i] ^ 0x10);
+        }
+        fct_image_clear(&im);
+        fct_str_clear(&a);
+        fct_str_clear(&b);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    fct_image im;
+    assert_fails(FCT_ERR_FORMAT, "not a PNG", fct_png_read(&im, test_path("vectors/photo.jpg"), 0));
+    assert_fails(FCT_ERR_FORMAT, "not a JPEG", fct_jpeg_read(&im, test_path("vectors/rgb.png")));
+    assert_fails(FCT_ERR_MISSING, "absent.png", fct_png_read(&im, temp_path("absent.png"), 0));
+    assert_fails(FCT_ERR_SHAPE, "2 channels", fct_image_new(&im, 4, 4, 2));
+    assert_fails(FCT_ERR_SHAPE, "0 x 4", fct_image_new(&im, 0, 4, 3));
+    assert_fails(FCT_ERR_RANGE, "too large", fct_image_new(&im, 1 << 20, 1 << 20, 3));
+    assert_ok(fct_image_new(&im, 1, 1, 1));
+    assert_fails(FCT_ERR_ARG, "name of a text", fct_image_set_text(&im, "", "x"));
+    assert_fails(FCT_ERR_ARG, "name of a text", fct_image_set_text(&im, "\xc3\xa4", "x"));
+    assert_fails(FCT_ERR_IO, "no-such", fct_png_write(&im, temp_path("no-such/x.png")));
+    fct_image_clear(&im);
+}
+
+static void test_jpeg_round_trip(void **state)
+{
+    (void)state;
+    fct_image im, back;
+    fct_str s = {0};
+    assert_ok(fct_image_new(&im, 32, 16, 3));
+    for (int64_t i = 0; i < 32 * 16 * 3; i++) im.pixel[i] = (uint8_t)(i / 96 * 10 + 20);
+    assert_ok(fct_jpeg_encode(&s, &im, 95));
+    assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n));
+    assert_ok(fct_jpeg_read(&back, temp_path("x.jpg")));
+    for (int64_t i = 0; i < 32 * 16 * 3; i++) assert_in_range(abs(back.pixel[i] - im.pixel[i]), 0, 4);
+    fct_image_clear(&back);
+    assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n / 2));
+    assert_fails(FCT_ERR_FORMAT, "x.jpg", fct_jpeg_read(&back, temp_path("x.jpg")));
+    assert_fails(FCT_ERR_ARG, "quality", fct_jpeg_encode(&s, &im, 0));
+    fct_image_clear(&im);
+    fct_str_clear(&s);
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    char path[1024];
+    snprintf(path, sizeof path, "%s", temp_path("f.png"));
+    fct_image im;
+    assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
+    for (int kind = 0; kind < 2; kind++) {
+        for (int64_t nth = 1;; nth++) {
+            if (kind == 0) fct_fault_write(nth);
+            else fct_fault_alloc(nth);
+            fct_status st = fct_png_write(&im, path);
+            fct_fault_write(0);
+            fct_fault_alloc(0);
+            if (st == FCT_OK) {
+                assert_true(nth > 3);
+                break;
+            }
+            assert_int_equal(st, kind == 0 ? FCT_ERR_IO : FCT_ERR_MEMORY);
+            assert_false(fct_path_exists(path));
+        }
+        assert_ok(fct_file_remove(path));
+    }
+    fct_image_clear(&im);
+    for (int64_t nth = 1;; nth++) {
+        fct_fault_alloc(nth);
+        fct_status st = fct_png_read(&im, test_path("vectors/rgb.png"), 1);
+        fct_fault_alloc(0);
+        if (st == FCT_OK) {
+            assert_true(nth > 10);
+            fct_image_clear(&im);
+            break;
+        }
+        assert_int_equal(st, FCT_ERR_MEMORY);
+        assert_null(im.pixel);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_npy),          cmocka_unit_test(test_npy_malformed), cmocka_unit_test(test_pixels),
+        cmocka_unit_test(test_pillow_texts), cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_jpeg_round_trip), cmocka_unit_test(test_faults)};
+    return cmocka_run_group_tests(tests, NULL, temp_clear);
+}
