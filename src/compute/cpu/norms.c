@@ -6,7 +6,7 @@
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
-enum { RUN = 512, STRIP_VALUES = 32768 };
+enum { RUN = 512, STRIP_VALUES = 32768, STRIP_MAX = 256 };
 
 typedef struct moments { double n, mean, m2; } moments; /* count, mean, sum of squared deviations */
 
@@ -28,6 +28,7 @@ static grid grid_of(const fct_group_norm_args *a)
     grid g = {.batch = a->x.dim[0], .pixels = fct_view_pixels(&a->x), .c = fct_view_last(&a->x), .groups = a->groups};
     g.strip = STRIP_VALUES / g.c;
     if (g.strip < 16) g.strip = 16;
+    if (g.strip > STRIP_MAX) g.strip = STRIP_MAX; /* f32 sums of more would lose digits */
     g.strips = (g.pixels + g.strip - 1) / g.strip;
     return g;
 }
