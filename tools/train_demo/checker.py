@@ -112,13 +112,14 @@ def read(net: nn.Module, pictures: torch.Tensor) -> tuple[list[world.Scene | Non
 class Examples:
     """Renders, the same after the VAE, and pictures that show nothing that can be told."""
 
-    def __init__(self, count: int, seed: int, vae: nn.Module) -> None:
+    def __init__(self, count: int, through: int, seed: int, vae: nn.Module) -> None:
+        """`through` of the scenes also go through the VAE, which is far slower than rendering"""
         rng, gen = random.Random(seed), np.random.default_rng(seed)
         at = world.places(gen.standard_normal((count, 1, world.LAT, world.LAT), np.float32))
         self.at = torch.from_numpy(at)
-        self.rng, self.count = rng, count
+        self.rng, self.count, self.through = rng, count, through
         self.true = torch.empty(count, 3, world.PX, world.PX, dtype=torch.uint8)
-        self.coded = torch.empty_like(self.true)
+        self.coded = torch.empty(through, 3, world.PX, world.PX, dtype=torch.uint8)
         self.labels = torch.empty(count, len(world.FACTORS), dtype=torch.long)
         for first in range(0, count, 20):
             images = []
@@ -128,14 +129,16 @@ class Examples:
                 images.append(world.render(scene, [tuple(map(float, p)) for p in at[i, :n]])[0])
                 self.labels[i] = torch.tensor([v.index(scene[f]) for f, v in world.FACTORS.items()])
             x = common.pictures_to_tensor(images)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                y = vae.decode(vae.encode(x).latent_dist.mode()).sample.float().clamp(-1, 1)
             self.true[first:first + len(x)] = to_bytes(x)
-            self.coded[first:first + len(x)] = to_bytes(y)
+            if first < through:
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                    y = vae.decode(vae.encode(x).latent_dist.mode()).sample.float().clamp(-1, 1)
+                self.coded[first:first + len(x)] = to_bytes(y)
 
     def good(self, n: int, clean: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        i = torch.randint(0, self.count, (n,))
-        x = torch.where(torch.rand(n, 1, 1, 1) < 0.5, self.true[i], self.coded[i]).float() / 127.5 - 1
+        i, j = torch.randint(0, self.count, (n // 2,)), torch.randint(0, self.through, (n - n // 2,))
+        x = torch.cat([self.true[i], self.coded[j]]).float() / 127.5 - 1
+        i = torch.cat([i, j])
         if not clean:
             x = rough(x)
         return x, self.labels[i], self.at[i]
@@ -244,7 +247,8 @@ def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--work", type=Path, required=True)
     ap.add_argument("--minutes", type=float, default=6)
-    ap.add_argument("--scenes", type=int, default=5000)
+    ap.add_argument("--scenes", type=int, default=6000)
+    ap.add_argument("--through", type=int, default=2000, help="of them, that also go through the VAE")
     ap.add_argument("--batch", type=int, default=64)
     ap.add_argument("--lr", type=float, default=2e-3)
     ap.add_argument("--threads", type=int, default=2)
@@ -262,7 +266,7 @@ def main() -> None:
         average.module.load_state_dict(saved["average"])
         opt.load_state_dict(saved["opt"])
         step, spent = saved["step"], saved["spent"]
-    data, held = Examples(args.scenes, 50 + step, vae), Examples(600, 7, vae)
+    data, held = Examples(args.scenes, args.through, 50 + step, vae), Examples(600, 600, 7, vae)
     seen, good = time.time(), args.batch * 2 // 3
     while spent < args.minutes and not stop.asked:
         for g in opt.param_groups:

@@ -1,7 +1,11 @@
-"""Trains the demo model's autoencoder on crops of rendered scenes.
+"""Trains the demo model's autoencoder on rendered scenes, in three stages.
 
-    python tools/train_demo/vae.py --work WORK --minutes 30            # stop and start at will: it resumes
-    python tools/train_demo/vae.py --work WORK --minutes 20 --decoder-only   # sharper pictures, same latents
+    python tools/train_demo/vae.py --work WORK --stage crops --minutes 30    # stop and start at will: it resumes
+    python tools/train_demo/vae.py --work WORK --stage whole --minutes 10 --lr 1e-3
+    python tools/train_demo/vae.py --work WORK --stage decoder --minutes 20 --lr 1e-3
+
+Small crops are the fastest way to sharp edges, but norms and attention over a whole picture see other statistics:
+without the second stage, wide backgrounds come out in wrong colours.  The third leaves the latents as they are.
 
 Writes WORK/vae.pt (weights, averaged weights, optimizer, step) and WORK/vae.png (originals above reconstructions).
 """
@@ -22,7 +26,8 @@ from PIL import Image
 import common
 import world
 
-CROP = 64
+SIZES = {64: 40, 128: 10, 256: 3}                        # crop width: batch
+MIXED = (64, 128, 256, 256)
 
 
 def new_vae(scaling_factor: float = 1.0) -> AutoencoderKL:
@@ -48,17 +53,18 @@ class Crops:
             self.images[i], self.cover[i] = (im * 255).round(), (cover * 255).round()
             self.at.append(centres)
 
-    def batch(self, n: int, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-        out, cover = np.empty((n, CROP, CROP, 3), np.uint8), np.empty((n, CROP, CROP), np.uint8)
+    def batch(self, size: int, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+        n = SIZES[size]
+        out, cover = np.empty((n, size, size, 3), np.uint8), np.empty((n, size, size), np.uint8)
         for k in range(n):
             i = rng.randrange(len(self.at))
             if rng.random() < 0.7:
                 cx, cy = rng.choice(self.at[i])
-                x, y = (int(c * world.PX - CROP / 2 + rng.uniform(-55, 55)) for c in (cx, cy))
+                x, y = (int(c * world.PX - size / 2 + rng.uniform(-55, 55)) for c in (cx, cy))
             else:
                 x, y = rng.randrange(world.PX), rng.randrange(world.PX)
-            x, y = (min(max(v, 0), world.PX - CROP) for v in (x, y))
-            out[k], cover[k] = self.images[i, y:y + CROP, x:x + CROP], self.cover[i, y:y + CROP, x:x + CROP]
+            x, y = (min(max(v, 0), world.PX - size) for v in (x, y))
+            out[k], cover[k] = self.images[i, y:y + size, x:x + size], self.cover[i, y:y + size, x:x + size]
         x = torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
         return x, torch.from_numpy(cover)[:, None].float() / 255
 
@@ -92,9 +98,8 @@ def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--work", type=Path, required=True)
     ap.add_argument("--minutes", type=float, default=30, help="length of the whole cosine, resumed parts included")
-    ap.add_argument("--decoder-only", action="store_true")
+    ap.add_argument("--stage", choices=("crops", "whole", "decoder"), default="crops")
     ap.add_argument("--scenes", type=int, default=2400)
-    ap.add_argument("--batch", type=int, default=40)
     ap.add_argument("--lr", type=float, default=2e-3)
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()
@@ -108,14 +113,14 @@ def main() -> None:
     if saved:
         vae.load_state_dict(saved["vae"])
         average.module.load_state_dict(saved["average"])
-    stage = "decoder" if args.decoder_only else "all"
-    if args.decoder_only:
+    decoder_only = args.stage == "decoder"
+    if decoder_only:
         vae.load_state_dict(average.module.state_dict())   # the landed latents are the averaged encoder's
         for part in (vae.encoder, vae.quant_conv):
             part.requires_grad_(False)
     opt = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=args.lr, betas=(0.9, 0.99),
                             weight_decay=1e-3)
-    if saved and saved["stage"] == stage:
+    if saved and saved["stage"] == args.stage:
         opt.load_state_dict(saved["opt"])
         step, spent = saved["step"], saved["spent"]
     rng, crops = random.Random(step), Crops(args.scenes, seed=0)
@@ -127,14 +132,14 @@ def main() -> None:
         psnr, scale = look(average.module, held, args.work / "vae.png")
         print(f"{step} {spent:.1f} min psnr {psnr:.2f} scale {scale:.4f}", flush=True)
         common.save_atomic({"vae": vae.state_dict(), "average": average.module.state_dict(), "opt": opt.state_dict(),
-                            "step": step, "spent": spent, "stage": stage, "scale": scale}, path)
+                            "step": step, "spent": spent, "stage": args.stage, "scale": scale}, path)
 
     while spent < args.minutes and not stop.asked:
         for g in opt.param_groups:
             g["lr"] = args.lr * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * spent / args.minutes)) + 1e-5
-        x, cover = crops.batch(args.batch, rng)
+        x, cover = crops.batch(64 if args.stage == "crops" else rng.choice(MIXED), rng)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(vae, x, cover, args.decoder_only)
+            loss = loss_of(vae, x, cover, decoder_only)
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
