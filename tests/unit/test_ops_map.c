@@ -200,7 +200,7 @@ static void test_unary(void **state)
                 pool_init(&p, i);
                 fct_tensor x = pool_tensor(&p, mixes[m][0], 1, &sizes[i]), want = pool_tensor(&p, mixes[m][1], 1, &sizes[i]);
                 fct_tensor got = pool_tensor(&p, mixes[m][1], 1, &sizes[i]);
-                fill(&p, &x, 2, 3);
+                fill(&p, &x, 2, 1); /* the tails are in test_activations */
                 if (sizes[i] == 0) {
                     pool_clear(&p);
                     continue;

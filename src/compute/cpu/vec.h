@@ -77,8 +77,9 @@ CPU_INLINE float vec_exp(float x)
     return p * vec_of_bits(scale);
 }
 
-/* erf to about 1 ulp: two polynomials, joined at 0.9277 (N. Juffa's fits). */
-CPU_INLINE float vec_erf(float a)
+/* 1 + erf(a), which is 2Φ(√2·a): two polynomials joined at 0.9277 (N. Juffa's fits). The far one gives 1 - erf|a| as a
+   power of e, so nothing cancels on the negative side. */
+CPU_INLINE float vec_one_plus_erf(float a)
 {
     float t = vec_of_bits(vec_bits(a) & 0x7fffffffu), s = a * a;
     float r = -1.72853470e-5f * t + 3.83197126e-4f;
@@ -88,20 +89,20 @@ CPU_INLINE float vec_erf(float a)
     r = r * t + -6.34846687e-1f;
     r = r * t + -1.28717512e-1f;
     r = r * t - t;
-    float far = 1.0f - vec_exp(r);
-    far = vec_of_bits(vec_bits(far) | (vec_bits(a) & 0x80000000u));
+    float rest = vec_exp(r);
+    float far = a < 0 ? rest : 2.0f - rest;
     float q = -5.96761703e-4f;
     q = q * s + 4.99119423e-3f;
     q = q * s + -2.67681349e-2f;
     q = q * s + 1.12819925e-1f;
     q = q * s + -3.76125336e-1f;
     q = q * s + 1.28379166e-1f;
-    float near = q * a + a;
+    float near = 1.0f + (q * a + a);
     return t > 0.927734375f ? far : near;
 }
 
 CPU_INLINE float vec_sigmoid(float x) { return 1.0f / (1.0f + vec_exp(-x)); }
-CPU_INLINE float vec_gelu(float x) { return 0.5f * x * (1.0f + vec_erf(x * 0.70710678118654752f)); }
+CPU_INLINE float vec_gelu(float x) { return 0.5f * x * vec_one_plus_erf(x * 0.70710678118654752f); }
 
 CPU_INLINE void vec_act(fct_act act, float *v, int64_t n) /* in place */
 {
