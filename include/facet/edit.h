@@ -47,7 +47,7 @@ typedef enum fct_edit_op {
 typedef enum fct_edit_unit { FCT_UNIT_MEAN, FCT_UNIT_STD, FCT_UNIT_MAX, FCT_UNIT_ONE } fct_edit_unit;
 
 /* DEFAULT: both; for only: cond. */
-typedef enum fct_edit_branch { FCT_BRANCH_DEFAULT, FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH } fct_edit_branch;
+typedef enum fct_edit_half { FCT_HALF_DEFAULT, FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH } fct_edit_half;
 
 typedef enum fct_mask_kind { FCT_MASK_NONE, FCT_MASK_FILE, FCT_MASK_BOX, FCT_MASK_ELLIPSE, FCT_MASK_MAP } fct_mask_kind;
 
@@ -69,7 +69,7 @@ typedef struct fct_edit { /* zero-initialised or filled by parse; strings and ar
     fct_edit_unit unit;
     fct_mask mask;
     int64_t first_step, last_step; /* from 1, both included; 0, 0: all */
-    fct_edit_branch branch;
+    fct_edit_half branch;
     bool is_static;
     char *source_path;       /* FROM: recipe or PNG */
     fct_recipe *source;      /* FROM, once loaded */
