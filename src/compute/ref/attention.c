@@ -1,5 +1,5 @@
-/* attention.c - softmax(scale·q·kᵀ + mask)·v of the ref backend, one query of one head at a time: the scores of a row are
-   computed twice (for their maximum, then for the sum) rather than stored. */
+/* attention.c - softmax(scale·q·kᵀ + mask)·v of the ref backend, one query of one head at a time: its scores are the
+   only ones that are ever stored. */
 #include <math.h>
 
 #include "compute/ref/ref.h"
@@ -19,25 +19,27 @@ static double score(const head *h, int64_t i, int64_t j)
     return s * h->scale;
 }
 
-static void one_query(const head *h, int64_t i, int64_t keys, int64_t y0)
+/* weight [keys]: scratch. A NaN among the scores becomes their maximum, and so the whole row. */
+static void one_query(const head *h, int64_t i, int64_t keys, int64_t y0, double *weight)
 {
     double top = -INFINITY, sum = 0;
     for (int64_t j = 0; j < keys; j++) {
-        double s = score(h, i, j);
-        if (s > top || isnan(s)) top = s;
+        weight[j] = score(h, i, j);
+        if (weight[j] > top || isnan(weight[j])) top = weight[j];
     }
-    for (int64_t j = 0; j < keys; j++) sum += exp(score(h, i, j) - top);
+    for (int64_t j = 0; j < keys; j++) {
+        weight[j] = exp(weight[j] - top);
+        sum += weight[j];
+    }
     for (int64_t c = 0; c < h->d; c++) {
         double v = 0;
-        for (int64_t j = 0; j < keys; j++)
-            v += exp(score(h, i, j) - top) / sum * ref_get(&h->a->v, h->v0 + j * h->v_stride + c);
+        for (int64_t j = 0; j < keys; j++) v += weight[j] / sum * ref_get(&h->a->v, h->v0 + j * h->v_stride + c);
         ref_set(&h->a->y, y0 + c, v);
     }
 }
 
-fct_status ref_attention(fct_cx *cx, const fct_attention_args *a)
+static void all_heads(const fct_attention_args *a, double *weight)
 {
-    if (fct_arena_dry(cx->arena)) return FCT_OK;
     int64_t batch = a->q.dim[0], tq = a->q.dim[1], tk = a->k.dim[1], c = a->q.dim[2], d = c / a->heads;
     head h = {.a = a,
               .d = d,
@@ -52,8 +54,17 @@ fct_status ref_attention(fct_cx *cx, const fct_attention_args *a)
             h.v0 = b * tk * h.v_stride + n * d;
             for (int64_t i = 0; i < tq; i++) {
                 int64_t keys = a->causal && i + 1 < tk ? i + 1 : tk;
-                one_query(&h, i, keys, (b * tq + i) * c + n * d);
+                one_query(&h, i, keys, (b * tq + i) * c + n * d, weight);
             }
         }
+}
+
+fct_status ref_attention(fct_cx *cx, const fct_attention_args *a)
+{
+    double *weight;
+    fct_mark mark = fct_arena_mark(cx->arena);
+    FCT_TRY(fct_arena_take(cx->arena, &weight, a->k.dim[1], sizeof *weight));
+    if (!fct_arena_dry(cx->arena)) all_heads(a, weight);
+    fct_arena_reset(cx->arena, mark);
     return FCT_OK;
 }
