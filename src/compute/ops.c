@@ -5,15 +5,20 @@
 
 enum { SHAPE_TEXT = 64 };
 
-static bool is_dry(const fct_cx *cx) { return fct_arena_dry(cx->arena); }
+static bool is_dry(const fct_cx *cx)
+{
+    return fct_arena_dry(cx->arena);
+}
 
 /* A tensor of activations: f32 or bf16, between lo and hi dimensions, data unless this is a dry run. */
-static fct_status check_tensor(const fct_cx *cx, const char *name, const fct_tensor *t, int lo, int hi)
+static fct_status check_tensor(const fct_cx *cx, const char *name, const fct_tensor *t, int lo,
+                               int hi)
 {
     if (t->ndim < lo || t->ndim > hi || t->ndim > FCT_MAX_DIMS)
         return fct_fail(FCT_ERR_SHAPE, "%s has %d dimensions, not %d to %d", name, t->ndim, lo, hi);
     if (t->dtype != FCT_F32 && t->dtype != FCT_BF16)
-        return fct_fail(FCT_ERR_ARG, "%s is %s; activations are f32 or bf16", name, fct_dtype_name(t->dtype));
+        return fct_fail(FCT_ERR_ARG, "%s is %s; activations are f32 or bf16", name,
+                        fct_dtype_name(t->dtype));
     int64_t n = 1;
     for (int i = 0; i < t->ndim; i++) {
         if (t->dim[i] < 0) return fct_fail(FCT_ERR_SHAPE, "%s has a negative dimension", name);
@@ -32,7 +37,8 @@ static bool same_shape(const fct_tensor *a, const fct_tensor *b)
     return true;
 }
 
-static fct_status want_same(const char *an, const fct_tensor *a, const char *bn, const fct_tensor *b)
+static fct_status want_same(const char *an, const fct_tensor *a, const char *bn,
+                            const fct_tensor *b)
 {
     if (same_shape(a, b)) return FCT_OK;
     char at[SHAPE_TEXT], bt[SHAPE_TEXT];
@@ -42,20 +48,24 @@ static fct_status want_same(const char *an, const fct_tensor *a, const char *bn,
 }
 
 /* As many rows of as many channels; dimensions may be split differently. */
-static fct_status want_rows(const char *an, const fct_tensor *a, const char *bn, const fct_tensor *b)
+static fct_status want_rows(const char *an, const fct_tensor *a, const char *bn,
+                            const fct_tensor *b)
 {
     if (fct_view_rows(a) == fct_view_rows(b) && fct_view_last(a) == fct_view_last(b)) return FCT_OK;
-    return want_same(an, a, bn, b) == FCT_OK ? fct_fail(FCT_ERR_SHAPE, "%s and %s differ", an, bn) : FCT_ERR_SHAPE;
+    return want_same(an, a, bn, b) == FCT_OK ? fct_fail(FCT_ERR_SHAPE, "%s and %s differ", an, bn)
+                                             : FCT_ERR_SHAPE;
 }
 
 static fct_status check_weight(const fct_cx *cx, const fct_weight *w, fct_pack_kind kind)
 {
     if (!w || !w->be) return fct_fail(FCT_ERR_ARG, "no weight");
     if (w->be != cx->be)
-        return fct_fail(FCT_ERR_ARG, "the weight was packed for %s, this run is on %s", w->be->name, cx->be->name);
+        return fct_fail(FCT_ERR_ARG, "the weight was packed for %s, this run is on %s", w->be->name,
+                        cx->be->name);
     bool one = w->kh == 1 && w->kw == 1;
     if (w->kind != kind && !(kind == FCT_PACK_LINEAR && one))
-        return fct_fail(FCT_ERR_ARG, "the weight was packed for %s", kind == FCT_PACK_LINEAR ? "a convolution" : "a linear layer");
+        return fct_fail(FCT_ERR_ARG, "the weight was packed for %s",
+                        kind == FCT_PACK_LINEAR ? "a convolution" : "a linear layer");
     return FCT_OK;
 }
 
@@ -89,9 +99,11 @@ static fct_status check_linear(const fct_cx *cx, const fct_linear_args *a, bool 
     fct_shape_text(xt, sizeof xt, &a->x);
     fct_shape_text(yt, sizeof yt, &a->y);
     if (fct_view_last(&a->x) != a->w->in)
-        return fct_fail(FCT_ERR_SHAPE, "x is %s but the weight takes %lld inputs", xt, (long long)a->w->in);
+        return fct_fail(FCT_ERR_SHAPE, "x is %s but the weight takes %lld inputs", xt,
+                        (long long)a->w->in);
     if (fct_view_last(&a->y) != a->w->out)
-        return fct_fail(FCT_ERR_SHAPE, "y is %s but the weight gives %lld outputs", yt, (long long)a->w->out);
+        return fct_fail(FCT_ERR_SHAPE, "y is %s but the weight gives %lld outputs", yt,
+                        (long long)a->w->out);
     if (fct_view_rows(&a->x) != fct_view_rows(&a->y))
         return fct_fail(FCT_ERR_SHAPE, "x is %s but y is %s: their rows differ", xt, yt);
     if (fct_view_given(&a->residual)) {
@@ -111,15 +123,19 @@ static fct_status check_conv2d(const fct_cx *cx, const fct_conv2d_args *a, bool 
     fct_shape_text(xt, sizeof xt, &a->x);
     fct_shape_text(yt, sizeof yt, &a->y);
     if (a->x.dim[3] != a->w->in)
-        return fct_fail(FCT_ERR_SHAPE, "x is %s but the weight takes %lld channels", xt, (long long)a->w->in);
+        return fct_fail(FCT_ERR_SHAPE, "x is %s but the weight takes %lld channels", xt,
+                        (long long)a->w->in);
     if (a->y.dim[3] != a->w->out)
-        return fct_fail(FCT_ERR_SHAPE, "y is %s but the weight gives %lld channels", yt, (long long)a->w->out);
+        return fct_fail(FCT_ERR_SHAPE, "y is %s but the weight gives %lld channels", yt,
+                        (long long)a->w->out);
     if (a->stride < 0 || a->pad_top < 0 || a->pad_left < 0 || a->pad_bottom < 0 || a->pad_right < 0)
         return fct_fail(FCT_ERR_ARG, "stride and padding must not be negative");
     if (a->up_h < 0 || a->up_w < 0 || (a->up_h > 0) != (a->up_w > 0))
-        return fct_fail(FCT_ERR_ARG, "resize to %lldx%lld: give both sizes or none", (long long)a->up_h, (long long)a->up_w);
+        return fct_fail(FCT_ERR_ARG, "resize to %lldx%lld: give both sizes or none",
+                        (long long)a->up_h, (long long)a->up_w);
     *empty = fct_tensor_count(&a->y) == 0;
-    if (a->x.dim[0] != a->y.dim[0]) return fct_fail(FCT_ERR_SHAPE, "x is %s but y is %s: their batches differ", xt, yt);
+    if (a->x.dim[0] != a->y.dim[0])
+        return fct_fail(FCT_ERR_SHAPE, "x is %s but y is %s: their batches differ", xt, yt);
     if (*empty && a->x.dim[0] == 0) return FCT_OK;
     if (fct_tensor_count(&a->x) == 0) return fct_fail(FCT_ERR_SHAPE, "x is %s: an empty map", xt);
     int64_t s = fct_view_stride(a);
@@ -127,8 +143,9 @@ static fct_status check_conv2d(const fct_cx *cx, const fct_conv2d_args *a, bool 
     int64_t w = fct_view_conv_w(a) + a->pad_left + a->pad_right - a->w->kw;
     if (h < 0 || w < 0) return fct_fail(FCT_ERR_SHAPE, "x is %s: smaller than the kernel", xt);
     if (a->y.dim[1] != h / s + 1 || a->y.dim[2] != w / s + 1)
-        return fct_fail(FCT_ERR_SHAPE, "x is %s, so y is [%lld,%lld,%lld,%lld], not %s", xt, (long long)a->x.dim[0],
-                        (long long)(h / s + 1), (long long)(w / s + 1), (long long)a->w->out, yt);
+        return fct_fail(FCT_ERR_SHAPE, "x is %s, so y is [%lld,%lld,%lld,%lld], not %s", xt,
+                        (long long)a->x.dim[0], (long long)(h / s + 1), (long long)(w / s + 1),
+                        (long long)a->w->out, yt);
     if (fct_view_given(&a->residual)) {
         FCT_TRY(check_tensor(cx, "residual", &a->residual, 4, 4));
         FCT_TRY(want_same("residual", &a->residual, "y", &a->y));
@@ -144,7 +161,8 @@ static fct_status check_group_norm(const fct_cx *cx, const fct_group_norm_args *
     FCT_TRY(check_act(a->act));
     int64_t c = fct_view_last(&a->x);
     if (a->groups < 1 || c % a->groups != 0)
-        return fct_fail(FCT_ERR_SHAPE, "%lld channels do not make %lld groups", (long long)c, (long long)a->groups);
+        return fct_fail(FCT_ERR_SHAPE, "%lld channels do not make %lld groups", (long long)c,
+                        (long long)a->groups);
     if (!(a->eps >= 0)) return fct_fail(FCT_ERR_ARG, "eps is negative");
     FCT_TRY(check_pointer(cx, a->gamma, "gamma"));
     FCT_TRY(check_pointer(cx, a->beta, "beta"));
@@ -176,14 +194,17 @@ static fct_status check_attention(const fct_cx *cx, const fct_attention_args *a,
     FCT_TRY(want_same("k", &a->k, "v", &a->v));
     int64_t c = a->q.dim[2];
     if (a->heads < 1 || c % a->heads != 0)
-        return fct_fail(FCT_ERR_SHAPE, "%lld channels do not make %lld heads", (long long)c, (long long)a->heads);
+        return fct_fail(FCT_ERR_SHAPE, "%lld channels do not make %lld heads", (long long)c,
+                        (long long)a->heads);
     if (a->k.dim[0] != a->q.dim[0] || a->k.dim[2] != c) FCT_TRY(want_same("q", &a->q, "k", &a->k));
     const int64_t stride[3] = {a->q_stride, a->k_stride, a->v_stride};
     for (int i = 0; i < 3; i++)
         if (stride[i] != 0 && stride[i] < c)
-            return fct_fail(FCT_ERR_ARG, "a token stride of %lld is less than its %lld channels", (long long)stride[i], (long long)c);
+            return fct_fail(FCT_ERR_ARG, "a token stride of %lld is less than its %lld channels",
+                            (long long)stride[i], (long long)c);
     *empty = fct_tensor_count(&a->q) == 0;
-    if (!*empty && a->k.dim[1] == 0) return fct_fail(FCT_ERR_SHAPE, "there are no keys to attend to");
+    if (!*empty && a->k.dim[1] == 0)
+        return fct_fail(FCT_ERR_SHAPE, "there are no keys to attend to");
     return FCT_OK;
 }
 
@@ -194,7 +215,8 @@ static fct_status check_geglu(const fct_cx *cx, const fct_geglu_args *a, bool *e
     char xt[SHAPE_TEXT], yt[SHAPE_TEXT];
     fct_shape_text(xt, sizeof xt, &a->x);
     fct_shape_text(yt, sizeof yt, &a->y);
-    if (fct_view_last(&a->x) != 2 * fct_view_last(&a->y) || fct_view_rows(&a->x) != fct_view_rows(&a->y))
+    if (fct_view_last(&a->x) != 2 * fct_view_last(&a->y) ||
+        fct_view_rows(&a->x) != fct_view_rows(&a->y))
         return fct_fail(FCT_ERR_SHAPE, "x is %s but y is %s: x must be twice as wide", xt, yt);
     *empty = fct_view_rows(&a->x) == 0;
     return FCT_OK;
@@ -205,7 +227,8 @@ static fct_status check_unary(const fct_cx *cx, const fct_unary_args *a, bool *e
     FCT_TRY(check_tensor(cx, "x", &a->x, 1, FCT_MAX_DIMS));
     FCT_TRY(check_tensor(cx, "y", &a->y, 1, FCT_MAX_DIMS));
     FCT_TRY(check_act(a->act));
-    if (fct_tensor_count(&a->x) != fct_tensor_count(&a->y)) FCT_TRY(want_same("x", &a->x, "y", &a->y));
+    if (fct_tensor_count(&a->x) != fct_tensor_count(&a->y))
+        FCT_TRY(want_same("x", &a->x, "y", &a->y));
     if (a->x.data && a->x.data == a->y.data && a->x.dtype != a->y.dtype)
         return fct_fail(FCT_ERR_ARG, "in place needs one dtype");
     *empty = fct_tensor_count(&a->x) == 0;
@@ -217,9 +240,12 @@ static fct_status check_add(const fct_cx *cx, const fct_add_args *a, bool *empty
     FCT_TRY(check_tensor(cx, "a", &a->a, 1, FCT_MAX_DIMS));
     FCT_TRY(check_tensor(cx, "b", &a->b, 1, FCT_MAX_DIMS));
     FCT_TRY(check_tensor(cx, "y", &a->y, 1, FCT_MAX_DIMS));
-    if (fct_tensor_count(&a->a) != fct_tensor_count(&a->b)) FCT_TRY(want_same("a", &a->a, "b", &a->b));
-    if (fct_tensor_count(&a->a) != fct_tensor_count(&a->y)) FCT_TRY(want_same("a", &a->a, "y", &a->y));
-    if (a->y.data && ((a->y.data == a->a.data && a->y.dtype != a->a.dtype) || (a->y.data == a->b.data && a->y.dtype != a->b.dtype)))
+    if (fct_tensor_count(&a->a) != fct_tensor_count(&a->b))
+        FCT_TRY(want_same("a", &a->a, "b", &a->b));
+    if (fct_tensor_count(&a->a) != fct_tensor_count(&a->y))
+        FCT_TRY(want_same("a", &a->a, "y", &a->y));
+    if (a->y.data && ((a->y.data == a->a.data && a->y.dtype != a->a.dtype) ||
+                      (a->y.data == a->b.data && a->y.dtype != a->b.dtype)))
         return fct_fail(FCT_ERR_ARG, "in place needs one dtype");
     *empty = fct_tensor_count(&a->y) == 0;
     return FCT_OK;
@@ -253,10 +279,12 @@ static fct_status check_pool(const fct_cx *cx, const fct_pool_args *a, bool *emp
     int64_t ho = a->size ? a->x.dim[1] / a->size : 1, wo = a->size ? a->x.dim[2] / a->size : 1;
     int64_t want = a->x.dim[0] * ho * wo;
     if (fct_view_rows(&a->y) != want || fct_view_last(&a->y) != a->x.dim[3])
-        return fct_fail(FCT_ERR_SHAPE, "x is %s, so y is [%lld,%lld,%lld,%lld], not %s", xt, (long long)a->x.dim[0], (long long)ho,
-                        (long long)wo, (long long)a->x.dim[3], yt);
+        return fct_fail(FCT_ERR_SHAPE, "x is %s, so y is [%lld,%lld,%lld,%lld], not %s", xt,
+                        (long long)a->x.dim[0], (long long)ho, (long long)wo,
+                        (long long)a->x.dim[3], yt);
     *empty = want == 0;
-    if (!*empty && fct_tensor_count(&a->x) == 0) return fct_fail(FCT_ERR_SHAPE, "x is %s: an empty map", xt);
+    if (!*empty && fct_tensor_count(&a->x) == 0)
+        return fct_fail(FCT_ERR_SHAPE, "x is %s: an empty map", xt);
     return FCT_OK;
 }
 
@@ -274,8 +302,10 @@ static fct_status check_topk(const fct_cx *cx, const fct_topk_args *a, bool *emp
 {
     FCT_TRY(check_counts((const int64_t[]){a->rows, a->n, a->k}, 3));
     if (a->k > a->n)
-        return fct_fail(FCT_ERR_SHAPE, "k is %lld but a row has %lld entries", (long long)a->k, (long long)a->n);
-    if (a->n > INT32_MAX) return fct_fail(FCT_ERR_RANGE, "%lld entries do not fit an int32 index", (long long)a->n);
+        return fct_fail(FCT_ERR_SHAPE, "k is %lld but a row has %lld entries", (long long)a->k,
+                        (long long)a->n);
+    if (a->n > INT32_MAX)
+        return fct_fail(FCT_ERR_RANGE, "%lld entries do not fit an int32 index", (long long)a->n);
     *empty = a->rows == 0 || a->k == 0;
     if (*empty) return FCT_OK;
     FCT_TRY(check_pointer(cx, a->x, "x"));
@@ -283,7 +313,8 @@ static fct_status check_topk(const fct_cx *cx, const fct_topk_args *a, bool *emp
     return check_pointer(cx, a->value, "value");
 }
 
-static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_args *a, bool *empty)
+static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_args *a,
+                                      bool *empty)
 {
     FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->d}, 3));
     *empty = a->rows == 0 || a->d == 0;
@@ -299,7 +330,8 @@ static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_
 static fct_status check_sparse_outer(const fct_cx *cx, const fct_sparse_outer_args *a, bool *empty)
 {
     FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->n, a->d}, 4));
-    if (a->n > INT32_MAX || a->rows > INT32_MAX) return fct_fail(FCT_ERR_RANGE, "too many rows or features for an int32 index");
+    if (a->n > INT32_MAX || a->rows > INT32_MAX)
+        return fct_fail(FCT_ERR_RANGE, "too many rows or features for an int32 index");
     *empty = a->rows == 0 || a->k == 0 || a->d == 0;
     if (*empty) return FCT_OK;
     FCT_TRY(check_pointer(cx, a->index, "index"));
@@ -308,7 +340,8 @@ static fct_status check_sparse_outer(const fct_cx *cx, const fct_sparse_outer_ar
     FCT_TRY(check_pointer(cx, a->grad, "grad"));
     for (int64_t i = 0; !is_dry(cx) && i < a->rows * a->k; i++)
         if (a->index[i] < 0 || a->index[i] >= a->n)
-            return fct_fail(FCT_ERR_RANGE, "index %d at row %lld is not in [0,%lld)", a->index[i], (long long)(i / a->k), (long long)a->n);
+            return fct_fail(FCT_ERR_RANGE, "index %d at row %lld is not in [0,%lld)", a->index[i],
+                            (long long)(i / a->k), (long long)a->n);
     return FCT_OK;
 }
 
@@ -333,13 +366,13 @@ static fct_status check_cx(const fct_cx *cx, const void *args)
     return FCT_OK;
 }
 
-#define WRAPPER(op)                                                                                 \
-    fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a)                                    \
-    {                                                                                               \
-        bool empty = false;                                                                         \
-        fct_status st = check_cx(cx, a);                                                            \
-        if (st == FCT_OK) st = check_##op(cx, a, &empty);                                           \
-        if (st == FCT_OK && !empty) st = cx->be->op(cx, a);                                         \
-        return fct_where(st, #op);                                                                  \
+#define WRAPPER(op)                                              \
+    fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a) \
+    {                                                            \
+        bool empty = false;                                      \
+        fct_status st = check_cx(cx, a);                         \
+        if (st == FCT_OK) st = check_##op(cx, a, &empty);        \
+        if (st == FCT_OK && !empty) st = cx->be->op(cx, a);      \
+        return fct_where(st, #op);                               \
     }
 FCT_OP_LIST(WRAPPER)

@@ -8,12 +8,12 @@ static const fct_backend *const backends[] = {&fct_backend_cpu, &fct_backend_ref
 
 static fct_status check_complete(const fct_backend *be)
 {
-#define MEMBER(op)                                                                                  \
+#define MEMBER(op) \
     if (!be->op) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no %s", be->name, #op);
-    MEMBER(pack) MEMBER(unpack) MEMBER(has_bf16) MEMBER(describe)
-    FCT_OP_LIST(MEMBER)
+    MEMBER(pack)
+    MEMBER(unpack) MEMBER(has_bf16) MEMBER(describe) FCT_OP_LIST(MEMBER)
 #undef MEMBER
-    return FCT_OK;
+        return FCT_OK;
 }
 
 fct_status fct_backend_find(const fct_backend **out, const char *name)
@@ -31,7 +31,9 @@ fct_status fct_backend_find(const fct_backend **out, const char *name)
 
 /* ---- packing ---- */
 
-typedef struct part_size { int64_t rows, in, kh, kw; } part_size;
+typedef struct part_size {
+    int64_t rows, in, kh, kw;
+} part_size;
 
 static fct_status measure_part(part_size *out, const fct_weight_part *p, fct_pack_kind kind)
 {
@@ -40,20 +42,24 @@ static fct_status measure_part(part_size *out, const fct_weight_part *p, fct_pac
     char text[64];
     fct_shape_text(text, sizeof text, t);
     if (t->dtype != FCT_F32 && t->dtype != FCT_F16 && t->dtype != FCT_BF16)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s is %s; weights are f32, f16 or bf16", text, fct_dtype_name(t->dtype));
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s is %s; weights are f32, f16 or bf16", text,
+                        fct_dtype_name(t->dtype));
     bool linear = kind == FCT_PACK_LINEAR;
     bool as_conv = t->ndim == 4 && (!linear || (t->dim[2] == 1 && t->dim[3] == 1));
     bool as_linear = linear && t->ndim == 2;
     bool as_conv1d = linear && t->ndim == 3 && t->dim[2] == 1;
     if (!as_conv && !as_linear && !as_conv1d)
-        return fct_fail(FCT_ERR_SHAPE, "%s is not %s", text, linear ? "[N,K] or [N,K,1,1]" : "[O,I,kh,kw]");
-    if (p->transpose && !as_linear) return fct_fail(FCT_ERR_ARG, "%s: only [K,N] can be transposed", text);
+        return fct_fail(FCT_ERR_SHAPE, "%s is not %s", text,
+                        linear ? "[N,K] or [N,K,1,1]" : "[O,I,kh,kw]");
+    if (p->transpose && !as_linear)
+        return fct_fail(FCT_ERR_ARG, "%s: only [K,N] can be transposed", text);
     for (int i = 0; i < t->ndim; i++)
         if (t->dim[i] < 1) return fct_fail(FCT_ERR_SHAPE, "%s has a dimension of zero", text);
     int64_t n = p->transpose ? t->dim[1] : t->dim[0];
     bool all = p->row_lo == 0 && p->row_hi == 0;
     if (!all && (p->row_lo < 0 || p->row_hi > n || p->row_lo >= p->row_hi))
-        return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld of %s", (long long)p->row_lo, (long long)p->row_hi, text);
+        return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld of %s", (long long)p->row_lo,
+                        (long long)p->row_hi, text);
     if (!t->data) return fct_fail(FCT_ERR_ARG, "%s has no data", text);
     *out = (part_size){.rows = all ? n : p->row_hi - p->row_lo,
                        .in = p->transpose ? t->dim[0] : t->dim[1],
@@ -73,8 +79,8 @@ static fct_status measure(fct_weight *out, const fct_pack_desc *desc)
             out->kh = s.kh;
             out->kw = s.kw;
         } else if (s.in != out->in || s.kh != out->kh || s.kw != out->kw) {
-            return fct_fail(FCT_ERR_SHAPE, "part %lld takes %lld inputs, part 0 takes %lld", (long long)i, (long long)s.in,
-                            (long long)out->in);
+            return fct_fail(FCT_ERR_SHAPE, "part %lld takes %lld inputs, part 0 takes %lld",
+                            (long long)i, (long long)s.in, (long long)out->in);
         }
         FCT_TRY(fct_add_i64(&out->out, out->out, s.rows));
     }
@@ -84,10 +90,13 @@ static fct_status measure(fct_weight *out, const fct_pack_desc *desc)
 fct_status fct_weight_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc)
 {
     *out = (fct_weight){0};
-    if (!be || !desc || !desc->part || desc->n_parts < 1) return fct_fail(FCT_ERR_ARG, "pack: nothing to pack");
-    if (desc->kind != FCT_PACK_LINEAR && desc->kind != FCT_PACK_CONV) return fct_fail(FCT_ERR_ARG, "pack: kind %d", (int)desc->kind);
+    if (!be || !desc || !desc->part || desc->n_parts < 1)
+        return fct_fail(FCT_ERR_ARG, "pack: nothing to pack");
+    if (desc->kind != FCT_PACK_LINEAR && desc->kind != FCT_PACK_CONV)
+        return fct_fail(FCT_ERR_ARG, "pack: kind %d", (int)desc->kind);
     if (desc->dtype != FCT_F32 && desc->dtype != FCT_BF16)
-        return fct_fail(FCT_ERR_ARG, "pack: products run in f32 or bf16, not %s", fct_dtype_name(desc->dtype));
+        return fct_fail(FCT_ERR_ARG, "pack: products run in f32 or bf16, not %s",
+                        fct_dtype_name(desc->dtype));
     fct_weight w = {.kind = desc->kind, .dtype = desc->dtype};
     fct_status st = measure(&w, desc);
     if (st != FCT_OK) return fct_where(st, "pack");

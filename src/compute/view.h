@@ -5,9 +5,15 @@
 
 #include "compute/backend.h"
 
-static inline bool fct_view_given(const fct_tensor *t) { return t->ndim > 0; } /* optional tensors: ndim 0 is "none" */
+static inline bool fct_view_given(const fct_tensor *t)
+{
+    return t->ndim > 0;
+} /* optional tensors: ndim 0 is "none" */
 
-static inline int64_t fct_view_last(const fct_tensor *t) { return t->dim[t->ndim - 1]; }
+static inline int64_t fct_view_last(const fct_tensor *t)
+{
+    return t->dim[t->ndim - 1];
+}
 
 /* Product of all dimensions but the last: a feature map [B,H,W,C] is B*H*W rows of C. */
 static inline int64_t fct_view_rows(const fct_tensor *t)
@@ -25,11 +31,20 @@ static inline int64_t fct_view_pixels(const fct_tensor *t)
     return n;
 }
 
-static inline int64_t fct_view_stride(const fct_conv2d_args *a) { return a->stride ? a->stride : 1; }
+static inline int64_t fct_view_stride(const fct_conv2d_args *a)
+{
+    return a->stride ? a->stride : 1;
+}
 
 /* Height and width that a convolution sees: those of x, or of its nearest resize. */
-static inline int64_t fct_view_conv_h(const fct_conv2d_args *a) { return a->up_h ? a->up_h : a->x.dim[1]; }
-static inline int64_t fct_view_conv_w(const fct_conv2d_args *a) { return a->up_w ? a->up_w : a->x.dim[2]; }
+static inline int64_t fct_view_conv_h(const fct_conv2d_args *a)
+{
+    return a->up_h ? a->up_h : a->x.dim[1];
+}
+static inline int64_t fct_view_conv_w(const fct_conv2d_args *a)
+{
+    return a->up_w ? a->up_w : a->x.dim[2];
+}
 
 /* torch's nearest rule, its float arithmetic included: the source index of output i when `in` samples become `out`. */
 static inline int64_t fct_view_nearest(int64_t i, int64_t in, int64_t out)

@@ -17,15 +17,16 @@
 
 enum { GUARD = 64, POOL = 64 };
 
-#define assert_ok(expr)                                                                             \
-    do {                                                                                            \
-        fct_status st_ = (expr);                                                                    \
-        if (st_ != FCT_OK) fail_msg("%s: %s", fct_status_name(st_), fct_error_text());              \
+#define assert_ok(expr)                                                                \
+    do {                                                                               \
+        fct_status st_ = (expr);                                                       \
+        if (st_ != FCT_OK) fail_msg("%s: %s", fct_status_name(st_), fct_error_text()); \
     } while (0)
-#define assert_fails(expr, status, part)                                                            \
-    do {                                                                                            \
-        assert_int_equal(expr, status);                                                             \
-        if (!strstr(fct_error_text(), part)) fail_msg("\"%s\" lacks \"%s\"", fct_error_text(), part); \
+#define assert_fails(expr, status, part)                             \
+    do {                                                             \
+        assert_int_equal(expr, status);                              \
+        if (!strstr(fct_error_text(), part))                         \
+            fail_msg("\"%s\" lacks \"%s\"", fct_error_text(), part); \
     } while (0)
 
 typedef struct pool { /* memory of one case, each piece between guards */
@@ -59,8 +60,10 @@ static inline void pool_clear(pool *p) /* checks the guards */
 {
     for (int i = 0; i < p->n; i++)
         for (int g = 0; g < GUARD; g++) {
-            if (p->base[i][g] != 0xa5) fail_msg("piece %d was written %d bytes before its start", i, GUARD - g);
-            if (p->base[i][GUARD + p->bytes[i] + g] != 0xa5) fail_msg("piece %d was written %d bytes after its end", i, g);
+            if (p->base[i][g] != 0xa5)
+                fail_msg("piece %d was written %d bytes before its start", i, GUARD - g);
+            if (p->base[i][GUARD + p->bytes[i] + g] != 0xa5)
+                fail_msg("piece %d was written %d bytes after its end", i, g);
         }
     for (int i = 0; i < p->n; i++) fct_free(p->base[i]);
     p->n = 0;
@@ -125,7 +128,8 @@ static inline double rel_l2(const fct_tensor *got, const fct_tensor *want)
     return s > 0 ? sqrt(e / s) : sqrt(e);
 }
 
-static inline void want_close(const char *what, const fct_tensor *got, const fct_tensor *want, double bound)
+static inline void want_close(const char *what, const fct_tensor *got, const fct_tensor *want,
+                              double bound)
 {
     double e = rel_l2(got, want);
     if (!(e <= bound)) fail_msg("%s: rel-L2 %.2e exceeds %.0e", what, e, bound);
@@ -139,24 +143,26 @@ static inline void arena_from_dry(fct_arena *real, const fct_arena *dry)
 }
 
 /* Runs an operation dry, then with the scratch that it counted; the two peaks must be the same. */
-#define RUN(op, backend, args)                                                                      \
-    do {                                                                                            \
-        fct_arena dry_ = {0}, real_;                                                                \
-        fct_cx cx_ = {.be = (backend), .arena = &dry_};                                             \
-        assert_ok(fct_op_##op(&cx_, (args)));                                                       \
-        assert_int_equal(dry_.used, 0);                                                             \
-        arena_from_dry(&real_, &dry_);                                                              \
-        cx_.arena = &real_;                                                                         \
-        assert_ok(fct_op_##op(&cx_, (args)));                                                       \
-        assert_int_equal(real_.used, 0);                                                            \
-        assert_int_equal(real_.peak, dry_.peak);                                                    \
-        fct_arena_clear(&real_);                                                                    \
+#define RUN(op, backend, args)                          \
+    do {                                                \
+        fct_arena dry_ = {0}, real_;                    \
+        fct_cx cx_ = {.be = (backend), .arena = &dry_}; \
+        assert_ok(fct_op_##op(&cx_, (args)));           \
+        assert_int_equal(dry_.used, 0);                 \
+        arena_from_dry(&real_, &dry_);                  \
+        cx_.arena = &real_;                             \
+        assert_ok(fct_op_##op(&cx_, (args)));           \
+        assert_int_equal(real_.used, 0);                \
+        assert_int_equal(real_.peak, dry_.peak);        \
+        fct_arena_clear(&real_);                        \
     } while (0)
 
-static inline void pack_one(fct_weight *w, const fct_backend *be, fct_pack_kind kind, fct_dtype dtype, const fct_tensor *t)
+static inline void pack_one(fct_weight *w, const fct_backend *be, fct_pack_kind kind,
+                            fct_dtype dtype, const fct_tensor *t)
 {
     fct_weight_part part = {.t = t};
-    assert_ok(fct_weight_pack(be, w, &(fct_pack_desc){.kind = kind, .dtype = dtype, .part = &part, .n_parts = 1}));
+    assert_ok(fct_weight_pack(
+        be, w, &(fct_pack_desc){.kind = kind, .dtype = dtype, .part = &part, .n_parts = 1}));
 }
 
 #endif

@@ -6,7 +6,10 @@
 #define REF (&fct_backend_ref)
 #define CPU (&fct_backend_cpu)
 
-static fct_tensor vec(float *data, int64_t n) { return fct_tensor_of(data, FCT_F32, 1, &n); }
+static fct_tensor vec(float *data, int64_t n)
+{
+    return fct_tensor_of(data, FCT_F32, 1, &n);
+}
 
 static void want_floats(const char *what, float *got, float *want, int64_t n, double bound)
 {
@@ -19,7 +22,8 @@ static void want_floats(const char *what, float *got, float *want, int64_t n, do
 static void test_matmul(void **state)
 {
     (void)state;
-    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 7}, {64, 96, 33}, {130, 17, 257}, {1, 640, 96}, {96, 1, 5}, {7, 9, 0}, {0, 3, 4}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {3, 5, 7},  {64, 96, 33}, {130, 17, 257},
+                                       {1, 640, 96}, {96, 1, 5}, {7, 9, 0},    {0, 3, 4}};
     static const float scales[][2] = {{1, 0}, {0.5f, 1}, {-2, 0.25f}};
     for (size_t i = 0; i < FCT_COUNT(sizes); i++)
         for (int t = 0; t < 4; t++)
@@ -27,10 +31,17 @@ static void test_matmul(void **state)
                 pool p;
                 pool_init(&p, i * 4 + (size_t)t);
                 int64_t m = sizes[i][0], n = sizes[i][1], k = sizes[i][2];
-                fct_matmul_args a = {.m = m, .n = n, .k = k, .trans_a = t & 1, .trans_b = t & 2, .alpha = scales[s][0], .beta = scales[s][1]};
+                fct_matmul_args a = {.m = m,
+                                     .n = n,
+                                     .k = k,
+                                     .trans_a = t & 1,
+                                     .trans_b = t & 2,
+                                     .alpha = scales[s][0],
+                                     .beta = scales[s][1]};
                 a.a = pool_floats(&p, m * k, 0, 1);
                 a.b = pool_floats(&p, k * n, 0, 1);
-                float *want = pool_floats(&p, m * n, 0, 1), *got = pool_take(&p, m * n * 4); /* beta 0 meets NaN */
+                float *want = pool_floats(&p, m * n, 0, 1),
+                      *got = pool_take(&p, m * n * 4); /* beta 0 meets NaN */
                 if (a.beta != 0) memcpy(got, want, (size_t)(m * n) * sizeof *got);
                 a.c = want;
                 RUN(matmul, REF, &a);
@@ -48,11 +59,22 @@ static void test_matmul_by_hand(void **state)
     float a[] = {1, 2, 3, 4, 5, 6}, b[] = {1, 0, 0, 1, 2, 2}; /* 2x3 and 3x2 */
     for (int i = 0; i < 2; i++) {
         float c[] = {1, 1, 1, 1};
-        RUN(matmul, both[i], (&(fct_matmul_args){.a = a, .b = b, .c = c, .m = 2, .n = 2, .k = 3, .alpha = 1, .beta = 10}));
+        RUN(matmul, both[i],
+            (&(fct_matmul_args){
+                .a = a, .b = b, .c = c, .m = 2, .n = 2, .k = 3, .alpha = 1, .beta = 10}));
         const float want[] = {17, 18, 26, 27};
         assert_memory_equal(c, want, sizeof c);
         float d[9]; /* aᵀ·bᵀ with a stored [2,3] as [K=2,M=3] and b stored [N=3,K=2] */
-        RUN(matmul, both[i], (&(fct_matmul_args){.a = a, .b = b, .c = d, .m = 3, .n = 3, .k = 2, .trans_a = true, .trans_b = true, .alpha = 1}));
+        RUN(matmul, both[i],
+            (&(fct_matmul_args){.a = a,
+                                .b = b,
+                                .c = d,
+                                .m = 3,
+                                .n = 3,
+                                .k = 2,
+                                .trans_a = true,
+                                .trans_b = true,
+                                .alpha = 1}));
         const float turned[] = {1, 4, 10, 2, 5, 14, 3, 6, 18};
         assert_memory_equal(d, turned, sizeof d);
     }
@@ -60,7 +82,10 @@ static void test_matmul_by_hand(void **state)
 
 /* ---- topk ---- */
 
-typedef struct pair { float v; int32_t i; } pair;
+typedef struct pair {
+    float v;
+    int32_t i;
+} pair;
 
 static int by_value(const void *x, const void *y)
 {
@@ -97,15 +122,16 @@ static void one_topk(int64_t rows, int64_t n, int64_t k, int kind, int mask)
     pool_init(&p, (uint64_t)(rows + n * 3 + k * 5 + kind));
     float *x = pool_floats(&p, rows * n, 0, 1);
     for (int64_t i = 0; i < rows * n; i++) {
-        if (kind == 1) x[i] = (float)fct_rng_below(&p.rng, 5) - 2;      /* many ties, negatives */
-        if (kind == 2) x[i] = (float)i;                                  /* rising: every entry passes the bar */
-        if (kind == 3) x[i] = -(float)i - 1;                             /* falling and negative: ReLU clears all */
-        if (kind == 4) x[i] = i % 2 ? 0.0f : -0.0f;                      /* zeros of both signs are equal */
+        if (kind == 1) x[i] = (float)fct_rng_below(&p.rng, 5) - 2; /* many ties, negatives */
+        if (kind == 2) x[i] = (float)i;             /* rising: every entry passes the bar */
+        if (kind == 3) x[i] = -(float)i - 1;        /* falling and negative: ReLU clears all */
+        if (kind == 4) x[i] = i % 2 ? 0.0f : -0.0f; /* zeros of both signs are equal */
     }
     uint8_t *m = NULL;
     if (mask) {
         m = pool_take(&p, n);
-        for (int64_t i = 0; i < n; i++) m[i] = (uint8_t)(mask == 1 ? fct_rng_below(&p.rng, 2) : i % 7 == 3);
+        for (int64_t i = 0; i < n; i++)
+            m[i] = (uint8_t)(mask == 1 ? fct_rng_below(&p.rng, 2) : i % 7 == 3);
     }
     fct_topk_args a = {.x = x, .rows = rows, .n = n, .k = k, .mask = m};
     size_t count = (size_t)(rows * k);
@@ -130,10 +156,13 @@ static void one_topk(int64_t rows, int64_t n, int64_t k, int kind, int mask)
 static void test_topk(void **state)
 {
     (void)state;
-    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 5, 5}, {4, 16, 3}, {2, 17, 17}, {5, 100, 10}, {3, 1000, 33}, {2, 640, 160}, {9, 64, 1}, {0, 5, 2}};
+    static const int64_t sizes[][3] = {{1, 1, 1},     {3, 5, 5},    {4, 16, 3},
+                                       {2, 17, 17},   {5, 100, 10}, {3, 1000, 33},
+                                       {2, 640, 160}, {9, 64, 1},   {0, 5, 2}};
     for (size_t i = 0; i < FCT_COUNT(sizes); i++)
         for (int kind = 0; kind < 5; kind++)
-            for (int mask = 0; mask < 3; mask++) one_topk(sizes[i][0], sizes[i][1], sizes[i][2], kind, mask);
+            for (int mask = 0; mask < 3; mask++)
+                one_topk(sizes[i][0], sizes[i][1], sizes[i][2], kind, mask);
     one_topk(37, 777, 20, 0, 0); /* enough for several threads */
 }
 
@@ -146,14 +175,20 @@ static void test_topk_by_hand(void **state)
     for (int i = 0; i < 2; i++) {
         int32_t index[4];
         float value[4];
-        RUN(topk, both[i], (&(fct_topk_args){.x = x, .rows = 1, .n = 5, .k = 4, .index = index, .value = value}));
+        RUN(topk, both[i],
+            (&(fct_topk_args){.x = x, .rows = 1, .n = 5, .k = 4, .index = index, .value = value}));
         assert_memory_equal(index, ((int32_t[]){1, 3, 0, 4}), sizeof index);
         assert_memory_equal(value, ((float[]){3, 3, 1, 0}), sizeof value);
-        RUN(topk, both[i], (&(fct_topk_args){.x = x, .rows = 1, .n = 5, .k = 4, .mask = mask, .index = index, .value = value}));
-        assert_memory_equal(index, ((int32_t[]){1, 4, 0, 2}), sizeof index); /* two candidates, then the lowest left */
+        RUN(topk, both[i],
+            (&(fct_topk_args){
+                .x = x, .rows = 1, .n = 5, .k = 4, .mask = mask, .index = index, .value = value}));
+        assert_memory_equal(index, ((int32_t[]){1, 4, 0, 2}),
+                            sizeof index); /* two candidates, then the lowest left */
         assert_memory_equal(value, ((float[]){3, 0, 0, 0}), sizeof value);
         float bad[] = {1, NAN, 5};
-        RUN(topk, both[i], (&(fct_topk_args){.x = bad, .rows = 1, .n = 3, .k = 2, .index = index, .value = value}));
+        RUN(topk, both[i],
+            (&(fct_topk_args){
+                .x = bad, .rows = 1, .n = 3, .k = 2, .index = index, .value = value}));
         assert_int_equal(index[0], 1); /* NaN comes first, so that it is seen */
         assert_true(isnan(value[0]));
         assert_int_equal(index[1], 2);
@@ -182,7 +217,9 @@ static void sparse_init(sparse *s, int64_t rows, int64_t k, int64_t n, int64_t d
     s->bias = pool_floats(&s->p, d, 0, 1);
 }
 
-static const int64_t sparse_sizes[][4] = {{1, 1, 1, 1}, {3, 2, 5, 7}, {17, 4, 9, 64}, {64, 10, 40, 96}, {33, 5, 300, 130}, {5, 0, 4, 8}, {0, 3, 4, 8}, {200, 16, 12, 200}};
+static const int64_t sparse_sizes[][4] = {{1, 1, 1, 1},     {3, 2, 5, 7},      {17, 4, 9, 64},
+                                          {64, 10, 40, 96}, {33, 5, 300, 130}, {5, 0, 4, 8},
+                                          {0, 3, 4, 8},     {200, 16, 12, 200}};
 
 static void test_sparse_decode(void **state)
 {
@@ -190,10 +227,18 @@ static void test_sparse_decode(void **state)
     for (size_t i = 0; i < FCT_COUNT(sparse_sizes); i++)
         for (int bias = 0; bias < 2; bias++) {
             sparse s;
-            sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2], sparse_sizes[i][3]);
-            float *want = pool_take(&s.p, s.rows * s.d * 4), *got = pool_take(&s.p, s.rows * s.d * 4);
-            fct_sparse_decode_args a = {.index = s.index, .value = s.value, .rows = s.rows, .k = s.k, .d = s.d, .table = s.table,
-                                        .bias = bias ? s.bias : NULL, .y = want};
+            sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2],
+                        sparse_sizes[i][3]);
+            float *want = pool_take(&s.p, s.rows * s.d * 4),
+                  *got = pool_take(&s.p, s.rows * s.d * 4);
+            fct_sparse_decode_args a = {.index = s.index,
+                                        .value = s.value,
+                                        .rows = s.rows,
+                                        .k = s.k,
+                                        .d = s.d,
+                                        .table = s.table,
+                                        .bias = bias ? s.bias : NULL,
+                                        .y = want};
             RUN(sparse_decode, REF, &a);
             a.y = got;
             RUN(sparse_decode, CPU, &a);
@@ -207,10 +252,18 @@ static void test_sparse_outer(void **state)
     (void)state;
     for (size_t i = 0; i < FCT_COUNT(sparse_sizes); i++) {
         sparse s;
-        sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2], sparse_sizes[i][3]);
+        sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2],
+                    sparse_sizes[i][3]);
         float *want = pool_floats(&s.p, s.n * s.d, 0, 1), *got = pool_take(&s.p, s.n * s.d * 4);
         memcpy(got, want, (size_t)(s.n * s.d) * 4); /* adds to what is there */
-        fct_sparse_outer_args a = {.index = s.index, .coef = s.value, .rows = s.rows, .k = s.k, .n = s.n, .d = s.d, .x = s.x, .grad = want};
+        fct_sparse_outer_args a = {.index = s.index,
+                                   .coef = s.value,
+                                   .rows = s.rows,
+                                   .k = s.k,
+                                   .n = s.n,
+                                   .d = s.d,
+                                   .x = s.x,
+                                   .grad = want};
         RUN(sparse_outer, REF, &a);
         a.grad = got;
         RUN(sparse_outer, CPU, &a);
@@ -224,9 +277,16 @@ static void test_sparse_dot(void **state)
     (void)state;
     for (size_t i = 0; i < FCT_COUNT(sparse_sizes); i++) {
         sparse s;
-        sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2], sparse_sizes[i][3]);
+        sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2],
+                    sparse_sizes[i][3]);
         float *want = pool_take(&s.p, s.rows * s.k * 4), *got = pool_take(&s.p, s.rows * s.k * 4);
-        fct_sparse_dot_args a = {.index = s.index, .rows = s.rows, .k = s.k, .d = s.d, .x = s.x, .table = s.table, .coef = want};
+        fct_sparse_dot_args a = {.index = s.index,
+                                 .rows = s.rows,
+                                 .k = s.k,
+                                 .d = s.d,
+                                 .x = s.x,
+                                 .table = s.table,
+                                 .coef = want};
         RUN(sparse_dot, REF, &a);
         a.coef = got;
         RUN(sparse_dot, CPU, &a);
@@ -240,15 +300,34 @@ static void test_sparse_by_hand(void **state)
     (void)state;
     const fct_backend *both[] = {REF, CPU};
     int32_t index[] = {2, 0, 2, 1}; /* two rows of two */
-    float value[] = {1, 10, 2, 0}, table[] = {1, 2, 3, 4, 5, 6}, bias[] = {100, 200}, x[] = {1, -1, 0.5f, NAN};
+    float value[] = {1, 10, 2, 0}, table[] = {1, 2, 3, 4, 5, 6}, bias[] = {100, 200},
+          x[] = {1, -1, 0.5f, NAN};
     for (int b = 0; b < 2; b++) {
         float y[4], coef[4], grad[] = {0, 0, 7, 7, 0, 0};
-        RUN(sparse_decode, both[b], (&(fct_sparse_decode_args){.index = index, .value = value, .rows = 2, .k = 2, .d = 2, .table = table, .bias = bias, .y = y}));
+        RUN(sparse_decode, both[b],
+            (&(fct_sparse_decode_args){.index = index,
+                                       .value = value,
+                                       .rows = 2,
+                                       .k = 2,
+                                       .d = 2,
+                                       .table = table,
+                                       .bias = bias,
+                                       .y = y}));
         assert_memory_equal(y, ((float[]){115, 226, 110, 212}), sizeof y);
-        RUN(sparse_dot, both[b], (&(fct_sparse_dot_args){.index = index, .rows = 1, .k = 2, .d = 2, .x = x, .table = table, .coef = coef}));
+        RUN(sparse_dot, both[b],
+            (&(fct_sparse_dot_args){
+                .index = index, .rows = 1, .k = 2, .d = 2, .x = x, .table = table, .coef = coef}));
         assert_memory_equal(coef, ((float[]){-1, -1}), 8);
         /* the second row's entry for feature 1 has coefficient 0: its NaN does not spread */
-        RUN(sparse_outer, both[b], (&(fct_sparse_outer_args){.index = index, .coef = value, .rows = 2, .k = 2, .n = 3, .d = 2, .x = x, .grad = grad}));
+        RUN(sparse_outer, both[b],
+            (&(fct_sparse_outer_args){.index = index,
+                                      .coef = value,
+                                      .rows = 2,
+                                      .k = 2,
+                                      .n = 3,
+                                      .d = 2,
+                                      .x = x,
+                                      .grad = grad}));
         assert_memory_equal(grad, ((float[]){10, -10, 7, 7, 2}), 20);
         assert_true(isnan(grad[5]));
     }
@@ -268,9 +347,31 @@ static void test_threads_change_nothing(void **state)
         y[t] = pool_take(&s.p, s.rows * s.d * 4);
         coef[t] = pool_take(&s.p, s.rows * s.k * 4);
         memset(grad[t], 0, (size_t)size * 4);
-        RUN(sparse_outer, CPU, (&(fct_sparse_outer_args){.index = s.index, .coef = s.value, .rows = s.rows, .k = s.k, .n = s.n, .d = s.d, .x = s.x, .grad = grad[t]}));
-        RUN(sparse_decode, CPU, (&(fct_sparse_decode_args){.index = s.index, .value = s.value, .rows = s.rows, .k = s.k, .d = s.d, .table = s.table, .y = y[t]}));
-        RUN(sparse_dot, CPU, (&(fct_sparse_dot_args){.index = s.index, .rows = s.rows, .k = s.k, .d = s.d, .x = s.x, .table = s.table, .coef = coef[t]}));
+        RUN(sparse_outer, CPU,
+            (&(fct_sparse_outer_args){.index = s.index,
+                                      .coef = s.value,
+                                      .rows = s.rows,
+                                      .k = s.k,
+                                      .n = s.n,
+                                      .d = s.d,
+                                      .x = s.x,
+                                      .grad = grad[t]}));
+        RUN(sparse_decode, CPU,
+            (&(fct_sparse_decode_args){.index = s.index,
+                                       .value = s.value,
+                                       .rows = s.rows,
+                                       .k = s.k,
+                                       .d = s.d,
+                                       .table = s.table,
+                                       .y = y[t]}));
+        RUN(sparse_dot, CPU,
+            (&(fct_sparse_dot_args){.index = s.index,
+                                    .rows = s.rows,
+                                    .k = s.k,
+                                    .d = s.d,
+                                    .x = s.x,
+                                    .table = s.table,
+                                    .coef = coef[t]}));
         assert_memory_equal(grad[t], grad[0], (size_t)size * 4);
         assert_memory_equal(y[t], y[0], (size_t)(s.rows * s.d) * 4);
         assert_memory_equal(coef[t], coef[0], (size_t)(s.rows * s.k) * 4);
@@ -287,22 +388,47 @@ static void test_sae_errors(void **state)
     fct_cx cx = {.be = CPU, .arena = &arena};
     float x[8] = {0};
     int32_t index[4] = {0, 1, 2, 9};
-    assert_fails(fct_op_topk(&cx, &(fct_topk_args){.x = x, .rows = 1, .n = 3, .k = 4, .index = index, .value = x}), FCT_ERR_SHAPE, "topk: k is 4 but a row has 3 entries");
-    assert_fails(fct_op_topk(&cx, &(fct_topk_args){.x = x, .rows = 1, .n = 3, .k = 2, .value = x}), FCT_ERR_ARG, "index is NULL");
-    assert_fails(fct_op_matmul(&cx, &(fct_matmul_args){.a = x, .b = x, .m = 1, .n = 1, .k = 1}), FCT_ERR_ARG, "c is NULL");
-    assert_fails(fct_op_matmul(&cx, &(fct_matmul_args){.m = -1, .n = 1, .k = 1}), FCT_ERR_SHAPE, "negative");
-    assert_fails(fct_op_sparse_outer(&cx, &(fct_sparse_outer_args){.index = index, .coef = x, .rows = 2, .k = 2, .n = 4, .d = 1, .x = x, .grad = x}), FCT_ERR_RANGE, "index 9 at row 1");
-    assert_fails(fct_op_sparse_decode(&cx, &(fct_sparse_decode_args){.index = index, .value = x, .rows = 2, .k = 2, .d = 1, .y = x}), FCT_ERR_ARG, "table is NULL");
-    assert_fails(fct_op_sparse_dot(&cx, &(fct_sparse_dot_args){.index = index, .rows = 2, .k = 2, .d = 1, .x = x, .table = x}), FCT_ERR_ARG, "coef is NULL");
+    assert_fails(
+        fct_op_topk(
+            &cx, &(fct_topk_args){.x = x, .rows = 1, .n = 3, .k = 4, .index = index, .value = x}),
+        FCT_ERR_SHAPE, "topk: k is 4 but a row has 3 entries");
+    assert_fails(fct_op_topk(&cx, &(fct_topk_args){.x = x, .rows = 1, .n = 3, .k = 2, .value = x}),
+                 FCT_ERR_ARG, "index is NULL");
+    assert_fails(fct_op_matmul(&cx, &(fct_matmul_args){.a = x, .b = x, .m = 1, .n = 1, .k = 1}),
+                 FCT_ERR_ARG, "c is NULL");
+    assert_fails(fct_op_matmul(&cx, &(fct_matmul_args){.m = -1, .n = 1, .k = 1}), FCT_ERR_SHAPE,
+                 "negative");
+    assert_fails(
+        fct_op_sparse_outer(
+            &cx,
+            &(fct_sparse_outer_args){
+                .index = index, .coef = x, .rows = 2, .k = 2, .n = 4, .d = 1, .x = x, .grad = x}),
+        FCT_ERR_RANGE, "index 9 at row 1");
+    assert_fails(
+        fct_op_sparse_decode(&cx,
+                             &(fct_sparse_decode_args){
+                                 .index = index, .value = x, .rows = 2, .k = 2, .d = 1, .y = x}),
+        FCT_ERR_ARG, "table is NULL");
+    assert_fails(
+        fct_op_sparse_dot(
+            &cx,
+            &(fct_sparse_dot_args){.index = index, .rows = 2, .k = 2, .d = 1, .x = x, .table = x}),
+        FCT_ERR_ARG, "coef is NULL");
     fct_arena_clear(&arena);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matmul),        cmocka_unit_test(test_matmul_by_hand), cmocka_unit_test(test_topk),
-        cmocka_unit_test(test_topk_by_hand),  cmocka_unit_test(test_sparse_decode),  cmocka_unit_test(test_sparse_outer),
-        cmocka_unit_test(test_sparse_dot),    cmocka_unit_test(test_sparse_by_hand), cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_matmul_by_hand),
+        cmocka_unit_test(test_topk),
+        cmocka_unit_test(test_topk_by_hand),
+        cmocka_unit_test(test_sparse_decode),
+        cmocka_unit_test(test_sparse_outer),
+        cmocka_unit_test(test_sparse_dot),
+        cmocka_unit_test(test_sparse_by_hand),
+        cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_sae_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,15 +14,20 @@ enum { CPU_PLANS = 8 }; /* shapes a weight remembers; the oldest makes room */
 typedef struct cpu_weight { /* behind fct_weight.impl */
     dn *d;
     dn_packed *packed;
-    struct { dn_shape shape; dn_plan *plan; } slot[CPU_PLANS];
+    struct {
+        dn_shape shape;
+        dn_plan *plan;
+    } slot[CPU_PLANS];
     int next; /* the slot to be replaced */
 } cpu_weight;
 
-fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc) FCT_MUST_CHECK;
+fct_status cpu_pack(const fct_backend *be, fct_weight *out,
+                    const fct_pack_desc *desc) FCT_MUST_CHECK;
 void cpu_unpack(fct_weight *w);
 
 /* Runs the product or convolution `s` with the weight's plan for it; in a dry run only counts the scratch. */
-fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s, const dn_io *io) FCT_MUST_CHECK;
+fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
+                          const dn_io *io) FCT_MUST_CHECK;
 
 /* ---- shared loops (elementwise.c) ---- */
 /* Contiguous elements between f32 and bf16. */
@@ -32,7 +37,8 @@ void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64
 enum { CPU_SMALL = 16384 };
 
 /* Start of the threads' own pieces of scratch, `bytes` each rounded up to 64; NULL in a dry run. */
-fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride, int64_t bytes) FCT_MUST_CHECK;
+fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride,
+                              int64_t bytes) FCT_MUST_CHECK;
 
 #define CPU_OP(op) fct_status cpu_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
 FCT_OP_LIST(CPU_OP)

@@ -13,10 +13,12 @@ struct dn {
 
 static fct_status check(dnnl_status_t st, const char *what)
 {
-    static const char *const text[] = {"success", "out of memory", "invalid arguments", "unimplemented"};
+    static const char *const text[] = {"success", "out of memory", "invalid arguments",
+                                       "unimplemented"};
     if (st == dnnl_success) return FCT_OK;
     const char *why = (int)st >= 0 && (size_t)st < FCT_COUNT(text) ? text[st] : "failed";
-    return fct_fail(st == dnnl_out_of_memory ? FCT_ERR_MEMORY : FCT_ERR_INTERNAL, "oneDNN %s: %s", what, why);
+    return fct_fail(st == dnnl_out_of_memory ? FCT_ERR_MEMORY : FCT_ERR_INTERNAL, "oneDNN %s: %s",
+                    what, why);
 }
 #define DN_TRY(call, what) FCT_TRY(check(call, what))
 #define DN_TRY_OUT(call, what) FCT_TRY_OUT(check(call, what))
@@ -24,36 +26,47 @@ static fct_status check(dnnl_status_t st, const char *what)
 /* ---- what versions 2 and 3 do differently ---- */
 #if DNNL_VERSION_MAJOR >= 3
 
-typedef dnnl_memory_desc_t md_owned;       /* a handle that is destroyed */
-typedef const_dnnl_memory_desc_t md_ref;   /* a handle that belongs to somebody else */
+typedef dnnl_memory_desc_t md_owned;     /* a handle that is destroyed */
+typedef const_dnnl_memory_desc_t md_ref; /* a handle that belongs to somebody else */
 
-static md_ref md_get(const md_owned *m) { return *m; }
+static md_ref md_get(const md_owned *m)
+{
+    return *m;
+}
 static void md_clear(md_owned *m)
 {
     if (*m) dnnl_memory_desc_destroy(*m);
     *m = NULL;
 }
-static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_type_t t, dnnl_format_tag_t tag)
+static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_type_t t,
+                            dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_create_with_tag(m, nd, d, t, tag);
 }
-static dnnl_status_t md_copy(md_owned *m, md_ref from) { return dnnl_memory_desc_clone(m, from); }
-static size_t md_bytes(md_ref m) { return dnnl_memory_desc_get_size(m); }
+static dnnl_status_t md_copy(md_owned *m, md_ref from)
+{
+    return dnnl_memory_desc_clone(m, from);
+}
+static size_t md_bytes(md_ref m)
+{
+    return dnnl_memory_desc_get_size(m);
+}
 static dnnl_status_t post_act(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alpha)
 {
     return dnnl_post_ops_append_eltwise(po, alg, alpha, 0);
 }
-static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w, md_ref b, md_ref y,
-                               dnnl_primitive_attr_t at)
+static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w,
+                               md_ref b, md_ref y, dnnl_primitive_attr_t at)
 {
     return dnnl_matmul_primitive_desc_create(pd, e, x, w, b, y, at);
 }
-static dnnl_status_t conv_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w, md_ref b, md_ref y,
-                             const dn_shape *s, dnnl_primitive_attr_t at)
+static dnnl_status_t conv_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w,
+                             md_ref b, md_ref y, const dn_shape *s, dnnl_primitive_attr_t at)
 {
     const dnnl_dims_t step = {s->stride, s->stride}, dilate = {0, 0};
     const dnnl_dims_t lo = {s->pad_top, s->pad_left}, hi = {s->pad_bottom, s->pad_right};
-    return dnnl_convolution_forward_primitive_desc_create(pd, e, dnnl_forward_inference, dnnl_convolution_direct, x, w, b, y, step,
+    return dnnl_convolution_forward_primitive_desc_create(pd, e, dnnl_forward_inference,
+                                                          dnnl_convolution_direct, x, w, b, y, step,
                                                           dilate, lo, hi, at);
 }
 static dnnl_status_t reorder_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref from, md_ref to)
@@ -66,9 +79,16 @@ static dnnl_status_t reorder_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_r
 typedef dnnl_memory_desc_t md_owned;
 typedef const dnnl_memory_desc_t *md_ref;
 
-static md_ref md_get(const md_owned *m) { return m; }
-static void md_clear(md_owned *m) { *m = (md_owned){0}; }
-static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_type_t t, dnnl_format_tag_t tag)
+static md_ref md_get(const md_owned *m)
+{
+    return m;
+}
+static void md_clear(md_owned *m)
+{
+    *m = (md_owned){0};
+}
+static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_type_t t,
+                            dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(m, nd, d, t, tag);
 }
@@ -77,26 +97,29 @@ static dnnl_status_t md_copy(md_owned *m, md_ref from)
     *m = *from;
     return dnnl_success;
 }
-static size_t md_bytes(md_ref m) { return dnnl_memory_desc_get_size(m); }
+static size_t md_bytes(md_ref m)
+{
+    return dnnl_memory_desc_get_size(m);
+}
 static dnnl_status_t post_act(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alpha)
 {
     return dnnl_post_ops_append_eltwise(po, 1, alg, alpha, 0);
 }
-static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w, md_ref b, md_ref y,
-                               dnnl_primitive_attr_t at)
+static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w,
+                               md_ref b, md_ref y, dnnl_primitive_attr_t at)
 {
     dnnl_matmul_desc_t d;
     dnnl_status_t st = dnnl_matmul_desc_init(&d, x, w, b, y);
     return st == dnnl_success ? dnnl_primitive_desc_create(pd, &d, at, e, NULL) : st;
 }
-static dnnl_status_t conv_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w, md_ref b, md_ref y,
-                             const dn_shape *s, dnnl_primitive_attr_t at)
+static dnnl_status_t conv_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref x, md_ref w,
+                             md_ref b, md_ref y, const dn_shape *s, dnnl_primitive_attr_t at)
 {
     const dnnl_dims_t step = {s->stride, s->stride};
     const dnnl_dims_t lo = {s->pad_top, s->pad_left}, hi = {s->pad_bottom, s->pad_right};
     dnnl_convolution_desc_t d;
-    dnnl_status_t st =
-        dnnl_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_direct, x, w, b, y, step, lo, hi);
+    dnnl_status_t st = dnnl_convolution_forward_desc_init(
+        &d, dnnl_forward_inference, dnnl_convolution_direct, x, w, b, y, step, lo, hi);
     return st == dnnl_success ? dnnl_primitive_desc_create(pd, &d, at, e, NULL) : st;
 }
 static dnnl_status_t reorder_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, md_ref from, md_ref to)
@@ -114,7 +137,8 @@ fct_status dn_open(dn **out)
     FCT_TRY(fct_new(out, 1, sizeof *d));
     d = *out;
     fct_status st = check(dnnl_engine_create(&d->engine, dnnl_cpu, 0), "engine");
-    if (st == FCT_OK) st = check(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags), "stream");
+    if (st == FCT_OK)
+        st = check(dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags), "stream");
     if (st == FCT_OK) return FCT_OK;
     dn_close(d);
     *out = NULL;
@@ -131,7 +155,10 @@ void dn_close(dn *d)
 
 /* ---- primitive descriptors ---- */
 
-static dnnl_data_type_t type_of(fct_dtype t) { return t == FCT_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t type_of(fct_dtype t)
+{
+    return t == FCT_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
 /* The dimensions of a shape's operands; convolutions are written N,C,H,W and stored N,H,W,C. */
 typedef struct operands {
@@ -143,10 +170,17 @@ typedef struct operands {
 static operands operands_of(const dn_shape *s)
 {
     if (s->kind == DN_CONV)
-        return (operands){4, {s->batch, s->k, s->ih, s->iw}, {s->n, s->k, s->kh, s->kw}, {s->batch, s->n, s->oh, s->ow},
-                          dnnl_nhwc, dnnl_oihw};
-    if (s->batch == 1) return (operands){2, {s->m, s->k}, {s->k, s->n}, {s->m, s->n}, dnnl_ab, dnnl_ba};
-    return (operands){3, {s->batch, s->m, s->k}, {s->batch, s->k, s->n}, {s->batch, s->m, s->n}, dnnl_abc, dnnl_acb};
+        return (operands){4,
+                          {s->batch, s->k, s->ih, s->iw},
+                          {s->n, s->k, s->kh, s->kw},
+                          {s->batch, s->n, s->oh, s->ow},
+                          dnnl_nhwc,
+                          dnnl_oihw};
+    if (s->batch == 1)
+        return (operands){2, {s->m, s->k}, {s->k, s->n}, {s->m, s->n}, dnnl_ab, dnnl_ba};
+    return (operands){
+        3,       {s->batch, s->m, s->k}, {s->batch, s->k, s->n}, {s->batch, s->m, s->n}, dnnl_abc,
+        dnnl_acb};
 }
 
 static dnnl_status_t append_act(dnnl_post_ops_t po, fct_act act)
@@ -167,11 +201,14 @@ static fct_status make_attr(dnnl_primitive_attr_t *out, const dn_shape *s, const
     md_owned residual = {0};
     fct_status st = FCT_OK;
     DN_TRY_OUT(dnnl_primitive_attr_create(out), "attributes");
-    DN_TRY_OUT(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user), "attributes");
+    DN_TRY_OUT(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user),
+               "attributes");
     DN_TRY_OUT(dnnl_post_ops_create(&po), "post-ops");
     DN_TRY_OUT(append_act(po, s->act), "activation");
     if (s->residual) {
-        DN_TRY_OUT(md_tag(&residual, o->nd, o->y, s->residual == 2 ? dnnl_bf16 : dnnl_f32, o->act_tag), "residual");
+        DN_TRY_OUT(
+            md_tag(&residual, o->nd, o->y, s->residual == 2 ? dnnl_bf16 : dnnl_f32, o->act_tag),
+            "residual");
         DN_TRY_OUT(dnnl_post_ops_append_binary(po, dnnl_binary_add, md_get(&residual)), "residual");
     }
     DN_TRY_OUT(dnnl_primitive_attr_set_post_ops(*out, po), "post-ops");
@@ -192,17 +229,23 @@ static fct_status make_pd(dnnl_primitive_desc_t *out, dn *d, const dn_shape *s, 
     *out = NULL;
     DN_TRY_OUT(md_tag(&x, o.nd, o.x, type_of(s->x), o.act_tag), "input");
     DN_TRY_OUT(md_tag(&y, o.nd, o.y, type_of(s->y), o.act_tag), "output");
-    DN_TRY_OUT(layout ? md_copy(&w, layout) : md_tag(&w, o.nd, o.w, type_of(s->w), dnnl_format_tag_any), "weights");
+    DN_TRY_OUT(layout ? md_copy(&w, layout)
+                      : md_tag(&w, o.nd, o.w, type_of(s->w), dnnl_format_tag_any),
+               "weights");
     if (s->bias) {
         bool conv = s->kind == DN_CONV;
-        DN_TRY_OUT(md_tag(&b, conv ? 1 : 2, conv ? bias_conv : bias_matmul, dnnl_f32, conv ? dnnl_a : dnnl_ab), "bias");
+        DN_TRY_OUT(md_tag(&b, conv ? 1 : 2, conv ? bias_conv : bias_matmul, dnnl_f32,
+                          conv ? dnnl_a : dnnl_ab),
+                   "bias");
     }
     FCT_TRY_OUT(make_attr(&attr, s, &o));
     md_ref bias = s->bias ? md_get(&b) : NULL;
     if (s->kind == DN_CONV)
-        DN_TRY_OUT(conv_pd(out, d->engine, md_get(&x), md_get(&w), bias, md_get(&y), s, attr), "convolution");
+        DN_TRY_OUT(conv_pd(out, d->engine, md_get(&x), md_get(&w), bias, md_get(&y), s, attr),
+                   "convolution");
     else
-        DN_TRY_OUT(matmul_pd(out, d->engine, md_get(&x), md_get(&w), bias, md_get(&y), attr), "product");
+        DN_TRY_OUT(matmul_pd(out, d->engine, md_get(&x), md_get(&w), bias, md_get(&y), attr),
+                   "product");
 out:
     if (attr) dnnl_primitive_attr_destroy(attr);
     md_clear(&x);
@@ -215,11 +258,15 @@ out:
 static const char *impl_of(dnnl_primitive_desc_t pd)
 {
     const char *name = NULL;
-    if (dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success || !name) return "unknown";
+    if (dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success || !name)
+        return "unknown";
     return name;
 }
 
-static bool is_slow(const char *impl) { return strncmp(impl, "ref", 3) == 0 || strncmp(impl, "simple", 6) == 0; }
+static bool is_slow(const char *impl)
+{
+    return strncmp(impl, "ref", 3) == 0 || strncmp(impl, "simple", 6) == 0;
+}
 
 /* ---- packed weights ---- */
 
@@ -296,7 +343,8 @@ fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain)
     dnnl_memory_t memory = NULL;
     fct_status st = FCT_OK;
     DN_TRY_OUT(md_tag(&md, o.nd, o.w, dnnl_f32, o.plain_tag), "weights");
-    DN_TRY_OUT(dnnl_memory_create(&memory, md_get(&md), d->engine, (void *)(uintptr_t)plain), "weights");
+    DN_TRY_OUT(dnnl_memory_create(&memory, md_get(&md), d->engine, (void *)(uintptr_t)plain),
+               "weights");
     FCT_TRY_OUT(reorder(d, md_get(&md), memory, md_get(&p->layout), p->memory));
 out:
     if (memory) dnnl_memory_destroy(memory);
@@ -304,7 +352,10 @@ out:
     return st;
 }
 
-int64_t dn_packed_bytes(const dn_packed *p) { return (int64_t)md_bytes(md_get(&p->layout)); }
+int64_t dn_packed_bytes(const dn_packed *p)
+{
+    return (int64_t)md_bytes(md_get(&p->layout));
+}
 
 void dn_packed_free(dn_packed *p)
 {
@@ -326,19 +377,26 @@ struct dn_plan {
     int act_at_residual; /* index of the residual among the post-ops */
 };
 
-static int64_t round64(int64_t n) { return (n + 63) / 64 * 64; }
+static int64_t round64(int64_t n)
+{
+    return (n + 63) / 64 * 64;
+}
 
 static fct_status plan_memory(dnnl_memory_t *out, dn_plan *p, dn *d, dnnl_query_t what)
 {
-    return check(dnnl_memory_create(out, dnnl_primitive_desc_query_md(p->pd, what, 0), d->engine, DNNL_MEMORY_NONE), "memory");
+    return check(dnnl_memory_create(out, dnnl_primitive_desc_query_md(p->pd, what, 0), d->engine,
+                                    DNNL_MEMORY_NONE),
+                 "memory");
 }
 
 static fct_status plan_residual(dn_plan *p, dn *d, const dn_shape *s)
 {
     operands o = operands_of(s);
     md_owned md = {0};
-    FCT_TRY(check(md_tag(&md, o.nd, o.y, s->residual == 2 ? dnnl_bf16 : dnnl_f32, o.act_tag), "residual"));
-    fct_status st = check(dnnl_memory_create(&p->residual, md_get(&md), d->engine, DNNL_MEMORY_NONE), "residual");
+    FCT_TRY(check(md_tag(&md, o.nd, o.y, s->residual == 2 ? dnnl_bf16 : dnnl_f32, o.act_tag),
+                  "residual"));
+    fct_status st = check(
+        dnnl_memory_create(&p->residual, md_get(&md), d->engine, DNNL_MEMORY_NONE), "residual");
     md_clear(&md);
     return st;
 }
@@ -377,7 +435,8 @@ fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed 
     }
     if (s->residual) FCT_TRY_OUT(plan_residual(p, d, s));
     p->act_at_residual = s->act != FCT_ACT_NONE;
-    p->pad_bytes = round64((int64_t)md_bytes(dnnl_primitive_desc_query_md(p->pd, dnnl_query_scratchpad_md, 0)));
+    p->pad_bytes = round64(
+        (int64_t)md_bytes(dnnl_primitive_desc_query_md(p->pd, dnnl_query_scratchpad_md, 0)));
 out:
     if (st != FCT_OK) {
         dn_plan_free(p);
@@ -398,11 +457,23 @@ void dn_plan_free(dn_plan *p)
     fct_free(p);
 }
 
-int64_t dn_plan_scratch(const dn_plan *p) { return p->pad_bytes + p->w_bytes; }
-const char *dn_plan_impl(const dn_plan *p) { return p->impl; }
-bool dn_plan_is_slow(const dn_plan *p) { return is_slow(p->impl); }
+int64_t dn_plan_scratch(const dn_plan *p)
+{
+    return p->pad_bytes + p->w_bytes;
+}
+const char *dn_plan_impl(const dn_plan *p)
+{
+    return p->impl;
+}
+bool dn_plan_is_slow(const dn_plan *p)
+{
+    return is_slow(p->impl);
+}
 
-static void *unconst(const void *p) { return (void *)(uintptr_t)p; } /* oneDNN's handles know no const */
+static void *unconst(const void *p)
+{
+    return (void *)(uintptr_t)p;
+} /* oneDNN's handles know no const */
 
 fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
 {
@@ -411,18 +482,23 @@ fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
     DN_TRY(dnnl_memory_set_data_handle(p->y, io->y), "output");
     DN_TRY(dnnl_memory_set_data_handle(p->pad, io->scratch), "scratch");
     if (p->bias) DN_TRY(dnnl_memory_set_data_handle(p->bias, unconst(io->bias)), "bias");
-    if (p->residual) DN_TRY(dnnl_memory_set_data_handle(p->residual, unconst(io->residual)), "residual");
+    if (p->residual)
+        DN_TRY(dnnl_memory_set_data_handle(p->residual, unconst(io->residual)), "residual");
     if (p->relayout) {
         DN_TRY(dnnl_memory_set_data_handle(p->w, (uint8_t *)io->scratch + p->pad_bytes), "weights");
         const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, weights}, {DNNL_ARG_TO, p->w}};
         DN_TRY(dnnl_primitive_execute(p->relayout, d->stream, 2, args), "reorder");
         weights = p->w;
     }
-    dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, p->x}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, p->y}, {DNNL_ARG_SCRATCHPAD, p->pad}};
+    dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, p->x},
+                               {DNNL_ARG_WEIGHTS, weights},
+                               {DNNL_ARG_DST, p->y},
+                               {DNNL_ARG_SCRATCHPAD, p->pad}};
     int n = 4;
     if (p->bias) args[n++] = (dnnl_exec_arg_t){DNNL_ARG_BIAS, p->bias};
     if (p->residual)
-        args[n++] = (dnnl_exec_arg_t){DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->act_at_residual) | DNNL_ARG_SRC_1, p->residual};
+        args[n++] = (dnnl_exec_arg_t){
+            DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->act_at_residual) | DNNL_ARG_SRC_1, p->residual};
     DN_TRY(dnnl_primitive_execute(p->prim, d->stream, n, args), "run");
     return check(dnnl_stream_wait(d->stream), "run");
 }
@@ -431,8 +507,8 @@ fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
 
 fct_status dn_sgemm(const dn_gemm *g)
 {
-    dnnl_status_t st = dnnl_sgemm(g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha, g->a, g->lda, g->b,
-                                  g->ldb, g->beta, g->c, g->ldc);
+    dnnl_status_t st = dnnl_sgemm(g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N', g->m, g->n, g->k,
+                                  g->alpha, g->a, g->lda, g->b, g->ldb, g->beta, g->c, g->ldc);
     return check(st, "sgemm");
 }
 
@@ -444,7 +520,11 @@ bool dn_has_bf16(void)
 
 fct_status dn_describe(fct_str *out)
 {
-    static const struct { dnnl_cpu_isa_t isa; const char *name; } names[] = { /* best first */
+    static const struct {
+        dnnl_cpu_isa_t isa;
+        const char *name;
+    } names[] = {
+        /* best first */
         {dnnl_cpu_isa_avx512_core_amx, "AVX512-BF16, AMX"},
         {dnnl_cpu_isa_avx512_core_bf16, "AVX512-BF16"},
         {dnnl_cpu_isa_avx512_core, "AVX512"},
@@ -456,6 +536,7 @@ fct_status dn_describe(fct_str *out)
     FCT_TRY(fct_str_printf(out, "oneDNN %d.%d.%d", v->major, v->minor, v->patch));
     int isa = (int)dnnl_get_effective_cpu_isa();
     for (size_t i = 0; i < FCT_COUNT(names); i++)
-        if ((isa & (int)names[i].isa) == (int)names[i].isa) return fct_str_printf(out, ", %s", names[i].name);
+        if ((isa & (int)names[i].isa) == (int)names[i].isa)
+            return fct_str_printf(out, ", %s", names[i].name);
     return FCT_OK;
 }

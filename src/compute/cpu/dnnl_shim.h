@@ -14,14 +14,15 @@ typedef enum dn_kind { DN_MATMUL, DN_CONV } dn_kind;
 /* What is asked of a primitive. Compared with memcmp: made with an initialiser over zeroed memory (dn_shape_init). */
 typedef struct dn_shape {
     dn_kind kind;
-    fct_dtype x, w, y;          /* f32 or bf16 each */
-    fct_act act;                /* after the bias */
-    int bias;                   /* 0 or 1; [n], f32 */
-    int residual;               /* 0: none; 1: f32, 2: bf16; added last, shape of y */
+    fct_dtype x, w, y; /* f32 or bf16 each */
+    fct_act act;       /* after the bias */
+    int bias;          /* 0 or 1; [n], f32 */
+    int residual;      /* 0: none; 1: f32, 2: bf16; added last, shape of y */
     int threads;
-    int64_t batch;              /* matmul: independent products (1: a plain one); conv: pictures */
-    int64_t m, n, k;            /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output and input channels */
-    int64_t ih, iw, oh, ow;      /* conv: sizes of the input and output maps */
+    int64_t batch; /* matmul: independent products (1: a plain one); conv: pictures */
+    int64_t m, n,
+        k; /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output and input channels */
+    int64_t ih, iw, oh, ow; /* conv: sizes of the input and output maps */
     int64_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
 } dn_shape;
 
@@ -41,9 +42,10 @@ void dn_packed_free(dn_packed *p);
 
 fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed *w) FCT_MUST_CHECK;
 void dn_plan_free(dn_plan *p);
-int64_t dn_plan_scratch(const dn_plan *p);  /* bytes; the run wants them 64-byte aligned */
-const char *dn_plan_impl(const dn_plan *p); /* oneDNN's name for what it runs: "brgconv:avx512_core" */
-bool dn_plan_is_slow(const dn_plan *p);     /* oneDNN's own reference loops */
+int64_t dn_plan_scratch(const dn_plan *p); /* bytes; the run wants them 64-byte aligned */
+const char *dn_plan_impl(
+    const dn_plan *p);                  /* oneDNN's name for what it runs: "brgconv:avx512_core" */
+bool dn_plan_is_slow(const dn_plan *p); /* oneDNN's own reference loops */
 
 typedef struct dn_io {
     const void *x;

@@ -7,8 +7,14 @@
 
 enum { RUN = 512 }; /* floats in a run */
 
-static int64_t runs_of(int64_t n) { return (n + RUN - 1) / RUN; }
-static int64_t run_length(int64_t n, int64_t run) { return n - run * RUN < RUN ? n - run * RUN : RUN; }
+static int64_t runs_of(int64_t n)
+{
+    return (n + RUN - 1) / RUN;
+}
+static int64_t run_length(int64_t n, int64_t run)
+{
+    return n - run * RUN < RUN ? n - run * RUN : RUN;
+}
 
 fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride, int64_t bytes)
 {
@@ -18,7 +24,8 @@ fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride, int64_
 
 /* ---- conversion and activation ---- */
 
-FCT_CLONES static void unary_run(void *y, fct_dtype yt, const void *x, fct_dtype xt, int64_t at, int64_t n, fct_act act)
+FCT_CLONES static void unary_run(void *y, fct_dtype yt, const void *x, fct_dtype xt, int64_t at,
+                                 int64_t n, fct_act act)
 {
     float v[RUN];
     vec_load(v, x, xt, at, n);
@@ -67,7 +74,8 @@ fct_status cpu_add(fct_cx *cx, const fct_add_args *a)
 
 /* ---- gated gelu ---- */
 
-FCT_CLONES static void geglu_run(const fct_geglu_args *a, int64_t row, int64_t at, int64_t n, int64_t width)
+FCT_CLONES static void geglu_run(const fct_geglu_args *a, int64_t row, int64_t at, int64_t n,
+                                 int64_t width)
 {
     float value[RUN], gate[RUN];
     vec_load(value, a->x.data, a->x.dtype, row * 2 * width + at, n);
@@ -88,11 +96,13 @@ fct_status cpu_geglu(fct_cx *cx, const fct_geglu_args *a)
 
 /* ---- concatenation ---- */
 
-FCT_CLONES static void copy_row(const fct_tensor *y, int64_t to, const fct_tensor *x, int64_t from, int64_t n)
+FCT_CLONES static void copy_row(const fct_tensor *y, int64_t to, const fct_tensor *x, int64_t from,
+                                int64_t n)
 {
     if (x->dtype == y->dtype) {
         size_t step = x->dtype == FCT_BF16 ? 2 : 4;
-        memcpy((uint8_t *)y->data + (size_t)to * step, (const uint8_t *)x->data + (size_t)from * step, (size_t)n * step);
+        memcpy((uint8_t *)y->data + (size_t)to * step,
+               (const uint8_t *)x->data + (size_t)from * step, (size_t)n * step);
         return;
     }
     for (int64_t i = 0; i < n; i += RUN) {
@@ -106,7 +116,8 @@ FCT_CLONES static void copy_row(const fct_tensor *y, int64_t to, const fct_tenso
 fct_status cpu_concat(fct_cx *cx, const fct_concat_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
-    int64_t rows = fct_view_rows(&a->y), na = fct_view_last(&a->a), nb = fct_view_last(&a->b), n = na + nb;
+    int64_t rows = fct_view_rows(&a->y), na = fct_view_last(&a->a), nb = fct_view_last(&a->b),
+            n = na + nb;
 #pragma omp parallel for schedule(static) if (rows * n > CPU_SMALL)
     for (int64_t r = 0; r < rows; r++) {
         copy_row(&a->y, r * n, &a->a, r * na, na);
@@ -118,7 +129,8 @@ fct_status cpu_concat(fct_cx *cx, const fct_concat_args *a)
 /* ---- pooling ---- */
 
 /* Channels [c, c+m) of one window; averages add rows of a window first, so a large map loses no precision. */
-FCT_CLONES static void pool_run(const fct_pool_args *a, int64_t first, int64_t sh, int64_t sw, int64_t out, int64_t c, int64_t m)
+FCT_CLONES static void pool_run(const fct_pool_args *a, int64_t first, int64_t sh, int64_t sw,
+                                int64_t out, int64_t c, int64_t m)
 {
     float v[RUN], line[RUN];
     double total[RUN];
@@ -130,7 +142,8 @@ FCT_CLONES static void pool_run(const fct_pool_args *a, int64_t first, int64_t s
             if (x == 0)
                 memcpy(line, v, (size_t)m * sizeof *v);
             else if (a->max)
-                for (int64_t i = 0; i < m; i++) line[i] = v[i] > line[i] || v[i] != v[i] ? v[i] : line[i];
+                for (int64_t i = 0; i < m; i++)
+                    line[i] = v[i] > line[i] || v[i] != v[i] ? v[i] : line[i];
             else
                 for (int64_t i = 0; i < m; i++) line[i] += v[i];
         }
@@ -157,7 +170,8 @@ fct_status cpu_pool(fct_cx *cx, const fct_pool_args *a)
     for (int64_t i = 0; i < windows; i++) {
         int64_t b = i / (ho * wo), y = i / wo % ho, x = i % wo;
         int64_t first = (b * h + y * sh) * w + x * sw;
-        for (int64_t c = 0; c < n; c += RUN) pool_run(a, first, sh, sw, i, c, n - c < RUN ? n - c : RUN);
+        for (int64_t c = 0; c < n; c += RUN)
+            pool_run(a, first, sh, sw, i, c, n - c < RUN ? n - c : RUN);
     }
     return FCT_OK;
 }

@@ -8,7 +8,9 @@
 
 enum { RUN = 512, STRIP_VALUES = 32768, STRIP_MAX = 256 };
 
-typedef struct moments { double n, mean, m2; } moments; /* count, mean, sum of squared deviations */
+typedef struct moments {
+    double n, mean, m2;
+} moments; /* count, mean, sum of squared deviations */
 
 static moments merge(moments a, moments b) /* Chan, Golub, LeVeque */
 {
@@ -19,13 +21,16 @@ static moments merge(moments a, moments b) /* Chan, Golub, LeVeque */
 
 /* ---- group norm ---- */
 
-typedef struct grid { /* a map as strips */
+typedef struct grid {                                /* a map as strips */
     int64_t batch, pixels, c, groups, strip, strips; /* strip: pixels in one */
 } grid;
 
 static grid grid_of(const fct_group_norm_args *a)
 {
-    grid g = {.batch = a->x.dim[0], .pixels = fct_view_pixels(&a->x), .c = fct_view_last(&a->x), .groups = a->groups};
+    grid g = {.batch = a->x.dim[0],
+              .pixels = fct_view_pixels(&a->x),
+              .c = fct_view_last(&a->x),
+              .groups = a->groups};
     g.strip = STRIP_VALUES / g.c;
     if (g.strip < 16) g.strip = 16;
     if (g.strip > STRIP_MAX) g.strip = STRIP_MAX; /* f32 sums of more would lose digits */
@@ -34,8 +39,9 @@ static grid grid_of(const fct_group_norm_args *a)
 }
 
 /* Sums of d and d² over the strip's pixels for channels [c, c+n), d = x - x of the first pixel. */
-FCT_CLONES static void strip_sums(const fct_tensor *x, int64_t first, int64_t pixels, int64_t channels, int64_t c, int64_t n,
-                                  float *origin, float *sum, float *square)
+FCT_CLONES static void strip_sums(const fct_tensor *x, int64_t first, int64_t pixels,
+                                  int64_t channels, int64_t c, int64_t n, float *origin, float *sum,
+                                  float *square)
 {
     float v[RUN];
     vec_load(origin, x->data, x->dtype, first * channels + c, n);
@@ -52,7 +58,8 @@ FCT_CLONES static void strip_sums(const fct_tensor *x, int64_t first, int64_t pi
 }
 
 /* The groups' moments over one strip into out [groups]. */
-static void strip_moments(moments *out, const fct_tensor *x, const grid *g, int64_t b, int64_t strip)
+static void strip_moments(moments *out, const fct_tensor *x, const grid *g, int64_t b,
+                          int64_t strip)
 {
     float origin[RUN], sum[RUN], square[RUN];
     int64_t first = b * g->pixels + strip * g->strip, size = g->c / g->groups;
@@ -63,7 +70,8 @@ static void strip_moments(moments *out, const fct_tensor *x, const grid *g, int6
         strip_sums(x, first, pixels, g->c, c, n, origin, sum, square);
         for (int64_t i = 0; i < n; i++) {
             double count = (double)pixels, s = (double)sum[i];
-            moments channel = {count, (double)origin[i] + s / count, (double)square[i] - s * s / count};
+            moments channel = {count, (double)origin[i] + s / count,
+                               (double)square[i] - s * s / count};
             moments *group = &out[(c + i) / size];
             *group = merge(*group, channel);
         }
@@ -71,8 +79,8 @@ static void strip_moments(moments *out, const fct_tensor *x, const grid *g, int6
 }
 
 /* y = (x - mean) * scale + beta over one pixel's channels, then the activation. */
-FCT_CLONES static void norm_run(const fct_group_norm_args *a, int64_t pixel, int64_t channels, int64_t c, int64_t n,
-                                const float *mean, const float *scale)
+FCT_CLONES static void norm_run(const fct_group_norm_args *a, int64_t pixel, int64_t channels,
+                                int64_t c, int64_t n, const float *mean, const float *scale)
 {
     float v[RUN];
     vec_load(v, a->x.data, a->x.dtype, pixel * channels + c, n);
@@ -81,28 +89,31 @@ FCT_CLONES static void norm_run(const fct_group_norm_args *a, int64_t pixel, int
     vec_store(a->y.data, a->y.dtype, pixel * channels + c, v, n);
 }
 
-static void group_norm(const fct_group_norm_args *a, const grid *g, moments *strip, float *mean, float *scale)
+static void group_norm(const fct_group_norm_args *a, const grid *g, moments *strip, float *mean,
+                       float *scale)
 {
     int64_t size = g->c / g->groups, pixels = g->batch * g->pixels;
-    bool wide = pixels * g->c > CPU_SMALL;
-#pragma omp parallel for schedule(static) collapse(2) if (wide)
+#pragma omp parallel for schedule(static) collapse(2) if (pixels * g->c > CPU_SMALL)
     for (int64_t b = 0; b < g->batch; b++)
-        for (int64_t s = 0; s < g->strips; s++) strip_moments(strip + (b * g->strips + s) * g->groups, &a->x, g, b, s);
+        for (int64_t s = 0; s < g->strips; s++)
+            strip_moments(strip + (b * g->strips + s) * g->groups, &a->x, g, b, s);
     for (int64_t b = 0; b < g->batch; b++)
         for (int64_t i = 0; i < g->groups; i++) {
             moments total = {0};
-            for (int64_t s = 0; s < g->strips; s++) total = merge(total, strip[(b * g->strips + s) * g->groups + i]);
+            for (int64_t s = 0; s < g->strips; s++)
+                total = merge(total, strip[(b * g->strips + s) * g->groups + i]);
             double inv = 1 / sqrt(total.m2 / total.n + (double)a->eps);
             for (int64_t c = i * size; c < (i + 1) * size; c++) {
                 mean[b * g->c + c] = (float)total.mean;
                 scale[b * g->c + c] = (float)(inv * (double)a->gamma[c]);
             }
         }
-#pragma omp parallel for schedule(static) if (wide)
+#pragma omp parallel for schedule(static) if (pixels * g->c > CPU_SMALL)
     for (int64_t p = 0; p < pixels; p++) {
         int64_t b = p / g->pixels;
         for (int64_t c = 0; c < g->c; c += RUN)
-            norm_run(a, p, g->c, c, g->c - c < RUN ? g->c - c : RUN, mean + b * g->c, scale + b * g->c);
+            norm_run(a, p, g->c, c, g->c - c < RUN ? g->c - c : RUN, mean + b * g->c,
+                     scale + b * g->c);
     }
 }
 
@@ -123,7 +134,8 @@ fct_status cpu_group_norm(fct_cx *cx, const fct_group_norm_args *a)
 /* ---- layer norm ---- */
 
 /* Sum of (x - origin) or of its square over a row, in lanes. */
-FCT_CLONES static double row_sum(const fct_tensor *x, int64_t at, int64_t width, float origin, bool squares)
+FCT_CLONES static double row_sum(const fct_tensor *x, int64_t at, int64_t width, float origin,
+                                 bool squares)
 {
     double total = 0;
     for (int64_t c = 0; c < width; c += RUN) {
@@ -141,7 +153,8 @@ FCT_CLONES static double row_sum(const fct_tensor *x, int64_t at, int64_t width,
     return total;
 }
 
-FCT_CLONES static void norm_row(const fct_layer_norm_args *a, int64_t at, int64_t width, float mean, float inv)
+FCT_CLONES static void norm_row(const fct_layer_norm_args *a, int64_t at, int64_t width, float mean,
+                                float inv)
 {
     for (int64_t c = 0; c < width; c += RUN) {
         float v[RUN];
@@ -167,7 +180,8 @@ fct_status cpu_layer_norm(fct_cx *cx, const fct_layer_norm_args *a)
         float center = (float)mean;
         double rest = mean - (double)center;
         double var = row_sum(&a->x, r * width, width, center, true) / n - rest * rest;
-        norm_row(a, r * width, width, center, (float)(1 / sqrt((var > 0 ? var : 0) + (double)a->eps)));
+        norm_row(a, r * width, width, center,
+                 (float)(1 / sqrt((var > 0 ? var : 0) + (double)a->eps)));
     }
     return FCT_OK;
 }

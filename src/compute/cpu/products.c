@@ -8,12 +8,21 @@
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
-static int residual_code(const fct_tensor *t) { return !fct_view_given(t) ? 0 : t->dtype == FCT_BF16 ? 2 : 1; }
+static int residual_code(const fct_tensor *t)
+{
+    return !fct_view_given(t) ? 0 : t->dtype == FCT_BF16 ? 2 : 1;
+}
 
 /* What oneDNN may write: a product of f32 weights gives f32 only. */
-static fct_dtype sum_dtype(const fct_weight *w, fct_dtype y) { return w->dtype == FCT_F32 ? FCT_F32 : y; }
+static fct_dtype sum_dtype(const fct_weight *w, fct_dtype y)
+{
+    return w->dtype == FCT_F32 ? FCT_F32 : y;
+}
 
-static fct_status take(fct_cx *cx, void *out, int64_t n, fct_dtype t) { return fct_arena_take(cx->arena, out, n, fct_dtype_bytes(t)); }
+static fct_status take(fct_cx *cx, void *out, int64_t n, fct_dtype t)
+{
+    return fct_arena_take(cx->arena, out, n, fct_dtype_bytes(t));
+}
 
 /* ---- linear ---- */
 
@@ -21,8 +30,17 @@ static fct_status linear(fct_cx *cx, const fct_linear_args *a)
 {
     int64_t m = fct_view_rows(&a->x), k = a->w->in, n = a->w->out;
     bool dry = fct_arena_dry(cx->arena);
-    dn_shape s = {.kind = DN_MATMUL, .x = a->w->dtype, .w = a->w->dtype, .y = sum_dtype(a->w, a->y.dtype), .act = a->act,
-                  .bias = a->bias != NULL, .residual = residual_code(&a->residual), .batch = 1, .m = m, .n = n, .k = k};
+    dn_shape s = {.kind = DN_MATMUL,
+                  .x = a->w->dtype,
+                  .w = a->w->dtype,
+                  .y = sum_dtype(a->w, a->y.dtype),
+                  .act = a->act,
+                  .bias = a->bias != NULL,
+                  .residual = residual_code(&a->residual),
+                  .batch = 1,
+                  .m = m,
+                  .n = n,
+                  .k = k};
     dn_io io = {.x = a->x.data, .bias = a->bias, .residual = a->residual.data, .y = a->y.data};
     if (a->x.dtype != s.x) {
         void *x;
@@ -51,9 +69,10 @@ enum { RUN = 512 };
 /* The map that a convolution reads, at [b,y,x,:] of the resized input; outside it is padding. */
 typedef struct source {
     const fct_tensor *x;
-    int64_t uh, uw;            /* size after the resize */
-    int64_t step, top, left;   /* pixel (i,j) of the destination is (i*step-top, j*step-left) of the resized map */
-    int64_t h, w;              /* destination: [B,h,w,C] */
+    int64_t uh, uw; /* size after the resize */
+    int64_t step, top,
+        left; /* pixel (i,j) of the destination is (i*step-top, j*step-left) of the resized map */
+    int64_t h, w; /* destination: [B,h,w,C] */
     fct_dtype dtype;
     void *data;
 } source;
@@ -67,10 +86,12 @@ FCT_CLONES static void gather_pixel(const source *s, int64_t b, int64_t i, int64
         memset((uint8_t *)s->data + to * bytes, 0, (size_t)(c * bytes));
         return;
     }
-    int64_t sy = fct_view_nearest(y, s->x->dim[1], s->uh), sx = fct_view_nearest(x, s->x->dim[2], s->uw);
+    int64_t sy = fct_view_nearest(y, s->x->dim[1], s->uh),
+            sx = fct_view_nearest(x, s->x->dim[2], s->uw);
     int64_t from = ((b * s->x->dim[1] + sy) * s->x->dim[2] + sx) * c;
     if (s->dtype == s->x->dtype) {
-        memcpy((uint8_t *)s->data + to * bytes, (const uint8_t *)s->x->data + from * bytes, (size_t)(c * bytes));
+        memcpy((uint8_t *)s->data + to * bytes, (const uint8_t *)s->x->data + from * bytes,
+               (size_t)(c * bytes));
         return;
     }
     for (int64_t k = 0; k < c; k += RUN) {
@@ -83,17 +104,23 @@ FCT_CLONES static void gather_pixel(const source *s, int64_t b, int64_t i, int64
 
 static void gather(const source *s)
 {
-    int64_t batch = s->x->dim[0], n = batch * s->h * s->w * s->x->dim[3];
-#pragma omp parallel for schedule(static) collapse(2) if (n > CPU_SMALL)
+    int64_t batch = s->x->dim[0];
+#pragma omp parallel for schedule(static) \
+    collapse(2) if (batch * s->h * s->w * s->x->dim[3] > CPU_SMALL)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t i = 0; i < s->h; i++)
             for (int64_t j = 0; j < s->w; j++) gather_pixel(s, b, i, j);
 }
 
 /* x as the product wants it: itself, or a copy in scratch. `small`: kernel 1x1, whose copy already has y's pixels. */
-static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, const void **out, int64_t *h, int64_t *w)
+static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, const void **out,
+                             int64_t *h, int64_t *w)
 {
-    source s = {.x = &a->x, .uh = fct_view_conv_h(a), .uw = fct_view_conv_w(a), .step = 1, .dtype = a->w->dtype};
+    source s = {.x = &a->x,
+                .uh = fct_view_conv_h(a),
+                .uw = fct_view_conv_w(a),
+                .step = 1,
+                .dtype = a->w->dtype};
     s.h = small ? a->y.dim[1] : s.uh;
     s.w = small ? a->y.dim[2] : s.uw;
     if (small) {
@@ -104,7 +131,8 @@ static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, c
     *h = s.h;
     *w = s.w;
     *out = a->x.data;
-    bool as_it_is = s.step == 1 && s.top == 0 && s.left == 0 && s.h == a->x.dim[1] && s.w == a->x.dim[2];
+    bool as_it_is =
+        s.step == 1 && s.top == 0 && s.left == 0 && s.h == a->x.dim[1] && s.w == a->x.dim[2];
     if (as_it_is && a->x.dtype == s.dtype) return FCT_OK;
     FCT_TRY(take(cx, &s.data, a->x.dim[0] * s.h * s.w * a->x.dim[3], s.dtype));
     *out = s.data;
@@ -112,7 +140,8 @@ static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, c
     return FCT_OK;
 }
 
-FCT_CLONES static void finish_run(const fct_conv2d_args *a, const float *sum, int64_t pixel, int64_t c, int64_t n)
+FCT_CLONES static void finish_run(const fct_conv2d_args *a, const float *sum, int64_t pixel,
+                                  int64_t c, int64_t n)
 {
     float v[RUN];
     int64_t o = a->w->out, b = pixel / (a->y.dim[1] * a->y.dim[2]);
@@ -137,16 +166,29 @@ static fct_status merge_bias(fct_cx *cx, const fct_conv2d_args *a, const float *
     float *sum;
     FCT_TRY(take(cx, &sum, a->w->out, FCT_F32));
     if (!fct_arena_dry(cx->arena))
-        for (int64_t i = 0; i < a->w->out; i++) sum[i] = (a->bias ? a->bias[i] : 0) + a->channel_add[i];
+        for (int64_t i = 0; i < a->w->out; i++)
+            sum[i] = (a->bias ? a->bias[i] : 0) + a->channel_add[i];
     *bias = sum;
     return FCT_OK;
 }
 
 static dn_shape conv_shape(const fct_conv2d_args *a, int64_t h, int64_t w)
 {
-    return (dn_shape){.kind = DN_CONV, .batch = a->x.dim[0], .n = a->w->out, .k = a->w->in, .ih = h, .iw = w,
-                  .oh = a->y.dim[1], .ow = a->y.dim[2], .kh = a->w->kh, .kw = a->w->kw, .stride = fct_view_stride(a),
-                  .pad_top = a->pad_top, .pad_left = a->pad_left, .pad_bottom = a->pad_bottom, .pad_right = a->pad_right};
+    return (dn_shape){.kind = DN_CONV,
+                      .batch = a->x.dim[0],
+                      .n = a->w->out,
+                      .k = a->w->in,
+                      .ih = h,
+                      .iw = w,
+                      .oh = a->y.dim[1],
+                      .ow = a->y.dim[2],
+                      .kh = a->w->kh,
+                      .kw = a->w->kw,
+                      .stride = fct_view_stride(a),
+                      .pad_top = a->pad_top,
+                      .pad_left = a->pad_left,
+                      .pad_bottom = a->pad_bottom,
+                      .pad_right = a->pad_right};
 }
 
 static fct_status conv2d(fct_cx *cx, const fct_conv2d_args *a)
@@ -157,7 +199,10 @@ static fct_status conv2d(fct_cx *cx, const fct_conv2d_args *a)
     bool one = a->x.dim[0] == 1, late = a->channel_add && !one;
     FCT_TRY(conv_input(cx, a, small, &io.x, &h, &w));
     if (a->channel_add && one) FCT_TRY(merge_bias(cx, a, &io.bias));
-    dn_shape s = small ? (dn_shape){.kind = DN_MATMUL, .batch = 1, .m = pixels, .n = a->w->out, .k = a->w->in} : conv_shape(a, h, w);
+    dn_shape s =
+        small
+            ? (dn_shape){.kind = DN_MATMUL, .batch = 1, .m = pixels, .n = a->w->out, .k = a->w->in}
+            : conv_shape(a, h, w);
     s.x = s.w = a->w->dtype;
     s.y = late ? FCT_F32 : sum_dtype(a->w, a->y.dtype);
     s.bias = io.bias != NULL || (a->channel_add && one);

@@ -17,9 +17,19 @@ fct_status cpu_matmul(fct_cx *cx, const fct_matmul_args *a)
         for (int64_t i = 0; i < a->m; i++) scale_row(a->c + i * a->n, a->n, a->beta);
         return FCT_OK;
     }
-    return dn_sgemm(&(dn_gemm){.trans_a = a->trans_a, .trans_b = a->trans_b, .m = a->m, .n = a->n, .k = a->k, .alpha = a->alpha,
-                               .beta = a->beta, .a = a->a, .lda = a->trans_a ? a->m : a->k, .b = a->b,
-                               .ldb = a->trans_b ? a->k : a->n, .c = a->c, .ldc = a->n});
+    return dn_sgemm(&(dn_gemm){.trans_a = a->trans_a,
+                               .trans_b = a->trans_b,
+                               .m = a->m,
+                               .n = a->n,
+                               .k = a->k,
+                               .alpha = a->alpha,
+                               .beta = a->beta,
+                               .a = a->a,
+                               .lda = a->trans_a ? a->m : a->k,
+                               .b = a->b,
+                               .ldb = a->trans_b ? a->k : a->n,
+                               .c = a->c,
+                               .ldc = a->n});
 }
 
 /* ---- y = bias + sum of table rows ---- */
@@ -61,7 +71,8 @@ FCT_CLONES static float dot(const float *x, const float *y, int64_t n)
     for (int64_t i = 0; i < whole; i += 4 * VEC_LANES)
         for (int l = 0; l < 4 * VEC_LANES; l++) lane[l] += x[i + l] * y[i + l];
     for (int64_t i = whole; i < n; i++) lane[i - whole] += x[i] * y[i];
-    for (int l = 0; l < VEC_LANES; l++) lane[l] = (lane[l] + lane[l + 16]) + (lane[l + 32] + lane[l + 48]);
+    for (int l = 0; l < VEC_LANES; l++)
+        lane[l] = (lane[l] + lane[l + 16]) + (lane[l + 32] + lane[l + 48]);
     return vec_lanes_sum(lane);
 }
 
@@ -71,7 +82,8 @@ fct_status cpu_sparse_dot(fct_cx *cx, const fct_sparse_dot_args *a)
 #pragma omp parallel for schedule(static) if (a->rows * a->k * a->d > CPU_SMALL)
     for (int64_t r = 0; r < a->rows; r++)
         for (int64_t j = 0; j < a->k; j++)
-            a->coef[r * a->k + j] = dot(a->x + r * a->d, a->table + a->index[r * a->k + j] * a->d, a->d);
+            a->coef[r * a->k + j] =
+                dot(a->x + r * a->d, a->table + a->index[r * a->k + j] * a->d, a->d);
     return FCT_OK;
 }
 
@@ -96,13 +108,14 @@ static void fill_buckets(buckets *b, const fct_sparse_outer_args *a)
         b->row[at] = (int32_t)(i / a->k);
         b->coef[at] = a->coef[i];
     }
-    for (int64_t f = a->n; f > 0; f--) b->start[f] = b->start[f - 1]; /* the filling moved each start to its end */
+    for (int64_t f = a->n; f > 0; f--)
+        b->start[f] = b->start[f - 1]; /* the filling moved each start to its end */
     b->start[0] = 0;
 }
 
 /* One feature's columns [0,n) of a block: grad += sum of coef * x; x rows are `width` floats apart. */
-FCT_CLONES static void outer_run(float *grad, const float *x, int64_t width, const int32_t *row, const float *coef, int64_t count,
-                                 int64_t n)
+FCT_CLONES static void outer_run(float *grad, const float *x, int64_t width, const int32_t *row,
+                                 const float *coef, int64_t count, int64_t n)
 {
     float sum[COLUMNS] = {0};
     memcpy(sum, grad, (size_t)n * sizeof *sum);
@@ -124,11 +137,14 @@ static void outer(const fct_sparse_outer_args *a, const buckets *b, float *copy)
     for (int64_t c = 0; c < a->d; c += COLUMNS) {
         int64_t n = a->d - c < COLUMNS ? a->d - c : COLUMNS;
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < a->rows; r++) memcpy(copy + r * COLUMNS, a->x + r * a->d + c, (size_t)n * sizeof *copy);
+        for (int64_t r = 0; r < a->rows; r++)
+            memcpy(copy + r * COLUMNS, a->x + r * a->d + c, (size_t)n * sizeof *copy);
 #pragma omp for schedule(dynamic, 32)
         for (int64_t f = 0; f < a->n; f++) {
             int64_t at = b->start[f], count = b->start[f + 1] - at;
-            if (count > 0) outer_run(a->grad + f * a->d + c, copy, COLUMNS, b->row + at, b->coef + at, count, n);
+            if (count > 0)
+                outer_run(a->grad + f * a->d + c, copy, COLUMNS, b->row + at, b->coef + at, count,
+                          n);
         }
     }
 }
@@ -138,7 +154,8 @@ fct_status cpu_sparse_outer(fct_cx *cx, const fct_sparse_outer_args *a)
     buckets b;
     float *copy;
     int64_t entries = a->rows * a->k;
-    if (entries > INT32_MAX) return fct_fail(FCT_ERR_RANGE, "%lld entries in one call", (long long)entries);
+    if (entries > INT32_MAX)
+        return fct_fail(FCT_ERR_RANGE, "%lld entries in one call", (long long)entries);
     fct_mark mark = fct_arena_mark(cx->arena);
     fct_status st = fct_arena_take(cx->arena, &b.start, a->n + 1, sizeof *b.start);
     if (st == FCT_OK) st = fct_arena_take(cx->arena, &b.row, entries, sizeof *b.row);

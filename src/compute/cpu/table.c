@@ -9,5 +9,9 @@ static fct_status describe(fct_str *out)
 }
 
 #define CPU_ENTRY(op) .op = cpu_##op,
-const fct_backend fct_backend_cpu = {
-    .name = "cpu", .pack = cpu_pack, .unpack = cpu_unpack, .has_bf16 = dn_has_bf16, .describe = describe, FCT_OP_LIST(CPU_ENTRY)};
+const fct_backend fct_backend_cpu = {.name = "cpu",
+                                     .pack = cpu_pack,
+                                     .unpack = cpu_unpack,
+                                     .has_bf16 = dn_has_bf16,
+                                     .describe = describe,
+                                     FCT_OP_LIST(CPU_ENTRY)};

@@ -15,8 +15,14 @@ CPU_INLINE uint32_t order_of(float v)
     return v != v ? 0xffffffffu : o;
 }
 
-CPU_INLINE uint64_t key_of(float v, int64_t i) { return ((uint64_t)order_of(v) << 32) | (0xffffffffu - (uint32_t)i); }
-static int64_t index_of(uint64_t key) { return (int64_t)(0xffffffffu - (uint32_t)key); }
+CPU_INLINE uint64_t key_of(uint32_t order, int64_t i)
+{
+    return ((uint64_t)order << 32) | (0xffffffffu - (uint32_t)i);
+}
+static int64_t index_of(uint64_t key)
+{
+    return (int64_t)(0xffffffffu - (uint32_t)key);
+}
 
 static void swap_keys(uint64_t *a, uint64_t *b)
 {
@@ -72,10 +78,12 @@ static uint64_t smallest(const uint64_t *key, int64_t n)
 }
 
 /* The keys of the k best candidates into buffer [cap], unordered; returns how many there are (less than k when masked). */
-FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, const uint8_t *mask, int64_t n, int64_t k)
+FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, const uint8_t *mask,
+                               int64_t n, int64_t k)
 {
     int64_t fill = 0;
-    uint32_t bar = 0; /* the k-th best so far; later entries must exceed it, since equal ones have higher indices */
+    uint32_t bar =
+        0; /* the k-th best so far; later entries must exceed it, since equal ones have higher indices */
     bool full = false;
     for (int64_t c = 0; c < n; c += LANES) {
         uint32_t o[LANES];
@@ -91,7 +99,7 @@ FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, co
         if (m == LANES && full && !any) continue;
         for (int64_t i = 0; i < m; i++) {
             if ((full && o[i] <= bar) || (mask && !mask[c + i])) continue;
-            buffer[fill++] = ((uint64_t)o[i] << 32) | (0xffffffffu - (uint32_t)(c + i));
+            buffer[fill++] = key_of(o[i], c + i);
             if (fill == cap) {
                 select_keys(buffer, fill, k);
                 fill = k;

@@ -24,7 +24,10 @@ CPU_INLINE uint32_t vec_bits(float f)
     return bits;
 }
 
-CPU_INLINE float vec_from_bf16(uint16_t h) { return vec_of_bits((uint32_t)h << 16); }
+CPU_INLINE float vec_from_bf16(uint16_t h)
+{
+    return vec_of_bits((uint32_t)h << 16);
+}
 
 CPU_INLINE uint16_t vec_to_bf16(float f) /* round to nearest even; NaN becomes quiet */
 {
@@ -35,7 +38,7 @@ CPU_INLINE uint16_t vec_to_bf16(float f) /* round to nearest even; NaN becomes q
 }
 
 /* n elements of an f32 or bf16 array, from element `at` on, to floats and back. */
-CPU_INLINE void vec_load(float *restrict dst, const void *src, fct_dtype t, int64_t at, int64_t n)
+CPU_INLINE void vec_load(float *__restrict dst, const void *src, fct_dtype t, int64_t at, int64_t n)
 {
     if (t == FCT_BF16) {
         const uint16_t *s = (const uint16_t *)src + at;
@@ -45,7 +48,8 @@ CPU_INLINE void vec_load(float *restrict dst, const void *src, fct_dtype t, int6
     }
 }
 
-CPU_INLINE void vec_store(void *dst, fct_dtype t, int64_t at, const float *restrict src, int64_t n)
+CPU_INLINE void vec_store(void *dst, fct_dtype t, int64_t at, const float *__restrict src,
+                          int64_t n)
 {
     if (t == FCT_BF16) {
         uint16_t *d = (uint16_t *)dst + at;
@@ -101,8 +105,14 @@ CPU_INLINE float vec_one_plus_erf(float a)
     return t > 0.927734375f ? far : near;
 }
 
-CPU_INLINE float vec_sigmoid(float x) { return 1.0f / (1.0f + vec_exp(-x)); }
-CPU_INLINE float vec_gelu(float x) { return 0.5f * x * vec_one_plus_erf(x * 0.70710678118654752f); }
+CPU_INLINE float vec_sigmoid(float x)
+{
+    return 1.0f / (1.0f + vec_exp(-x));
+}
+CPU_INLINE float vec_gelu(float x)
+{
+    return 0.5f * x * vec_one_plus_erf(x * 0.70710678118654752f);
+}
 
 CPU_INLINE void vec_act(fct_act act, float *v, int64_t n) /* in place */
 {

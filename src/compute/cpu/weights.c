@@ -11,7 +11,13 @@ static int canonical(dn_shape *out, const fct_weight *w)
     static const int64_t sizes[] = {32, 8, 64};
     int n = 0;
     for (size_t i = 0; i < FCT_COUNT(sizes); i++) {
-        dn_shape s = {.x = w->dtype, .w = w->dtype, .y = w->dtype, .bias = 1, .batch = 1, .n = w->out, .k = w->in};
+        dn_shape s = {.x = w->dtype,
+                      .w = w->dtype,
+                      .y = w->dtype,
+                      .bias = 1,
+                      .batch = 1,
+                      .n = w->out,
+                      .k = w->in};
         if (w->kh == 1 && w->kw == 1) {
             s.kind = DN_MATMUL;
             s.m = sizes[i] * sizes[i] / 4;
@@ -40,7 +46,9 @@ static const float *plain_already(const fct_pack_desc *desc)
     const fct_weight_part *p = desc->part;
     bool all = p->row_lo == 0 && p->row_hi == 0;
     bool aligned = (uintptr_t)p->t->data % sizeof(float) == 0;
-    return desc->n_parts == 1 && all && !p->transpose && aligned && p->t->dtype == FCT_F32 ? p->t->data : NULL;
+    return desc->n_parts == 1 && all && !p->transpose && aligned && p->t->dtype == FCT_F32
+               ? p->t->data
+               : NULL;
 }
 
 fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc)
@@ -90,7 +98,8 @@ static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_s
         }
     FCT_TRY(dn_plan_new(out, w->d, &s, w->packed));
     if (dn_plan_is_slow(*out))
-        fct_log_line(cx->log, FCT_LOG_DEBUG, "oneDNN has only its reference loops for a %s of %lldx%lld weights", 
+        fct_log_line(cx->log, FCT_LOG_DEBUG,
+                     "oneDNN has only its reference loops for a %s of %lldx%lld weights",
                      s.kind == DN_CONV ? "convolution" : "product", (long long)s.n, (long long)s.k);
     dn_plan_free(w->slot[w->next].plan);
     w->slot[w->next].shape = s;

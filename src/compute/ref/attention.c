@@ -15,7 +15,8 @@ static double score(const head *h, int64_t i, int64_t j)
 {
     double s = 0;
     for (int64_t c = 0; c < h->d; c++)
-        s += ref_get(&h->a->q, h->q0 + i * h->q_stride + c) * ref_get(&h->a->k, h->k0 + j * h->k_stride + c);
+        s += ref_get(&h->a->q, h->q0 + i * h->q_stride + c) *
+             ref_get(&h->a->k, h->k0 + j * h->k_stride + c);
     return s * h->scale;
 }
 
@@ -33,14 +34,16 @@ static void one_query(const head *h, int64_t i, int64_t keys, int64_t y0, double
     }
     for (int64_t c = 0; c < h->d; c++) {
         double v = 0;
-        for (int64_t j = 0; j < keys; j++) v += weight[j] / sum * ref_get(&h->a->v, h->v0 + j * h->v_stride + c);
+        for (int64_t j = 0; j < keys; j++)
+            v += weight[j] / sum * ref_get(&h->a->v, h->v0 + j * h->v_stride + c);
         ref_set(&h->a->y, y0 + c, v);
     }
 }
 
 static void all_heads(const fct_attention_args *a, double *weight)
 {
-    int64_t batch = a->q.dim[0], tq = a->q.dim[1], tk = a->k.dim[1], c = a->q.dim[2], d = c / a->heads;
+    int64_t batch = a->q.dim[0], tq = a->q.dim[1], tk = a->k.dim[1], c = a->q.dim[2],
+            d = c / a->heads;
     head h = {.a = a,
               .d = d,
               .q_stride = a->q_stride ? a->q_stride : c,

@@ -39,14 +39,16 @@ fct_status ref_add(fct_cx *cx, const fct_add_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
     int64_t n = fct_tensor_count(&a->y);
-    for (int64_t i = 0; i < n; i++) ref_set(&a->y, i, ref_get(&a->a, i) + (double)a->scale * ref_get(&a->b, i));
+    for (int64_t i = 0; i < n; i++)
+        ref_set(&a->y, i, ref_get(&a->a, i) + (double)a->scale * ref_get(&a->b, i));
     return FCT_OK;
 }
 
 fct_status ref_concat(fct_cx *cx, const fct_concat_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
-    int64_t rows = fct_view_rows(&a->y), na = fct_view_last(&a->a), nb = fct_view_last(&a->b), n = na + nb;
+    int64_t rows = fct_view_rows(&a->y), na = fct_view_last(&a->a), nb = fct_view_last(&a->b),
+            n = na + nb;
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t j = 0; j < na; j++) ref_set(&a->y, r * n + j, ref_get(&a->a, r * na + j));
         for (int64_t j = 0; j < nb; j++) ref_set(&a->y, r * n + na + j, ref_get(&a->b, r * nb + j));
@@ -72,7 +74,8 @@ fct_status ref_pool(fct_cx *cx, const fct_pool_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
     int64_t batch = a->x.dim[0], n = a->x.dim[3];
-    int64_t sh = a->size ? a->size : a->x.dim[1], sw = a->size ? a->size : a->x.dim[2]; /* the window */
+    int64_t sh = a->size ? a->size : a->x.dim[1],
+            sw = a->size ? a->size : a->x.dim[2]; /* the window */
     int64_t ho = a->x.dim[1] / sh, wo = a->x.dim[2] / sw;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t y = 0; y < ho; y++)

@@ -6,12 +6,14 @@
 fct_status ref_group_norm(fct_cx *cx, const fct_group_norm_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
-    int64_t batch = a->x.dim[0], pixels = fct_view_pixels(&a->x), c = fct_view_last(&a->x), size = c / a->groups;
+    int64_t batch = a->x.dim[0], pixels = fct_view_pixels(&a->x), c = fct_view_last(&a->x),
+            size = c / a->groups;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t g = 0; g < a->groups; g++) {
             double n = (double)(pixels * size), mean = 0, var = 0;
             for (int64_t p = 0; p < pixels; p++)
-                for (int64_t j = g * size; j < (g + 1) * size; j++) mean += ref_get(&a->x, (b * pixels + p) * c + j) / n;
+                for (int64_t j = g * size; j < (g + 1) * size; j++)
+                    mean += ref_get(&a->x, (b * pixels + p) * c + j) / n;
             for (int64_t p = 0; p < pixels; p++)
                 for (int64_t j = g * size; j < (g + 1) * size; j++) {
                     double d = ref_get(&a->x, (b * pixels + p) * c + j) - mean;
@@ -21,7 +23,8 @@ fct_status ref_group_norm(fct_cx *cx, const fct_group_norm_args *a)
             for (int64_t p = 0; p < pixels; p++)
                 for (int64_t j = g * size; j < (g + 1) * size; j++) {
                     int64_t at = (b * pixels + p) * c + j;
-                    double v = (ref_get(&a->x, at) - mean) * inv * (double)a->gamma[j] + (double)a->beta[j];
+                    double v = (ref_get(&a->x, at) - mean) * inv * (double)a->gamma[j] +
+                               (double)a->beta[j];
                     ref_set(&a->y, at, ref_act(a->act, v));
                 }
         }

@@ -6,13 +6,15 @@
 #include "compute/backend.h"
 #include "compute/view.h"
 
-typedef struct ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's dtype, kept as f32 */
+typedef struct
+    ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's dtype, kept as f32 */
     float *row;
 } ref_weight;
 
 static inline double ref_get(const fct_tensor *t, int64_t i)
 {
-    return t->dtype == FCT_BF16 ? (double)fct_bf16_to_f32(((const uint16_t *)t->data)[i]) : (double)((const float *)t->data)[i];
+    return t->dtype == FCT_BF16 ? (double)fct_bf16_to_f32(((const uint16_t *)t->data)[i])
+                                : (double)((const float *)t->data)[i];
 }
 
 static inline void ref_set(const fct_tensor *t, int64_t i, double v)

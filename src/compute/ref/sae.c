@@ -14,7 +14,8 @@ fct_status ref_matmul(fct_cx *cx, const fct_matmul_args *a)
                 float y = a->trans_b ? a->b[j * a->k + p] : a->b[p * a->n + j];
                 s += (double)x * (double)y;
             }
-            double before = a->beta != 0 ? (double)a->beta * (double)a->c[i * a->n + j] : 0; /* beta 0: c may be garbage */
+            double before = a->beta != 0 ? (double)a->beta * (double)a->c[i * a->n + j]
+                                         : 0; /* beta 0: c may be garbage */
             a->c[i * a->n + j] = (float)((double)a->alpha * s + before);
         }
     return FCT_OK;
@@ -76,7 +77,8 @@ fct_status ref_sparse_decode(fct_cx *cx, const fct_sparse_decode_args *a)
         for (int64_t c = 0; c < a->d; c++) {
             double s = a->bias ? (double)a->bias[c] : 0;
             for (int64_t j = 0; j < a->k; j++)
-                s += (double)a->value[r * a->k + j] * (double)a->table[a->index[r * a->k + j] * a->d + c];
+                s += (double)a->value[r * a->k + j] *
+                     (double)a->table[a->index[r * a->k + j] * a->d + c];
             a->y[r * a->d + c] = (float)s;
         }
     return FCT_OK;

@@ -27,10 +27,20 @@ static void unpack(fct_weight *w)
     w->impl = NULL;
 }
 
-static bool has_bf16(void) { return false; }
+static bool has_bf16(void)
+{
+    return false;
+}
 
-static fct_status describe(fct_str *out) { return fct_str_append(out, "plain loops in float64, one thread"); }
+static fct_status describe(fct_str *out)
+{
+    return fct_str_append(out, "plain loops in float64, one thread");
+}
 
 #define REF_ENTRY(op) .op = ref_##op,
-const fct_backend fct_backend_ref = {
-    .name = "ref", .pack = pack, .unpack = unpack, .has_bf16 = has_bf16, .describe = describe, FCT_OP_LIST(REF_ENTRY)};
+const fct_backend fct_backend_ref = {.name = "ref",
+                                     .pack = pack,
+                                     .unpack = unpack,
+                                     .has_bf16 = has_bf16,
+                                     .describe = describe,
+                                     FCT_OP_LIST(REF_ENTRY)};
