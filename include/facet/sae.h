@@ -34,6 +34,7 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
     float *density;          /* share of rows in which the feature is active */
     float *mean, *std;       /* when active */
     float *max;
+    char *facet_json;        /* what facet.json held, or what training has to say (options, loss_scale, seed): text; NULL: nothing */
 } fct_sae;
 
 /* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or the authors' (config.json,
@@ -72,7 +73,7 @@ typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;
 
 typedef struct fct_train_desc { /* zero: the preset's value */
     const char *preset;      /* "unboxing" (the paper's) or "demo"; NULL: "unboxing" */
-    int64_t k, auxk, n_features, batch_size, steps, dead_rows, calibration_rows;
+    int64_t k, auxk, n_features, batch_size, steps, dead_rows, calibration_rows; /* auxk -1: no aux term */
     double expansion_factor; /* n_features = factor * D, when n_features is 0 */
     double lr, aux_coef, eps;
     double loss_scale;       /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
@@ -105,6 +106,29 @@ typedef struct fct_sae_quality { /* on rows that training has not seen */
     int64_t rows;
 } fct_sae_quality;
 FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows, fct_sae_quality *out) FCT_MUST_CHECK;
+
+/* Codes of any kind, only what is active: row r's are [row_offsets[r], row_offsets[r+1]). TOPK: strongest first; RELU: by index. */
+typedef struct fct_sae_csr {
+    int64_t rows, n;
+    int64_t *row_offsets;    /* [rows+1] */
+    int32_t *indices;        /* [n] */
+    float *values;           /* [n], all > 0 */
+} fct_sae_csr;
+FCT_API fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out) FCT_MUST_CHECK;
+FCT_API void fct_sae_csr_clear(fct_sae_csr *c);
+
+/* `facet encode`: rows [n,D] of any float type from a .safetensors (the only 2-D tensor, or `tensor`) or .npy file -> a safetensors
+   file with `indices` int32 and `values` f32 [n,k]; without a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. */
+typedef struct fct_encode_file_desc {
+    const char *in, *tensor, *out;
+    const fct_log *log;
+} fct_encode_file_desc;
+FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc, int64_t *out_rows) FCT_MUST_CHECK;
+
+/* Folders below `root` that hold an SAE for `block` (NULL: any), as fct_sae_load would search them; sorted. Release each and the
+   array with fct_sae_paths_free. */
+FCT_API fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root, const char *block) FCT_MUST_CHECK;
+FCT_API void fct_sae_paths_free(char **paths, int64_t n);
 
 #ifdef __cplusplus
 }

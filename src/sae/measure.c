@@ -1,0 +1,161 @@
+/* measure.c - passes over rows with finished weights: statistics of every feature, and how well rows are rebuilt. */
+#include <math.h>
+#include <string.h>
+
+#include "sae/sae.h"
+
+enum { WANT = 4096 };
+
+typedef struct tally { /* of one feature, over the rows in which it is active */
+    int64_t n;
+    double sum, squares;
+    float max;
+} tally;
+
+static fct_status count_codes(tally *f, const fct_sae_csr *c)
+{
+    for (int64_t i = 0; i < c->n; i++) {
+        tally *t = &f[c->indices[i]];
+        double v = c->values[i];
+        t->n++;
+        t->sum += v;
+        t->squares += v * v;
+        if (c->values[i] > t->max) t->max = c->values[i];
+    }
+    return FCT_OK;
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static fct_status next_rows(fct_row_source *rows, const fct_sae *s, int64_t left, const float **x, int64_t *n)
+{
+    if (rows->d != s->d)
+        return fct_fail(FCT_ERR_SHAPE, "the SAE takes rows of %lld numbers, these have %lld", (long long)s->d, (long long)rows->d);
+    return rows->next(rows->self, least(left, WANT), x, n);
+}
+
+static fct_status stats_memory(fct_sae *s)
+{
+    float **part[] = {&s->density, &s->mean, &s->std, &s->max};
+    for (size_t i = 0; i < FCT_COUNT(part); i++) {
+        if (*part[i]) continue;
+        FCT_TRY(fct_new(part[i], s->f, sizeof(float)));
+    }
+    return FCT_OK;
+}
+
+fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows, const fct_log *log)
+{
+    fct_status st = FCT_OK;
+    tally *f = NULL;
+    int64_t done = 0, total = rows->total;
+    fct_sae_csr codes = {0};
+    if (max_rows > 0 && (total < 0 || total > max_rows)) total = max_rows;
+    FCT_TRY_OUT(fct_new(&f, s->f, sizeof *f));
+    for (;;) {
+        const float *x;
+        int64_t n = 0;
+        FCT_TRY_OUT(fct_log_check_stop(log));
+        if (max_rows <= 0 || done < max_rows) FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - done : WANT, &x, &n));
+        if (n == 0) break;
+        FCT_TRY_OUT(fct_sae_encode_csr(s, x, n, &codes));
+        FCT_TRY_OUT(count_codes(f, &codes));
+        fct_sae_csr_clear(&codes);
+        done += n;
+        fct_log_progress(log, "statistics", done, total);
+    }
+    if (done == 0) {
+        st = fct_fail(FCT_ERR_ARG, "there are no rows to make statistics from");
+        goto out;
+    }
+    FCT_TRY_OUT(stats_memory(s));
+    for (int64_t i = 0; i < s->f; i++) {
+        double n = (double)f[i].n, mean = n > 0 ? f[i].sum / n : 0, var = n > 0 ? f[i].squares / n - mean * mean : 0;
+        s->density[i] = (float)(n / (double)done);
+        s->mean[i] = (float)mean;
+        s->std[i] = (float)sqrt(var > 0 ? var : 0);
+        s->max[i] = f[i].max;
+    }
+    s->has_stats = true;
+out:
+    fct_sae_csr_clear(&codes);
+    fct_free(f);
+    return fct_where(st, "statistics");
+}
+
+/* ---- quality ---- */
+
+typedef struct quality {
+    double *sum;             /* [4,D]: of x, x², error, error² */
+    uint8_t *seen;           /* [F] */
+    int64_t active, rows;
+    float *rebuilt;          /* [WANT,D] */
+} quality;
+
+static fct_status add_quality(quality *q, const fct_sae *s, const float *x, int64_t n)
+{
+    fct_sae_csr codes = {0};
+    FCT_TRY(fct_sae_rebuild(s, x, n, q->rebuilt));
+    FCT_TRY(fct_sae_encode_csr(s, x, n, &codes));
+    q->active += codes.n;
+    q->rows += n;
+    for (int64_t i = 0; i < codes.n; i++) q->seen[codes.indices[i]] = 1;
+    fct_sae_csr_clear(&codes);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < s->d; i++) {
+            double v = x[r * s->d + i], e = v - q->rebuilt[r * s->d + i];
+            q->sum[i] += v;
+            q->sum[s->d + i] += v * v;
+            q->sum[2 * s->d + i] += e;
+            q->sum[3 * s->d + i] += e * e;
+        }
+    return FCT_OK;
+}
+
+static double variance(double sum, double squares, double n)
+{
+    double v = squares / n - sum / n * (sum / n);
+    return v > 0 ? v : 0;
+}
+
+static void finish_quality(const quality *q, const fct_sae *s, fct_sae_quality *out)
+{
+    double n = (double)q->rows, all_x = 0, all_e = 0, unbias = n > 1 ? n / (n - 1) : 1;
+    *out = (fct_sae_quality){.rows = q->rows, .l0 = (double)q->active / n};
+    for (int64_t i = 0; i < s->d; i++) {
+        double vx = variance(q->sum[i], q->sum[s->d + i], n) * unbias, ve = variance(q->sum[2 * s->d + i], q->sum[3 * s->d + i], n) * unbias;
+        out->ev += (1 - ve / (vx + 1e-8)) / (double)s->d;
+        all_x += vx;
+        all_e += ve;
+    }
+    out->ev_total = all_x > 0 ? 1 - all_e / all_x : 0;
+    for (int64_t f = 0; f < s->f; f++) out->dead_share += !q->seen[f];
+    out->dead_share /= (double)s->f;
+}
+
+fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows, fct_sae_quality *out)
+{
+    fct_status st = FCT_OK;
+    quality q = {0};
+    *out = (fct_sae_quality){0};
+    FCT_TRY_OUT(fct_new(&q.sum, 4 * s->d, sizeof *q.sum));
+    FCT_TRY_OUT(fct_new(&q.seen, s->f, 1));
+    FCT_TRY_OUT(fct_new_raw(&q.rebuilt, WANT * s->d, sizeof *q.rebuilt));
+    while (max_rows <= 0 || q.rows < max_rows) {
+        const float *x;
+        int64_t n = 0;
+        FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - q.rows : WANT, &x, &n));
+        if (n == 0) break;
+        FCT_TRY_OUT(add_quality(&q, s, x, n));
+    }
+    if (q.rows == 0) {
+        st = fct_fail(FCT_ERR_ARG, "there are no rows to measure quality on");
+        goto out;
+    }
+    finish_quality(&q, s, out);
+out:
+    fct_free(q.sum);
+    fct_free(q.seen);
+    fct_free(q.rebuilt);
+    return st;
+}
