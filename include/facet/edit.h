@@ -81,7 +81,7 @@ typedef struct fct_edit { /* zero-initialised or filled by parse; strings and ar
    feature: 'BLOCK rebuild', 'BLOCK zero', 'BLOCK from RECIPE:3,17 x1'. Masks: @file.png @box:x0,y0,x1,y1 @ellipse:x0,y0,x1,y1
    @map:FEATURE>T. Words with spaces go in "double quotes". Reads no file. Errors say what was read and what would be right. */
 FCT_API fct_status fct_edit_parse(fct_edit *out, const char *text) FCT_MUST_CHECK;
-/* The canonical text of an edit, which parses back to the same. *out: release with fct_path_free. */
+/* The canonical text of an edit, which parses back to the same (files are named, not held). *out: release with fct_path_free. */
 FCT_API fct_status fct_edit_text(char **out, const fct_edit *e) FCT_MUST_CHECK;
 /* Reads what an edit names: mask pictures, source recipes. Relative paths are taken from `folder` (NULL: the working directory).
    Does nothing the second time. fct_edit_run and fct_edit_set_open call it. */
@@ -135,10 +135,12 @@ FCT_API void fct_edit_set_close(fct_edit_set *set);
 /* ---- recipes ---- */
 typedef struct fct_recipe_sae { char *block, *path, *hash, *stats_hash; } fct_recipe_sae;
 
-struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned; numbers are resolved: no zero means "default" */
+struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned. Recipes of runs are resolved; in recipes written by
+                       hand 0 and NULL mean the model's default */
     char *version;           /* of the facet that wrote it */
     char *model, *model_path, *model_hash;
     char *backend, *precision;
+    char *sampler;           /* the scheduler's class */
     char *plan;              /* hash of the resolved plan; NULL: not known */
     int64_t threads;
     fct_run_item *item;      /* the whole batch; its strings are owned here */
@@ -148,6 +150,7 @@ struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned; 
     char *negative, *negative_2;
     int64_t width, height, steps;
     double guidance;
+    bool has_guidance;       /* false: the model's */
     fct_noise_dtype noise_dtype;
     int64_t original_width, original_height, crop_left, crop_top, target_width, target_height; /* 0: the picture's */
     fct_recipe_sae *sae;     /* those that the edits use */

@@ -1,0 +1,148 @@
+/* apply.c - what the edits of one block do to its delta in one step: the table of facet/edit.h, row by row.
+
+   All codes are taken first, from the incoming delta (or the clean run's). Sums are f64 and rounded once; a row on which every
+   coefficient is zero is not touched, so that an edit of strength 0, x1, or of a feature that is nowhere active changes no byte. */
+#include <string.h>
+
+#include "edit/edit.h"
+
+typedef struct context {
+    const fct_apply_args *a;
+    fct_codes incoming;      /* of b*h*w rows, when an edit reads them */
+    float *rebuilt;          /* [b*h*w,d], for rebuild */
+    double *base, *sum;      /* [d]: the row before additions, and what is added */
+} context;
+
+static bool acts_on(const fct_edit *e, bool uncond)
+{
+    fct_edit_half half = e->branch;
+    if (half == FCT_HALF_DEFAULT) half = e->op == FCT_EDIT_ONLY ? FCT_HALF_COND : FCT_HALF_BOTH;
+    return half == FCT_HALF_BOTH || (half == FCT_HALF_UNCOND) == uncond;
+}
+
+static const fct_codes *codes_for(const context *c, const fct_edit *e) { return e->is_static ? c->a->clean : &c->incoming; }
+
+/* M of one row. */
+static double mask_at(const context *c, const fct_live_edit *live, int64_t row, int64_t place)
+{
+    const fct_mask *m = &live->edit->mask;
+    if (m->kind == FCT_MASK_MAP) return fct_codes_at(codes_for(c, live->edit), row, m->feature) > m->threshold ? 1 : 0;
+    return live->mask ? live->mask[place] : 1;
+}
+
+/* ---- replacing ---- */
+
+/* base := base + M*(new - base), where new = scale * direction, or the rebuilt row, or zero. Returns whether it changed. */
+static bool blend(double *base, const float *fresh, double scale, double m, int64_t d)
+{
+    for (int64_t i = 0; i < d; i++) {
+        double v = fresh ? scale * fresh[i] : 0;
+        base[i] = m == 1 ? v : base[i] + m * (v - base[i]);
+    }
+    return true;
+}
+
+static bool replace_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row, int64_t place)
+{
+    const fct_edit *e = live->edit;
+    const fct_sae *sae = c->a->sae;
+    int64_t d = c->a->d;
+    bool acts = acts_on(e, uncond);
+    if (!acts && e->op != FCT_EDIT_ONLY) return false;
+    double m = mask_at(c, live, row, place);
+    if (m == 0) return false;
+    if (e->op == FCT_EDIT_REBUILD) return blend(c->base, c->rebuilt + row * d, 1, m, d);
+    if (e->op == FCT_EDIT_ZERO || !acts) return blend(c->base, NULL, 0, m, d);
+    return blend(c->base, sae->w_dec + e->feature * d, e->value * (double)sae->k * live->unit, m, d);
+}
+
+/* ---- adding ---- */
+
+static bool add_direction(const context *c, int64_t feature, double scale)
+{
+    const float *direction = c->a->sae->w_dec + feature * c->a->d;
+    if (scale == 0) return false;
+    for (int64_t i = 0; i < c->a->d; i++) c->sum[i] += scale * direction[i];
+    return true;
+}
+
+static bool add_source(const context *c, const fct_live_edit *live, double scale, int64_t place)
+{
+    bool changed = false;
+    for (int64_t i = 0; i < live->edit->n_features; i++) {
+        int64_t f = live->edit->features[i];
+        if (add_direction(c, f, scale * fct_codes_at(live->source, place, f))) changed = true;
+    }
+    return changed;
+}
+
+static bool add_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row, int64_t place)
+{
+    const fct_edit *e = live->edit;
+    if (!acts_on(e, uncond)) return false;
+    double m = mask_at(c, live, row, place), sign = uncond ? -1 : 1;
+    if (m == 0) return false;
+    switch (e->op) {
+    case FCT_EDIT_ADD: return add_direction(c, e->feature, sign * e->value * live->unit * m);
+    case FCT_EDIT_FROM: return add_source(c, live, sign * e->value * m, place);
+    case FCT_EDIT_SCALE:
+        return add_direction(c, e->feature, (e->value - 1) * fct_codes_at(codes_for(c, e), row, e->feature) * m);
+    default: /* SET */
+        return add_direction(c, e->feature,
+                             (e->value * live->unit - fct_codes_at(codes_for(c, e), row, e->feature)) * m);
+    }
+}
+
+static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
+{
+    const fct_apply_args *a = c->a;
+    float *delta = a->delta + row * a->d;
+    bool replaced = false, added = false;
+    for (int64_t i = 0; i < a->d; i++) {
+        c->base[i] = delta[i];
+        c->sum[i] = 0;
+    }
+    for (int64_t i = 0; i < a->n_edits; i++) {
+        if (fct_edit_replaces(a->edit[i].edit->op)) replaced |= replace_row(c, &a->edit[i], uncond, row, place);
+        else added |= add_row(c, &a->edit[i], uncond, row, place);
+    }
+    if (!replaced && !added) return;
+    for (int64_t i = 0; i < a->d; i++)
+        if (replaced || c->sum[i] != 0) delta[i] = (float)(c->base[i] + c->sum[i]);
+}
+
+/* ---- what is needed first ---- */
+
+static fct_status prepare(context *c)
+{
+    const fct_apply_args *a = c->a;
+    int64_t rows = a->b * a->h * a->w;
+    bool reads = false;
+    const fct_edit *rebuild = NULL;
+    for (int64_t i = 0; i < a->n_edits; i++) {
+        const fct_edit *e = a->edit[i].edit;
+        if (fct_edit_reads_codes(e) && !e->is_static) reads = true;
+        if (e->op == FCT_EDIT_REBUILD) rebuild = e;
+    }
+    FCT_TRY(fct_new_raw(&c->base, a->d, (int64_t)sizeof *c->base));
+    FCT_TRY(fct_new_raw(&c->sum, a->d, (int64_t)sizeof *c->sum));
+    if (reads) FCT_TRY(fct_codes_of_rows(&c->incoming, a->sae, a->delta, rows));
+    if (!rebuild) return FCT_OK;
+    FCT_TRY(fct_new_raw(&c->rebuilt, rows * a->d, (int64_t)sizeof *c->rebuilt));
+    return fct_codes_decode(codes_for(c, rebuild), a->sae, c->rebuilt);
+}
+
+fct_status fct_edit_apply(const fct_apply_args *a)
+{
+    context c = {.a = a};
+    int64_t cells = a->h * a->w;
+    if (a->n_edits == 0) return FCT_OK;
+    fct_status st = prepare(&c);
+    for (int64_t row = 0; row < a->b * cells && st == FCT_OK; row++)
+        apply_row(&c, row, row % cells, a->guided && row / cells < a->items);
+    fct_free(c.base);
+    fct_free(c.sum);
+    fct_free(c.rebuilt);
+    fct_codes_clear(&c.incoming);
+    return st;
+}

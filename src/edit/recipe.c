@@ -1,0 +1,273 @@
+/* recipe.c - a recipe as a value: made from a run, turned back into one, compared with what is loaded, and released. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "edit/edit.h"
+
+/* ---- from a run ---- */
+
+/* Strings of items are const for those who run them; a recipe owns its own. */
+static fct_status copy_text(const char **out, const char *text)
+{
+    char *copy;
+    FCT_TRY(fct_strdup(&copy, text));
+    *out = copy;
+    return FCT_OK;
+}
+
+static void free_text(const char *text)
+{
+    char *p;
+    memcpy(&p, &text, sizeof p);
+    fct_free(p);
+}
+
+static fct_status copy_items(fct_recipe *r, const fct_run_item *items, int64_t n)
+{
+    FCT_TRY(fct_new(&r->item, n, (int64_t)sizeof *r->item));
+    for (int64_t i = 0; i < n; i++) {
+        r->n_items = i + 1;
+        r->item[i].seed = items[i].seed;
+        FCT_TRY(copy_text(&r->item[i].prompt, items[i].prompt));
+        FCT_TRY(copy_text(&r->item[i].prompt_2, items[i].prompt_2));
+    }
+    return FCT_OK;
+}
+
+static fct_status copy_edits(fct_recipe *r, const fct_edit *edits, int64_t n)
+{
+    FCT_TRY(fct_new(&r->edit, n, (int64_t)sizeof *r->edit));
+    for (int64_t i = 0; i < n; i++) {
+        FCT_TRY(fct_edit_copy(&r->edit[i], &edits[i]));
+        r->n_edits = i + 1;
+    }
+    return FCT_OK;
+}
+
+/* Those blocks' SAEs that an edit speaks of, those of source recipes included. */
+static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *block)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const char *name = edits[i].block;
+        if (name && (strcmp(name, block->short_name) == 0 || strcmp(name, block->name) == 0)) return true;
+        if (edits[i].source && uses_block(edits[i].source->edit, edits[i].source->n_edits, block)) return true;
+    }
+    return false;
+}
+
+static fct_status copy_saes(fct_recipe *r, const fct_sae_set *saes)
+{
+    FCT_TRY(fct_new(&r->sae, saes->n, (int64_t)sizeof *r->sae));
+    for (int64_t i = 0; i < saes->n; i++) {
+        const fct_sae_bound *b = &saes->bound[i];
+        if (!uses_block(r->edit, r->n_edits, b->block)) continue;
+        fct_recipe_sae *s = &r->sae[r->n_saes++];
+        FCT_TRY(fct_strdup(&s->block, b->block->short_name));
+        FCT_TRY(fct_strdup(&s->path, b->sae->path));
+        FCT_TRY(fct_strdup(&s->hash, b->hash));
+        FCT_TRY(fct_strdup(&s->stats_hash, b->stats_hash[0] ? b->stats_hash : NULL));
+    }
+    return FCT_OK;
+}
+
+static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
+{
+    FCT_TRY(fct_strdup(&r->version, fct_version()));
+    FCT_TRY(fct_strdup(&r->model, info->name));
+    FCT_TRY(fct_strdup(&r->model_path, info->path));
+    FCT_TRY(fct_strdup(&r->model_hash, info->hash));
+    FCT_TRY(fct_strdup(&r->backend, info->backend));
+    FCT_TRY(fct_strdup(&r->precision, info->precision));
+    return fct_strdup(&r->sampler, info->scheduler);
+}
+
+static void copy_numbers(fct_recipe *r, const fct_run_desc *d)
+{
+    r->joint_noise = d->joint_noise;
+    r->width = d->width;
+    r->height = d->height;
+    r->steps = d->steps;
+    r->guidance = d->guidance;
+    r->has_guidance = d->has_guidance;
+    r->noise_dtype = d->noise_dtype;
+    r->original_width = d->original_width;
+    r->original_height = d->original_height;
+    r->crop_left = d->crop_left;
+    r->crop_top = d->crop_top;
+    r->target_width = d->target_width;
+    r->target_height = d->target_height;
+}
+
+fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc, const fct_edit *edits,
+                             int64_t n_edits, fct_sae_set *saes, int64_t index)
+{
+    fct_status st = FCT_OK;
+    fct_run_desc d = *desc;
+    *out = (fct_recipe){.index = index, .threads = fct_threads()};
+    if (index < 0 || index >= desc->n_items)
+        return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index, desc->n_items);
+    fct_run_resolve(&d, fct_model_get_info(m));
+    copy_numbers(out, &d);
+    FCT_TRY_OUT(copy_model(out, fct_model_get_info(m)));
+    FCT_TRY_OUT(copy_items(out, desc->items, desc->n_items));
+    FCT_TRY_OUT(fct_strdup(&out->negative, desc->negative));
+    FCT_TRY_OUT(fct_strdup(&out->negative_2, desc->negative_2));
+    FCT_TRY_OUT(copy_edits(out, edits, n_edits));
+    if (saes && n_edits > 0) {
+        FCT_TRY_OUT(fct_sae_set_hash(saes));
+        FCT_TRY_OUT(copy_saes(out, saes));
+    }
+out:
+    if (st != FCT_OK) fct_recipe_clear(out);
+    return st;
+}
+
+void fct_recipe_desc(const fct_recipe *r, fct_run_desc *out)
+{
+    *out = (fct_run_desc){.items = r->item, .n_items = r->n_items, .joint_noise = r->joint_noise,
+                          .width = r->width, .height = r->height, .steps = r->steps,
+                          .guidance = r->guidance, .has_guidance = r->has_guidance,
+                          .negative = r->negative, .negative_2 = r->negative_2, .noise_dtype = r->noise_dtype,
+                          .original_width = r->original_width, .original_height = r->original_height,
+                          .crop_left = r->crop_left, .crop_top = r->crop_top,
+                          .target_width = r->target_width, .target_height = r->target_height};
+}
+
+fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, fct_run_result *out)
+{
+    fct_run_desc d;
+    fct_recipe_desc(r, &d);
+    return fct_edit_run(m, &d, r->edit, r->n_edits, saes, out);
+}
+
+/* ---- what is loaded against what was used ---- */
+
+fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder, fct_sae_set *saes)
+{
+    const fct_model_info *info = fct_model_get_info(m);
+    for (int64_t i = 0; i < r->n_saes; i++) {
+        const fct_recipe_sae *s = &r->sae[i];
+        const fct_block_info *block;
+        char *path = NULL;
+        fct_sae *sae = NULL;
+        FCT_TRY(fct_where(fct_block_find(&block, info, s->block), "the recipe's SAEs"));
+        if (fct_sae_set_find(saes, block)) continue;
+        if (!s->path)
+            return fct_fail(FCT_ERR_MISSING, "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
+                            s->block, s->block);
+        FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
+        fct_status st = FCT_OK;
+        if (!fct_path_exists(path))
+            st = fct_fail(FCT_ERR_MISSING, "the recipe's SAE of %s is not at %s; give it with --sae %s=DIR", s->block,
+                          s->path, s->block);
+        if (st == FCT_OK) st = fct_sae_load(&sae, path, s->block);
+        if (st == FCT_OK) st = fct_sae_set_put(saes, info, s->block, sae, true);
+        fct_free(path);
+        FCT_TRY(st);
+    }
+    for (int64_t i = 0; i < r->n_edits; i++)
+        if (r->edit[i].source) FCT_TRY(fct_recipe_find_saes(r->edit[i].source, m, folder, saes));
+    return FCT_OK;
+}
+
+static fct_status differ(fct_str *all, const char *what, const char *was, const char *is)
+{
+    if (!was || !is || !*was || strcmp(was, is) == 0) return FCT_OK;
+    return fct_str_printf(all, "%s%s was %.16s, is %.16s", all->n ? "; " : "", what, was, *is ? is : "none");
+}
+
+static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_model_info *info, const fct_sae_set *saes)
+{
+    const fct_block_info *block;
+    FCT_TRY(fct_block_find(&block, info, s->block));
+    for (int64_t i = 0; saes && i < saes->n; i++) {
+        const fct_sae_bound *b = &saes->bound[i];
+        if (b->block != block) continue;
+        FCT_TRY(differ(all, s->block, s->hash, b->hash));
+        return differ(all, "its statistics", s->stats_hash, b->stats_hash);
+    }
+    return fct_str_printf(all, "%sthe SAE of %s is not given", all->n ? "; " : "", s->block);
+}
+
+fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+{
+    const fct_model_info *info = fct_model_get_info(m);
+    fct_str all = {0};
+    fct_status st = FCT_OK;
+    if (saes && r->n_saes > 0) FCT_TRY(fct_sae_set_hash(saes));
+    FCT_TRY_OUT(differ(&all, "the model's hash", r->model_hash, info->hash));
+    FCT_TRY_OUT(differ(&all, "the backend", r->backend, info->backend));
+    FCT_TRY_OUT(differ(&all, "the number type", r->precision, info->precision));
+    for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY_OUT(differ_sae(&all, &r->sae[i], info, saes));
+    if (all.n > 0) st = fct_fail(FCT_ERR_ARG, "not what made the picture, so it will come out differently: %s", all.p);
+out:
+    fct_str_clear(&all);
+    return st;
+}
+
+/* ---- as a value ---- */
+
+static fct_status copy_strings(fct_recipe *out, const fct_recipe *r)
+{
+    FCT_TRY(fct_strdup(&out->version, r->version));
+    FCT_TRY(fct_strdup(&out->model, r->model));
+    FCT_TRY(fct_strdup(&out->model_path, r->model_path));
+    FCT_TRY(fct_strdup(&out->model_hash, r->model_hash));
+    FCT_TRY(fct_strdup(&out->backend, r->backend));
+    FCT_TRY(fct_strdup(&out->precision, r->precision));
+    FCT_TRY(fct_strdup(&out->sampler, r->sampler));
+    FCT_TRY(fct_strdup(&out->plan, r->plan));
+    FCT_TRY(fct_strdup(&out->negative, r->negative));
+    return fct_strdup(&out->negative_2, r->negative_2);
+}
+
+static fct_status copy_recipe_saes(fct_recipe *out, const fct_recipe *r)
+{
+    FCT_TRY(fct_new(&out->sae, r->n_saes, (int64_t)sizeof *out->sae));
+    for (int64_t i = 0; i < r->n_saes; i++) {
+        fct_recipe_sae *s = &out->sae[out->n_saes++];
+        FCT_TRY(fct_strdup(&s->block, r->sae[i].block));
+        FCT_TRY(fct_strdup(&s->path, r->sae[i].path));
+        FCT_TRY(fct_strdup(&s->hash, r->sae[i].hash));
+        FCT_TRY(fct_strdup(&s->stats_hash, r->sae[i].stats_hash));
+    }
+    return FCT_OK;
+}
+
+fct_status fct_recipe_copy(fct_recipe *out, const fct_recipe *r)
+{
+    fct_status st = FCT_OK;
+    fct_run_desc d;
+    *out = (fct_recipe){.index = r->index, .threads = r->threads};
+    fct_recipe_desc(r, &d);
+    copy_numbers(out, &d);
+    FCT_TRY_OUT(copy_strings(out, r));
+    FCT_TRY_OUT(copy_items(out, r->item, r->n_items));
+    FCT_TRY_OUT(copy_recipe_saes(out, r));
+    FCT_TRY_OUT(copy_edits(out, r->edit, r->n_edits));
+out:
+    if (st != FCT_OK) fct_recipe_clear(out);
+    return st;
+}
+
+void fct_recipe_clear(fct_recipe *r)
+{
+    char *const text[] = {r->version, r->model, r->model_path, r->model_hash, r->backend,
+                          r->precision, r->sampler, r->plan, r->negative, r->negative_2};
+    for (size_t i = 0; i < FCT_COUNT(text); i++) fct_free(text[i]);
+    for (int64_t i = 0; i < r->n_items; i++) {
+        free_text(r->item[i].prompt);
+        free_text(r->item[i].prompt_2);
+    }
+    fct_free(r->item);
+    for (int64_t i = 0; i < r->n_saes; i++) {
+        fct_free(r->sae[i].block);
+        fct_free(r->sae[i].path);
+        fct_free(r->sae[i].hash);
+        fct_free(r->sae[i].stats_hash);
+    }
+    fct_free(r->sae);
+    for (int64_t i = 0; i < r->n_edits; i++) fct_edit_clear(&r->edit[i]);
+    fct_free(r->edit);
+    *r = (fct_recipe){0};
+}

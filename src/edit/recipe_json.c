@@ -1,0 +1,396 @@
+/* recipe_json.c - recipes as JSON. What facet writes holds everything; a recipe written by hand needs "format" and "prompt"
+   and may leave the rest to the model's defaults. Unknown keys are refused, as in edits. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edit/edit.h"
+
+enum { RECIPE_VERSION = 1, MAX_ITEMS = 4096, MAX_EDITS = 4096, MAX_SIZE = 1 << 20, MAX_TEXT = 64 << 20 };
+
+static const char *const noise_names[] = {"f32", "f16", "bf16"};
+
+/* ---- writing ---- */
+
+static fct_status put_text(json_t *o, const char *key, const char *text)
+{
+    return text ? fct_json_put(o, key, json_string(text)) : FCT_OK;
+}
+
+/* JSON's whole numbers here are signed; a larger seed is written as text. */
+static fct_status put_seed(json_t *o, uint64_t seed)
+{
+    char text[24];
+    if (seed <= INT64_MAX) return fct_json_put(o, "seed", json_integer((json_int_t)seed));
+    int at = (int)sizeof text - 1;
+    text[at] = '\0';
+    for (uint64_t v = seed; v > 0; v /= 10) text[--at] = (char)('0' + v % 10);
+    return fct_json_put(o, "seed", json_string(text + at));
+}
+
+static fct_status put_item(json_t *o, const fct_run_item *item)
+{
+    FCT_TRY(fct_json_put(o, "prompt", json_string(item->prompt ? item->prompt : "")));
+    FCT_TRY(put_text(o, "prompt_2", item->prompt_2));
+    return put_seed(o, item->seed);
+}
+
+static fct_status append(json_t *list, json_t *value)
+{
+    return value && json_array_append_new(list, value) == 0 ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
+}
+
+static fct_status put_items(json_t *o, const fct_recipe *r)
+{
+    if (r->n_items == 1) return put_item(o, &r->item[0]);
+    json_t *list = json_array();
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < r->n_items && st == FCT_OK; i++) {
+        json_t *item = json_object();
+        st = put_item(item, &r->item[i]);
+        if (st == FCT_OK) st = append(list, item);
+        else json_decref(item);
+    }
+    if (st == FCT_OK) st = fct_json_put(o, "items", list);
+    else json_decref(list);
+    if (st == FCT_OK) st = fct_json_put(o, "index", json_integer(r->index));
+    return st == FCT_OK ? fct_json_put(o, "joint_noise", json_boolean(r->joint_noise)) : st;
+}
+
+static fct_status put_model(json_t *o, const fct_recipe *r)
+{
+    json_t *model = json_object();
+    fct_status st = put_text(model, "name", r->model);
+    if (st == FCT_OK) st = put_text(model, "path", r->model_path);
+    if (st == FCT_OK) st = put_text(model, "hash", r->model_hash);
+    if (st == FCT_OK && json_object_size(model) > 0) return fct_json_put(o, "model", model);
+    json_decref(model);
+    return st;
+}
+
+static fct_status put_number(json_t *o, const char *key, int64_t v)
+{
+    return v != 0 ? fct_json_put(o, key, json_integer(v)) : FCT_OK;
+}
+
+static fct_status put_pair(json_t *o, const char *key, int64_t a, int64_t b)
+{
+    return a || b ? fct_json_put(o, key, json_pack("[I,I]", (json_int_t)a, (json_int_t)b)) : FCT_OK;
+}
+
+static fct_status put_settings(json_t *o, const fct_recipe *r)
+{
+    FCT_TRY(put_text(o, "backend", r->backend));
+    FCT_TRY(put_text(o, "dtype", r->precision));
+    FCT_TRY(put_number(o, "threads", r->threads));
+    FCT_TRY(put_text(o, "plan", r->plan));
+    FCT_TRY(put_text(o, "sampler", r->sampler));
+    FCT_TRY(put_items(o, r));
+    FCT_TRY(put_text(o, "negative", r->negative));
+    FCT_TRY(put_text(o, "negative_2", r->negative_2));
+    FCT_TRY(put_number(o, "width", r->width));
+    FCT_TRY(put_number(o, "height", r->height));
+    FCT_TRY(put_number(o, "steps", r->steps));
+    if (r->has_guidance) FCT_TRY(fct_json_put(o, "guidance", json_real(r->guidance)));
+    FCT_TRY(fct_json_put(o, "noise_dtype", json_string(noise_names[r->noise_dtype])));
+    FCT_TRY(put_pair(o, "original_size", r->original_width, r->original_height));
+    FCT_TRY(put_pair(o, "crop", r->crop_left, r->crop_top));
+    return put_pair(o, "target_size", r->target_width, r->target_height);
+}
+
+static fct_status put_saes(json_t *o, const fct_recipe *r)
+{
+    json_t *list = json_array();
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < r->n_saes && st == FCT_OK; i++) {
+        json_t *s = json_object();
+        st = put_text(s, "block", r->sae[i].block);
+        if (st == FCT_OK) st = put_text(s, "path", r->sae[i].path);
+        if (st == FCT_OK) st = put_text(s, "hash", r->sae[i].hash);
+        if (st == FCT_OK) st = put_text(s, "stats_hash", r->sae[i].stats_hash);
+        if (st == FCT_OK) st = append(list, s);
+        else json_decref(s);
+    }
+    if (st == FCT_OK && r->n_saes > 0) return fct_json_put(o, "saes", list);
+    json_decref(list);
+    return st;
+}
+
+static fct_status put_edits(json_t *o, const fct_recipe *r)
+{
+    json_t *list = json_array(), *e = NULL;
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < r->n_edits && st == FCT_OK; i++) {
+        st = fct_edit_to_json(&e, &r->edit[i]);
+        if (st == FCT_OK) st = append(list, e);
+    }
+    if (st == FCT_OK && r->n_edits > 0) return fct_json_put(o, "edits", list);
+    json_decref(list);
+    return st;
+}
+
+fct_status fct_recipe_to_json(json_t **out, const fct_recipe *r)
+{
+    json_t *o = json_object();
+    fct_status st = fct_json_put(o, "format", json_string("facet-recipe"));
+    if (st == FCT_OK) st = fct_json_put(o, "version", json_integer(RECIPE_VERSION));
+    if (st == FCT_OK) st = put_text(o, "facet", r->version);
+    if (st == FCT_OK) st = put_model(o, r);
+    if (st == FCT_OK) st = put_settings(o, r);
+    if (st == FCT_OK) st = put_saes(o, r);
+    if (st == FCT_OK) st = put_edits(o, r);
+    *out = st == FCT_OK ? o : NULL;
+    if (st != FCT_OK) json_decref(o);
+    return fct_where(st, "writing a recipe");
+}
+
+fct_status fct_recipe_text(char **out, const fct_recipe *r)
+{
+    json_t *j = NULL;
+    fct_str s = {0};
+    *out = NULL;
+    FCT_TRY(fct_recipe_to_json(&j, r));
+    fct_status st = fct_json_text(&s, j, 2);
+    if (st == FCT_OK) st = fct_str_append(&s, "\n");
+    json_decref(j);
+    if (st == FCT_OK) *out = s.p;
+    else fct_str_clear(&s);
+    return st;
+}
+
+fct_status fct_recipe_write(const fct_recipe *r, const char *path)
+{
+    json_t *j = NULL;
+    FCT_TRY(fct_recipe_to_json(&j, r));
+    fct_status st = fct_json_write(j, path);
+    json_decref(j);
+    return st;
+}
+
+/* ---- reading ---- */
+
+static fct_status read_seed(uint64_t *out, const json_t *o, const char *where)
+{
+    const json_t *v = json_object_get(o, "seed");
+    *out = 0;
+    if (!v || json_is_null(v)) return FCT_OK;
+    if (json_is_integer(v) && json_integer_value(v) >= 0) {
+        *out = (uint64_t)json_integer_value(v);
+        return FCT_OK;
+    }
+    const char *text = json_string_value(v);
+    size_t n = text ? strlen(text) : 0;
+    if (n < 1 || n > 20 || text[strspn(text, "0123456789")]) return fct_fail(FCT_ERR_FORMAT, "%s: seed: want a whole number from 0", where);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t digit = (uint64_t)(text[i] - '0');
+        if (*out > (UINT64_MAX - digit) / 10) return fct_fail(FCT_ERR_FORMAT, "%s: seed: %s is more than 64 bits", where, text);
+        *out = *out * 10 + digit;
+    }
+    return FCT_OK;
+}
+
+static fct_status read_item(fct_run_item *item, const json_t *o, const char *where)
+{
+    char *text;
+    FCT_TRY(fct_json_dup(&text, o, "prompt", where));
+    item->prompt = text;
+    if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: prompt is missing", where);
+    FCT_TRY(fct_json_dup(&text, o, "prompt_2", where));
+    item->prompt_2 = text;
+    return read_seed(&item->seed, o, where);
+}
+
+static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
+{
+    static const char *const keys[] = {"prompt", "prompt_2", "seed"};
+    const json_t *list = json_object_get(o, "items");
+    size_t n = list ? json_array_size(list) : 1;
+    if (list && json_object_get(o, "prompt")) return fct_fail(FCT_ERR_FORMAT, "%s: want either prompt or items", where);
+    if (n < 1 || n > MAX_ITEMS) return fct_fail(FCT_ERR_FORMAT, "%s: items: want a list of 1 to %d", where, MAX_ITEMS);
+    FCT_TRY(fct_new(&r->item, (int64_t)n, (int64_t)sizeof *r->item));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = list ? json_array_get(list, i) : o;
+        r->n_items = (int64_t)i + 1;
+        if (list) FCT_TRY(fct_where(fct_json_only(item, keys, FCT_COUNT(keys), "items"), "%s", where));
+        FCT_TRY(read_item(&r->item[i], item, where));
+    }
+    FCT_TRY(fct_json_i64(&r->index, o, "index", 0, where));
+    if (r->index < 0 || r->index >= r->n_items)
+        return fct_fail(FCT_ERR_FORMAT, "%s: index %" PRId64 " is not in its batch of %zu", where, r->index, n);
+    return fct_json_bool(&r->joint_noise, o, "joint_noise", false, where);
+}
+
+static fct_status read_number(int64_t *out, const json_t *o, const char *key, int64_t hi, const char *where)
+{
+    FCT_TRY(fct_json_i64(out, o, key, 0, where));
+    if (*out < 0 || *out > hi) return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 0 to %" PRId64, where, key, hi);
+    return FCT_OK;
+}
+
+static fct_status read_pair(int64_t *a, int64_t *b, const json_t *o, const char *key, const char *where)
+{
+    const json_t *v = json_object_get(o, key), *x = json_array_get(v, 0), *y = json_array_get(v, 1);
+    if (!v || json_is_null(v)) return FCT_OK;
+    *a = json_integer_value(x);
+    *b = json_integer_value(y);
+    if (json_array_size(v) != 2 || !json_is_integer(x) || !json_is_integer(y) || *a < 0 || *b < 0 || *a > MAX_SIZE || *b > MAX_SIZE)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want two whole numbers", where, key);
+    return FCT_OK;
+}
+
+static fct_status read_settings(fct_recipe *r, const json_t *o, const char *where)
+{
+    const char *noise;
+    FCT_TRY(fct_json_dup(&r->version, o, "facet", where));
+    FCT_TRY(fct_json_dup(&r->backend, o, "backend", where));
+    FCT_TRY(fct_json_dup(&r->precision, o, "dtype", where));
+    FCT_TRY(fct_json_dup(&r->plan, o, "plan", where));
+    FCT_TRY(fct_json_dup(&r->sampler, o, "sampler", where));
+    FCT_TRY(fct_json_dup(&r->negative, o, "negative", where));
+    FCT_TRY(fct_json_dup(&r->negative_2, o, "negative_2", where));
+    FCT_TRY(read_number(&r->threads, o, "threads", 1 << 16, where));
+    FCT_TRY(read_number(&r->width, o, "width", MAX_SIZE, where));
+    FCT_TRY(read_number(&r->height, o, "height", MAX_SIZE, where));
+    FCT_TRY(read_number(&r->steps, o, "steps", FCT_EDIT_MAX_STEPS, where));
+    FCT_TRY(fct_json_f64(&r->guidance, o, "guidance", 0, where));
+    r->has_guidance = json_is_number(json_object_get(o, "guidance"));
+    if (!(r->guidance >= 0 && r->guidance <= 1e4)) return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to 10000", where);
+    FCT_TRY(fct_json_str(&noise, o, "noise_dtype", "f32", where));
+    int i = fct_name_find(noise_names, 3, noise);
+    if (i < 0) return fct_fail(FCT_ERR_FORMAT, "%s: noise_dtype \"%s\" is not f32, f16 or bf16", where, noise);
+    r->noise_dtype = (fct_noise_dtype)i;
+    FCT_TRY(read_pair(&r->original_width, &r->original_height, o, "original_size", where));
+    FCT_TRY(read_pair(&r->crop_left, &r->crop_top, o, "crop", where));
+    return read_pair(&r->target_width, &r->target_height, o, "target_size", where);
+}
+
+static fct_status read_model(fct_recipe *r, const json_t *o, const char *where)
+{
+    static const char *const keys[] = {"name", "path", "hash"};
+    const json_t *model = json_object_get(o, "model");
+    if (!model || json_is_null(model)) return FCT_OK;
+    if (json_is_string(model)) return fct_strdup(&r->model, json_string_value(model));
+    FCT_TRY(fct_where(fct_json_only(model, keys, FCT_COUNT(keys), "model"), "%s", where));
+    FCT_TRY(fct_json_dup(&r->model, model, "name", where));
+    FCT_TRY(fct_json_dup(&r->model_path, model, "path", where));
+    return fct_json_dup(&r->model_hash, model, "hash", where);
+}
+
+static fct_status read_saes(fct_recipe *r, const json_t *o, const char *where)
+{
+    static const char *const keys[] = {"block", "path", "hash", "stats_hash"};
+    const json_t *list = json_object_get(o, "saes");
+    size_t n = json_array_size(list);
+    if (list && !json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: saes: want a list", where);
+    if (n > MAX_ITEMS) return fct_fail(FCT_ERR_FORMAT, "%s: saes: more than %d", where, MAX_ITEMS);
+    FCT_TRY(fct_new(&r->sae, (int64_t)n, (int64_t)sizeof *r->sae));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *s = json_array_get(list, i);
+        fct_recipe_sae *out = &r->sae[r->n_saes++];
+        FCT_TRY(fct_where(fct_json_only(s, keys, FCT_COUNT(keys), "saes"), "%s", where));
+        FCT_TRY(fct_json_dup(&out->block, s, "block", where));
+        if (!out->block) return fct_fail(FCT_ERR_FORMAT, "%s: saes: block is missing", where);
+        FCT_TRY(fct_json_dup(&out->path, s, "path", where));
+        FCT_TRY(fct_json_dup(&out->hash, s, "hash", where));
+        FCT_TRY(fct_json_dup(&out->stats_hash, s, "stats_hash", where));
+    }
+    return FCT_OK;
+}
+
+static fct_status read_edits(fct_recipe *r, const json_t *o, const char *where, int depth)
+{
+    const json_t *list = json_object_get(o, "edits");
+    size_t n = json_array_size(list);
+    char *place = NULL;
+    if (list && !json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: edits: want a list", where);
+    if (n > MAX_EDITS) return fct_fail(FCT_ERR_FORMAT, "%s: edits: more than %d", where, MAX_EDITS);
+    FCT_TRY(fct_new(&r->edit, (int64_t)n, (int64_t)sizeof *r->edit));
+    for (size_t i = 0; i < n; i++) {
+        FCT_TRY(fct_format(&place, "%s: edit %zu", where, i + 1));
+        fct_status st = fct_edit_of_json(&r->edit[i], json_array_get(list, i), place, depth);
+        fct_free(place);
+        FCT_TRY(st);
+        r->n_edits++;
+    }
+    return FCT_OK;
+}
+
+static fct_status recipe_of_object(fct_recipe *r, const json_t *j, const char *where, int depth)
+{
+    static const char *const keys[] = {
+        "format", "version", "facet",      "model",   "backend",    "dtype", "threads",  "plan",  "sampler",
+        "prompt", "prompt_2", "seed",      "items",   "index",      "joint_noise", "negative", "negative_2", "width",
+        "height", "steps",   "guidance",   "noise_dtype", "original_size", "crop", "target_size", "saes", "edits"};
+    const char *format;
+    int64_t version;
+    if (!json_is_object(j)) return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want an object {...}", where);
+    FCT_TRY(fct_json_str(&format, j, "format", "", where));
+    if (strcmp(format, "facet-recipe") != 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want \"format\": \"facet-recipe\"", where);
+    FCT_TRY(fct_json_i64(&version, j, "version", RECIPE_VERSION, where));
+    if (version != RECIPE_VERSION)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: recipe version %" PRId64 "; this facet (%s) reads version %d", where, version,
+                        fct_version(), RECIPE_VERSION);
+    FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
+    FCT_TRY(read_model(r, j, where));
+    FCT_TRY(read_items(r, j, where));
+    FCT_TRY(read_settings(r, j, where));
+    FCT_TRY(read_saes(r, j, where));
+    return read_edits(r, j, where, depth);
+}
+
+fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *where, int depth)
+{
+    *out = (fct_recipe){0};
+    fct_status st = recipe_of_object(out, j, where, depth);
+    if (st != FCT_OK) fct_recipe_clear(out);
+    return st;
+}
+
+static const uint8_t png_signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+
+static fct_status parse_png(fct_recipe *out, const void *data, int64_t n, const char *name)
+{
+    fct_image im = {0};
+    json_t *j = NULL;
+    FCT_TRY(fct_png_parse(&im, data, n, name, 0));
+    const char *text = fct_image_find_text(&im, "facet");
+    fct_status st = FCT_OK;
+    if (!text) st = fct_fail(FCT_ERR_FORMAT, "%s: this PNG carries no recipe: facet did not make it, or its texts were stripped", name);
+    if (st == FCT_OK) st = fct_json_parse(&j, text, (int64_t)strlen(text), name);
+    if (st == FCT_OK) st = fct_recipe_of_json(out, j, name, 0);
+    json_decref(j);
+    fct_image_clear(&im);
+    return st;
+}
+
+fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const char *name)
+{
+    json_t *j = NULL;
+    *out = (fct_recipe){0};
+    if (n >= (int64_t)sizeof png_signature && memcmp(data, png_signature, sizeof png_signature) == 0)
+        return parse_png(out, data, n, name);
+    if (n > MAX_TEXT) return fct_fail(FCT_ERR_FORMAT, "%s: too large for a recipe", name);
+    FCT_TRY(fct_json_parse(&j, data, n, name));
+    fct_status st = fct_recipe_of_json(out, j, name, 0);
+    json_decref(j);
+    return st;
+}
+
+fct_status fct_recipe_read_at(fct_recipe *out, const char *path, int depth)
+{
+    char *text = NULL, *folder = NULL;
+    int64_t n = 0;
+    *out = (fct_recipe){0};
+    FCT_TRY(fct_file_read(&text, &n, path));
+    fct_status st = fct_recipe_parse(out, text, n, path);
+    fct_free(text);
+    if (st == FCT_OK) st = fct_path_folder(&folder, path);
+    for (int64_t i = 0; i < out->n_edits && st == FCT_OK; i++)
+        st = fct_where(fct_edit_load_at(&out->edit[i], folder, depth), "%s", path);
+    fct_free(folder);
+    if (st != FCT_OK) fct_recipe_clear(out);
+    return st;
+}
+
+fct_status fct_recipe_read(fct_recipe *out, const char *path) { return fct_recipe_read_at(out, path, 0); }

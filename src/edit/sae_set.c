@@ -1,0 +1,161 @@
+/* sae_set.c - which SAE reads which block. An SAE says it itself, or its folder's name does, or the user. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edit/edit.h"
+
+const fct_sae *fct_sae_set_find(const fct_sae_set *set, const fct_block_info *block)
+{
+    for (int64_t i = 0; i < set->n; i++)
+        if (set->bound[i].block == block) return set->bound[i].sae;
+    return NULL;
+}
+
+static fct_status put(fct_sae_set *set, const fct_block_info *block, fct_sae *sae, bool take)
+{
+    int64_t at = 0;
+    const fct_sae *other = fct_sae_set_find(set, block);
+    if (other)
+        return fct_fail(FCT_ERR_ARG, "block %s has two SAEs, %s and %s; give one", block->short_name,
+                        other->path ? other->path : "one in memory", sae->path ? sae->path : "one in memory");
+    if (sae->d != block->channels)
+        return fct_fail(FCT_ERR_SHAPE, "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
+                        sae->path ? " " : "", sae->path ? sae->path : "", sae->d, block->short_name, block->channels);
+    FCT_TRY(fct_grow(&set->bound, set->n, set->n + 1, (int64_t)sizeof *set->bound));
+    for (at = set->n; at > 0 && set->bound[at - 1].block->stage > block->stage; at--) set->bound[at] = set->bound[at - 1];
+    set->bound[at] = (fct_sae_bound){.block = block, .sae = sae, .owned = take};
+    set->n++;
+    return FCT_OK;
+}
+
+fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block, fct_sae *sae, bool take)
+{
+    const fct_block_info *found;
+    fct_status st = fct_block_find(&found, info, block);
+    if (st == FCT_OK) st = put(set, found, sae, take);
+    if (st != FCT_OK && take) fct_sae_free(sae);
+    return st;
+}
+
+fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block, fct_sae *sae, bool take)
+{
+    return fct_sae_set_put(set, fct_model_get_info(m), block, sae, take);
+}
+
+static const fct_block_info *find_quietly(const fct_model_info *info, const char *name, size_t n)
+{
+    for (int64_t i = 0; i < info->n_blocks; i++) {
+        const fct_block_info *b = &info->block[i];
+        if (strlen(b->short_name) == n && strncmp(b->short_name, name, n) == 0) return b;
+        if (strlen(b->name) == n && strncmp(b->name, name, n) == 0) return b;
+    }
+    return NULL;
+}
+
+/* The block that a folder's name speaks of: one of its parts is a block's name, as in saes/up.0.1 or
+   unet.up_blocks.0.attentions.1_k10_hidden5120/final. The last such part counts. */
+static const fct_block_info *block_of_path(const fct_model_info *info, const char *path)
+{
+    const fct_block_info *best = NULL;
+    for (const char *part = path; *part;) {
+        size_t n = strcspn(part, "/");
+        const fct_block_info *b = find_quietly(info, part, n);
+        if (!b) b = find_quietly(info, part, strcspn(part, "/_"));
+        if (b) best = b;
+        part += n + (part[n] == '/');
+    }
+    return best;
+}
+
+static fct_status add_one(fct_sae_set *set, const fct_model_info *info, const char *block, const char *dir)
+{
+    fct_sae *sae = NULL;
+    const fct_block_info *found = NULL;
+    FCT_TRY(fct_sae_load(&sae, dir, block));
+    fct_status st = FCT_OK;
+    if (block) st = fct_block_find(&found, info, block);
+    else if (sae->block) st = fct_where(fct_block_find(&found, info, sae->block), "SAE %s", dir);
+    else found = block_of_path(info, dir);
+    if (st == FCT_OK && !found)
+        st = fct_fail(FCT_ERR_ARG, "%s does not say which block it belongs to; give it as BLOCK=%s", dir, dir);
+    if (st == FCT_OK) st = put(set, found, sae, true);
+    if (st != FCT_OK) fct_sae_free(sae);
+    return st;
+}
+
+/* A folder of folders named by blocks, as training all blocks leaves it. Counts those it added. */
+static fct_status add_each(int64_t *added, fct_sae_set *set, const fct_model_info *info, const char *dir)
+{
+    fct_status st = FCT_OK;
+    *added = 0;
+    for (int64_t i = 0; i < info->n_blocks && st == FCT_OK; i++) {
+        char *path = NULL, *cfg = NULL;
+        st = fct_path_join(&path, dir, info->block[i].short_name);
+        if (st == FCT_OK) st = fct_path_join(&cfg, path, "cfg.json");
+        if (st == FCT_OK && fct_path_exists(cfg)) {
+            st = add_one(set, info, info->block[i].short_name, path);
+            ++*added;
+        }
+        fct_free(path);
+        fct_free(cfg);
+    }
+    return st;
+}
+
+fct_status fct_sae_set_add(fct_sae_set *set, const fct_model *m, const char *text)
+{
+    const fct_model_info *info = fct_model_get_info(m);
+    const char *equals = strchr(text, '=');
+    const fct_block_info *block = equals ? find_quietly(info, text, (size_t)(equals - text)) : NULL;
+    if (block) return add_one(set, info, block->short_name, equals + 1);
+    if (equals && !fct_path_exists(text)) { /* BLOCK=DIR with a block that is not there */
+        char *name = NULL;
+        FCT_TRY(fct_strdup(&name, text));
+        name[equals - text] = '\0';
+        fct_status st = fct_block_find(&block, info, name);
+        fct_free(name);
+        return fct_where(st, "--sae %s", text);
+    }
+    int64_t added = 0;
+    if (fct_path_is_dir(text)) FCT_TRY(add_each(&added, set, info, text));
+    return added > 0 ? FCT_OK : add_one(set, info, NULL, text);
+}
+
+static void add_floats(fct_sha256 *s, const float *p, int64_t n)
+{
+    if (p) fct_sha256_add(s, p, n * (int64_t)sizeof *p);
+}
+
+fct_status fct_sae_set_hash(fct_sae_set *set)
+{
+    for (int64_t i = 0; i < set->n; i++) {
+        fct_sae_bound *b = &set->bound[i];
+        const fct_sae *s = b->sae;
+        fct_sha256 h;
+        if (b->hash[0]) continue;
+        fct_sha256_init(&h);
+        int64_t shape[3] = {s->d, s->f, s->k};
+        fct_sha256_add(&h, shape, (int64_t)sizeof shape);
+        add_floats(&h, s->w_enc, s->f * s->d);
+        add_floats(&h, s->b_enc, s->f);
+        add_floats(&h, s->w_dec, s->f * s->d);
+        add_floats(&h, s->b_dec, s->d);
+        fct_sha256_hex(&h, b->hash);
+        if (!s->mean && !s->std && !s->max) continue;
+        fct_sha256_init(&h);
+        add_floats(&h, s->mean, s->f);
+        add_floats(&h, s->std, s->f);
+        add_floats(&h, s->max, s->f);
+        fct_sha256_hex(&h, b->stats_hash);
+    }
+    return FCT_OK;
+}
+
+void fct_sae_set_clear(fct_sae_set *set)
+{
+    for (int64_t i = 0; i < set->n; i++)
+        if (set->bound[i].owned) fct_sae_free(set->bound[i].sae);
+    fct_free(set->bound);
+    *set = (fct_sae_set){0};
+}
