@@ -17,42 +17,45 @@ enum { CHUNK = 16, MAX_SIZE = 1 << 16, MAX_LAYERS = 256 };
 
 typedef struct layer {
     layer_op op;
-    int64_t h, w, c;              /* of its output; after flatten h = w = 1 */
+    int64_t h, w, c; /* of its output; after flatten h = w = 1 */
     int64_t kernel, stride, padding, groups;
     float eps;
     fct_weight weight;
-    float *scale, *bias;          /* group_norm's weight; bias */
+    float *scale, *bias; /* group_norm's weight; bias */
 } layer;
 
 struct fct_checker {
     fct_cx cx;
-    fct_arena arena;              /* sized for CHUNK pictures */
+    fct_arena arena; /* sized for CHUNK pictures */
     int64_t width, height, channels;
-    float low, high;              /* what bytes 0 and 255 become */
+    float low, high; /* what bytes 0 and 255 become */
     double unreadable_above;
     layer *layer;
     int64_t n_layers, outputs;
     fct_checker_head *head;
-    int64_t n_heads, readable;    /* number of the head "readable", or -1 */
+    int64_t n_heads, readable; /* number of the head "readable", or -1 */
 };
 
-typedef struct loading {          /* what the parts of loading share */
+typedef struct loading { /* what the parts of loading share */
     fct_checker *c;
-    const char *where;            /* path of checker.json */
+    const char *where; /* path of checker.json */
     fct_st weights;
 } loading;
 
 /* ---- loading ---- */
 
-static fct_status size_field(int64_t *out, const json_t *o, const char *key, int64_t lo, const char *where)
+static fct_status size_field(int64_t *out, const json_t *o, const char *key, int64_t lo,
+                             const char *where)
 {
     FCT_TRY(fct_json_i64(out, o, key, -1, where));
     if (*out < lo || *out > MAX_SIZE)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want a whole number from %lld to %d", where, key, (long long)lo, MAX_SIZE);
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want a whole number from %lld to %d", where, key,
+                        (long long)lo, MAX_SIZE);
     return FCT_OK;
 }
 
-static fct_status find_weight(const fct_tensor **out, const loading *l, const char *name, const char *part, int ndim, const int64_t *dim)
+static fct_status find_weight(const fct_tensor **out, const loading *l, const char *name,
+                              const char *part, int ndim, const int64_t *dim)
 {
     fct_status st = FCT_OK;
     char *full = NULL;
@@ -77,7 +80,8 @@ out:
     return st;
 }
 
-static fct_status load_floats(float **out, const loading *l, const char *name, const char *part, int64_t n)
+static fct_status load_floats(float **out, const loading *l, const char *name, const char *part,
+                              int64_t n)
 {
     const fct_tensor *t = NULL;
     FCT_TRY(find_weight(&t, l, name, part, 1, &n));
@@ -85,7 +89,8 @@ static fct_status load_floats(float **out, const loading *l, const char *name, c
     return fct_convert(*out, FCT_F32, t->data, t->dtype, n);
 }
 
-static fct_status load_weight(layer *y, const loading *l, const char *name, int ndim, const int64_t *dim)
+static fct_status load_weight(layer *y, const loading *l, const char *name, int ndim,
+                              const int64_t *dim)
 {
     const fct_tensor *t = NULL;
     FCT_TRY(find_weight(&t, l, name, "weight", ndim, dim));
@@ -100,11 +105,13 @@ static fct_status load_weight(layer *y, const loading *l, const char *name, int 
 static fct_status want_inputs(int64_t in, int64_t have, const char *where)
 {
     if (in == have) return FCT_OK;
-    return fct_fail(FCT_ERR_SHAPE, "%s: takes %lld inputs, but the layer before gives %lld", where, (long long)in, (long long)have);
+    return fct_fail(FCT_ERR_SHAPE, "%s: takes %lld inputs, but the layer before gives %lld", where,
+                    (long long)in, (long long)have);
 }
 
 /* x: the layer before (or the picture), whose sizes this layer's follow from. */
-static fct_status load_conv(layer *y, const layer *x, const loading *l, const json_t *o, const char *name, const char *where)
+static fct_status load_conv(layer *y, const layer *x, const loading *l, const json_t *o,
+                            const char *name, const char *where)
 {
     int64_t in, padded_h, padded_w;
     FCT_TRY(size_field(&in, o, "in", 1, where));
@@ -116,14 +123,16 @@ static fct_status load_conv(layer *y, const layer *x, const loading *l, const js
     padded_h = x->h + 2 * y->padding;
     padded_w = x->w + 2 * y->padding;
     if (y->kernel > padded_h || y->kernel > padded_w || y->padding >= y->kernel)
-        return fct_fail(FCT_ERR_SHAPE, "%s: a kernel of %lld with padding %lld does not fit a map of %lldx%lld", where,
-                        (long long)y->kernel, (long long)y->padding, (long long)x->w, (long long)x->h);
+        return fct_fail(
+            FCT_ERR_SHAPE, "%s: a kernel of %lld with padding %lld does not fit a map of %lldx%lld",
+            where, (long long)y->kernel, (long long)y->padding, (long long)x->w, (long long)x->h);
     y->h = (padded_h - y->kernel) / y->stride + 1;
     y->w = (padded_w - y->kernel) / y->stride + 1;
     return load_weight(y, l, name, 4, (int64_t[]){y->c, in, y->kernel, y->kernel});
 }
 
-static fct_status load_group_norm(layer *y, const layer *x, const loading *l, const json_t *o, const char *name, const char *where)
+static fct_status load_group_norm(layer *y, const layer *x, const loading *l, const json_t *o,
+                                  const char *name, const char *where)
 {
     int64_t channels;
     double eps;
@@ -132,23 +141,28 @@ static fct_status load_group_norm(layer *y, const layer *x, const loading *l, co
     FCT_TRY(fct_json_f64(&eps, o, "eps", 1e-5, where));
     FCT_TRY(want_inputs(channels, x->c, where));
     if (channels % y->groups || !(eps > 0 && eps < 1))
-        return fct_fail(FCT_ERR_FORMAT, "%s: groups must divide channels, and eps lie between 0 and 1", where);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: groups must divide channels, and eps lie between 0 and 1", where);
     y->eps = (float)eps;
     FCT_TRY(load_floats(&y->scale, l, name, "weight", channels));
     return load_floats(&y->bias, l, name, "bias", channels);
 }
 
-static fct_status load_linear(layer *y, const layer *x, const loading *l, const json_t *o, const char *name, const char *where)
+static fct_status load_linear(layer *y, const layer *x, const loading *l, const json_t *o,
+                              const char *name, const char *where)
 {
     int64_t in;
     FCT_TRY(size_field(&in, o, "in", 1, where));
     FCT_TRY(size_field(&y->c, o, "out", 1, where));
-    if (x->h != 1 || x->w != 1) return fct_fail(FCT_ERR_FORMAT, "%s: a linear layer follows `flatten` or another one", where);
+    if (x->h != 1 || x->w != 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: a linear layer follows `flatten` or another one",
+                        where);
     FCT_TRY(want_inputs(in, x->c, where));
     return load_weight(y, l, name, 2, (int64_t[]){y->c, in});
 }
 
-static fct_status load_layer(layer *y, const layer *x, const loading *l, const json_t *o, const char *where)
+static fct_status load_layer(layer *y, const layer *x, const loading *l, const json_t *o,
+                             const char *where)
 {
     const char *op = NULL, *name = NULL;
     FCT_TRY(fct_json_str(&op, o, "op", NULL, where));
@@ -157,10 +171,12 @@ static fct_status load_layer(layer *y, const layer *x, const loading *l, const j
     for (int i = 0; op && i < OP_COUNT; i++)
         if (strcmp(op, op_name[i]) == 0) y->op = (layer_op)i;
     if (y->op == OP_COUNT)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: op %s is not known (conv, group_norm, relu, flatten, linear are)", where,
-                        op ? op : "(none)");
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: op %s is not known (conv, group_norm, relu, flatten, linear are)",
+                        where, op ? op : "(none)");
     bool weights = y->op == OP_CONV || y->op == OP_GROUP_NORM || y->op == OP_LINEAR;
-    if (weights && !name) return fct_fail(FCT_ERR_FORMAT, "%s: a layer with weights needs a name", where);
+    if (weights && !name)
+        return fct_fail(FCT_ERR_FORMAT, "%s: a layer with weights needs a name", where);
     y->h = x->h;
     y->w = x->w;
     y->c = x->c;
@@ -185,7 +201,8 @@ static fct_status load_layers(loading *l, const json_t *list)
 {
     fct_checker *c = l->c;
     int64_t n = (int64_t)json_array_size(list);
-    if (n < 1 || n > MAX_LAYERS) return fct_fail(FCT_ERR_FORMAT, "%s: layers: want a list of 1 to %d", l->where, MAX_LAYERS);
+    if (n < 1 || n > MAX_LAYERS)
+        return fct_fail(FCT_ERR_FORMAT, "%s: layers: want a list of 1 to %d", l->where, MAX_LAYERS);
     FCT_TRY(fct_new(&c->layer, n, sizeof *c->layer));
     layer picture = {.h = c->height, .w = c->width, .c = c->channels};
     const layer *before = &picture;
@@ -193,40 +210,50 @@ static fct_status load_layers(loading *l, const json_t *list)
         char where[96];
         snprintf(where, sizeof where, "layer %lld", (long long)c->n_layers);
         layer *y = &c->layer[c->n_layers];
-        fct_status st = load_layer(y, before, l, json_array_get(list, (size_t)c->n_layers++), where);
+        fct_status st =
+            load_layer(y, before, l, json_array_get(list, (size_t)c->n_layers++), where);
         if (st != FCT_OK) return fct_where(st, "%s", l->where);
         before = y;
     }
-    if (before->h != 1 || before->w != 1) return fct_fail(FCT_ERR_FORMAT, "%s: layers: the last one must give a vector", l->where);
+    if (before->h != 1 || before->w != 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: layers: the last one must give a vector", l->where);
     c->outputs = before->c;
     return FCT_OK;
 }
 
-static fct_status load_head(fct_checker_head *h, const fct_checker *c, const json_t *o, const char *where)
+static fct_status load_head(fct_checker_head *h, const fct_checker *c, const json_t *o,
+                            const char *where)
 {
     const char *name = NULL, *kind = NULL;
     FCT_TRY(fct_json_str(&name, o, "name", NULL, where));
     FCT_TRY(fct_json_str(&kind, o, "kind", NULL, where));
-    if (!name || !kind) return fct_fail(FCT_ERR_FORMAT, "%s: a head needs a name and a kind", where);
+    if (!name || !kind)
+        return fct_fail(FCT_ERR_FORMAT, "%s: a head needs a name and a kind", where);
     FCT_TRY(fct_strdup(&h->name, name));
     h->points = strcmp(kind, "points") == 0;
     if (!h->points && strcmp(kind, "class") != 0)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: kind %s is not known (class, points are)", where, name, kind);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: kind %s is not known (class, points are)",
+                        where, name, kind);
     FCT_TRY(size_field(&h->offset, o, "offset", 0, where));
     FCT_TRY(size_field(&h->size, o, "size", 1, where));
     if (h->offset + h->size > c->outputs)
-        return fct_fail(FCT_ERR_SHAPE, "%s: %s: outputs %lld to %lld, but there are %lld", where, name, (long long)h->offset,
-                        (long long)(h->offset + h->size - 1), (long long)c->outputs);
+        return fct_fail(FCT_ERR_SHAPE, "%s: %s: outputs %lld to %lld, but there are %lld", where,
+                        name, (long long)h->offset, (long long)(h->offset + h->size - 1),
+                        (long long)c->outputs);
     if (h->points && h->size > FCT_CHECKER_MAX_POINTS)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: more than %d coordinates", where, name, FCT_CHECKER_MAX_POINTS);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: more than %d coordinates", where, name,
+                        FCT_CHECKER_MAX_POINTS);
     if (h->points) return FCT_OK;
     const json_t *values = json_object_get(o, "values");
     if ((int64_t)json_array_size(values) != h->size)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: values: want %lld names", where, name, (long long)h->size);
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: values: want %lld names", where, name,
+                        (long long)h->size);
     FCT_TRY(fct_new(&h->value, h->size, sizeof *h->value));
     for (int64_t i = 0; i < h->size; i++) {
         const char *text = json_string_value(json_array_get(values, (size_t)i));
-        if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: %s: values: entry %lld is no text", where, name, (long long)i);
+        if (!text)
+            return fct_fail(FCT_ERR_FORMAT, "%s: %s: values: entry %lld is no text", where, name,
+                            (long long)i);
         FCT_TRY(fct_strdup(&h->value[i], text));
     }
     return FCT_OK;
@@ -236,7 +263,8 @@ static fct_status load_heads(fct_checker *c, const json_t *list, const char *whe
 {
     int64_t n = (int64_t)json_array_size(list);
     if (n < 1 || n > FCT_CHECKER_MAX_HEADS)
-        return fct_fail(FCT_ERR_FORMAT, "%s: heads: want a list of 1 to %d", where, FCT_CHECKER_MAX_HEADS);
+        return fct_fail(FCT_ERR_FORMAT, "%s: heads: want a list of 1 to %d", where,
+                        FCT_CHECKER_MAX_HEADS);
     FCT_TRY(fct_new(&c->head, n, sizeof *c->head));
     while (c->n_heads < n) {
         const json_t *o = json_array_get(list, (size_t)c->n_heads);
@@ -244,7 +272,8 @@ static fct_status load_heads(fct_checker *c, const json_t *list, const char *whe
     }
     c->readable = fct_checker_find(c, "readable");
     if (c->readable >= 0 && (c->head[c->readable].points || c->head[c->readable].size != 2))
-        return fct_fail(FCT_ERR_FORMAT, "%s: readable: want two classes, the second meaning unreadable", where);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: readable: want two classes, the second meaning unreadable", where);
     return FCT_OK;
 }
 
@@ -257,7 +286,8 @@ static fct_status load_input(fct_checker *c, const json_t *o, const char *where)
     c->low = (float)json_number_value(json_array_get(range, 0));
     c->high = (float)json_number_value(json_array_get(range, 1));
     if (c->channels != 3 || json_array_size(range) != 2 || c->width > 4096 || c->height > 4096)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: want RGB of at most 4096x4096 with a range of two numbers", where);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: want RGB of at most 4096x4096 with a range of two numbers", where);
     return FCT_OK;
 }
 
@@ -276,11 +306,13 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     FCT_TRY_OUT(fct_json_str(&format, root, "format", "", path));
     FCT_TRY_OUT(fct_json_str(&file, root, "weights", "checker.safetensors", path));
     if (strcmp(format, "facet-checker-1") != 0) {
-        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: format is \"%s\", want \"facet-checker-1\"", path, format);
+        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: format is \"%s\", want \"facet-checker-1\"", path,
+                      format);
         goto out;
     }
     if (strchr(file, '/')) {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: weights: want the name of a file in the same folder", path);
+        st = fct_fail(FCT_ERR_FORMAT, "%s: weights: want the name of a file in the same folder",
+                      path);
         goto out;
     }
     FCT_TRY_OUT(fct_path_join(&weights, folder, file));
@@ -314,7 +346,8 @@ void fct_checker_free(fct_checker *c)
         fct_free(c->layer[i].bias);
     }
     for (int64_t i = 0; i < c->n_heads; i++) {
-        for (int64_t j = 0; c->head[i].value && j < c->head[i].size; j++) fct_free(c->head[i].value[j]);
+        for (int64_t j = 0; c->head[i].value && j < c->head[i].size; j++)
+            fct_free(c->head[i].value[j]);
         fct_free(c->head[i].value);
         fct_free(c->head[i].name);
     }
@@ -337,7 +370,10 @@ int64_t fct_checker_find(const fct_checker *c, const char *name)
     return -1;
 }
 
-int64_t fct_checker_outputs(const fct_checker *c) { return c->outputs; }
+int64_t fct_checker_outputs(const fct_checker *c)
+{
+    return c->outputs;
+}
 
 /* ---- running ---- */
 
@@ -362,14 +398,27 @@ static fct_status run_layer(fct_checker *c, const layer *l, const fct_tensor *x,
     FCT_TRY(fct_arena_take(&c->arena, &y->data, count, sizeof(float)));
     switch (l->op) {
     case OP_CONV:
-        return fct_op_conv2d(&c->cx, &(fct_conv2d_args){.x = *x, .y = *y, .w = &l->weight, .bias = l->bias, .stride = l->stride,
-                                                        .pad_top = l->padding, .pad_left = l->padding,
-                                                        .pad_bottom = l->padding, .pad_right = l->padding});
+        return fct_op_conv2d(&c->cx, &(fct_conv2d_args){.x = *x,
+                                                        .y = *y,
+                                                        .w = &l->weight,
+                                                        .bias = l->bias,
+                                                        .stride = l->stride,
+                                                        .pad_top = l->padding,
+                                                        .pad_left = l->padding,
+                                                        .pad_bottom = l->padding,
+                                                        .pad_right = l->padding});
     case OP_GROUP_NORM:
-        return fct_op_group_norm(&c->cx, &(fct_group_norm_args){.x = *x, .y = *y, .gamma = l->scale, .beta = l->bias,
-                                                                .groups = l->groups, .eps = l->eps});
-    case OP_RELU: return fct_op_unary(&c->cx, &(fct_unary_args){.x = *x, .y = *y, .act = FCT_ACT_RELU});
-    case OP_LINEAR: return fct_op_linear(&c->cx, &(fct_linear_args){.x = *x, .y = *y, .w = &l->weight, .bias = l->bias});
+        return fct_op_group_norm(&c->cx, &(fct_group_norm_args){.x = *x,
+                                                                .y = *y,
+                                                                .gamma = l->scale,
+                                                                .beta = l->bias,
+                                                                .groups = l->groups,
+                                                                .eps = l->eps});
+    case OP_RELU:
+        return fct_op_unary(&c->cx, &(fct_unary_args){.x = *x, .y = *y, .act = FCT_ACT_RELU});
+    case OP_LINEAR:
+        return fct_op_linear(
+            &c->cx, &(fct_linear_args){.x = *x, .y = *y, .w = &l->weight, .bias = l->bias});
     case OP_FLATTEN: flatten(x, y); break;
     case OP_COUNT: break;
     }
@@ -411,15 +460,18 @@ static fct_status make_arena(fct_checker *c)
     return fct_arena_init(&c->arena, peak);
 }
 
-fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width, int64_t height, float *logits)
+fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
+                           int64_t height, float *logits)
 {
     if (width != c->width || height != c->height)
-        return fct_fail(FCT_ERR_SHAPE, "the checker reads pictures of %lldx%lld, not of %lldx%lld", (long long)c->width,
-                        (long long)c->height, (long long)width, (long long)height);
+        return fct_fail(FCT_ERR_SHAPE, "the checker reads pictures of %lldx%lld, not of %lldx%lld",
+                        (long long)c->width, (long long)c->height, (long long)width,
+                        (long long)height);
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t count = n - i < CHUNK ? n - i : CHUNK;
         fct_mark mark = fct_arena_mark(&c->arena);
-        fct_status st = run_chunk(c, pixels + i * width * height * 3, count, logits + i * c->outputs);
+        fct_status st =
+            run_chunk(c, pixels + i * width * height * 3, count, logits + i * c->outputs);
         fct_arena_reset(&c->arena, mark);
         FCT_TRY(st);
     }
@@ -458,7 +510,8 @@ static void answer(const fct_checker *c, const float *logit, fct_reading *r)
     r->readable = (double)r->unreadable <= c->unreadable_above;
 }
 
-fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width, int64_t height, fct_reading *out)
+fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
+                            int64_t height, fct_reading *out)
 {
     float *logits = NULL;
     FCT_TRY(fct_new(&logits, n, c->outputs * (int64_t)sizeof *logits));

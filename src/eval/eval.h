@@ -13,16 +13,16 @@
 /* ---- the world (world.c) ---- */
 
 typedef struct fct_world_value {
-    char *name;              /* "star" */
-    char **word;             /* what captions call it: "star", "stars"; none: it is never said */
+    char *name;  /* "star" */
+    char **word; /* what captions call it: "star", "stars"; none: it is never said */
     int64_t n_words;
 } fct_world_value;
 
 typedef struct fct_world_factor {
-    char *name;              /* "shape" */
+    char *name; /* "shape" */
     fct_world_value *value;
     int64_t n_values;
-    int64_t unsaid;          /* the value that silence means; -1: the noise decides */
+    int64_t unsaid; /* the value that silence means; -1: the noise decides */
 } fct_world_factor;
 
 typedef struct fct_world {
@@ -45,36 +45,39 @@ int64_t fct_world_find(const fct_world *w, const char *name);
 
 typedef struct fct_checker fct_checker;
 
-typedef struct fct_checker_head { /* a group of the network's outputs: one factor, "readable", or the centres */
+typedef struct
+    fct_checker_head { /* a group of the network's outputs: one factor, "readable", or the centres */
     char *name;
-    bool points;             /* coordinates; else classes */
-    int64_t offset, size;    /* which outputs */
-    char **value;            /* names of the classes */
+    bool points;          /* coordinates; else classes */
+    int64_t offset, size; /* which outputs */
+    char **value;         /* names of the classes */
 } fct_checker_head;
 
 enum { FCT_CHECKER_MAX_HEADS = 16, FCT_CHECKER_MAX_POINTS = 8 };
 
-typedef struct fct_reading { /* what the checker sees in one picture */
-    bool readable;           /* false: every other answer is void */
-    float unreadable;        /* probability that nothing can be told */
+typedef struct fct_reading {                  /* what the checker sees in one picture */
+    bool readable;                            /* false: every other answer is void */
+    float unreadable;                         /* probability that nothing can be told */
     int32_t value[FCT_CHECKER_MAX_HEADS];     /* per head: its most probable class; -1 for points */
     float probability[FCT_CHECKER_MAX_HEADS]; /* of that class */
-    float point[FCT_CHECKER_MAX_POINTS];      /* x, y of the first object, of the second: in picture widths, y down */
+    float point
+        [FCT_CHECKER_MAX_POINTS]; /* x, y of the first object, of the second: in picture widths, y down */
 } fct_reading;
 
 /* `folder` holds checker.json and the weights it names; the layout is described in the README beside them. backend: NULL is
    cpu. Every layer is checked against its weights' shapes before anything runs. */
-fct_status fct_checker_load(fct_checker **out, const char *folder, const char *backend) FCT_MUST_CHECK;
+fct_status fct_checker_load(fct_checker **out, const char *folder,
+                            const char *backend) FCT_MUST_CHECK;
 void fct_checker_free(fct_checker *c);
 const fct_checker_head *fct_checker_heads(const fct_checker *c, int64_t *n);
 /* The head called `name`, or -1. */
 int64_t fct_checker_find(const fct_checker *c, const char *name);
 /* pixels [n,height,width,3], RGB; the size must be the checker's own. out [n]. */
-fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width, int64_t height,
-                            fct_reading *out) FCT_MUST_CHECK;
+fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
+                            int64_t height, fct_reading *out) FCT_MUST_CHECK;
 /* The same, as the network's raw outputs: logits [n,outputs]; outputs is the size of its last layer. */
-fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width, int64_t height,
-                           float *logits) FCT_MUST_CHECK;
+fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
+                           int64_t height, float *logits) FCT_MUST_CHECK;
 int64_t fct_checker_outputs(const fct_checker *c);
 
 /* ---- measures (measures.c) ---- */
@@ -83,8 +86,9 @@ int64_t fct_checker_outputs(const fct_checker *c);
 double fct_eval_pixel_change(const uint8_t *a, const uint8_t *b, int64_t n);
 
 typedef struct fct_f1 {
-    double f1;               /* with positives and negatives weighing the same; always-on gives 2/3 */
-    double hit, false_alarm; /* shares of the positives and of the negatives that are above the threshold */
+    double f1; /* with positives and negatives weighing the same; always-on gives 2/3 */
+    double hit,
+        false_alarm; /* shares of the positives and of the negatives that are above the threshold */
     double threshold;
 } fct_f1;
 /* How well `score > threshold` tells the positives. want [n]: 1 positive, 0 negative, others left out. NULL scores or a

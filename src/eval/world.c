@@ -9,12 +9,15 @@
 
 static fct_status load_words(fct_world_value *v, const json_t *list, const char *where)
 {
-    if (!json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: words: want a list of words", where);
+    if (!json_is_array(list))
+        return fct_fail(FCT_ERR_FORMAT, "%s: words: want a list of words", where);
     int64_t n = (int64_t)json_array_size(list);
     FCT_TRY(fct_new(&v->word, n, sizeof *v->word));
     for (; v->n_words < n; v->n_words++) {
         const char *text = json_string_value(json_array_get(list, (size_t)v->n_words));
-        if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: words: entry %lld is no text", where, (long long)v->n_words);
+        if (!text)
+            return fct_fail(FCT_ERR_FORMAT, "%s: words: entry %lld is no text", where,
+                            (long long)v->n_words);
         FCT_TRY(fct_strdup(&v->word[v->n_words], text));
     }
     return FCT_OK;
@@ -36,7 +39,9 @@ static fct_status load_factor(fct_world_factor *f, const json_t *o, const char *
         const json_t *v = json_array_get(values, (size_t)f->n_values);
         const char *value = NULL;
         FCT_TRY(fct_json_str(&value, v, "name", NULL, where));
-        if (!value) return fct_fail(FCT_ERR_FORMAT, "%s: %s: value %lld has no name", where, name, (long long)f->n_values);
+        if (!value)
+            return fct_fail(FCT_ERR_FORMAT, "%s: %s: value %lld has no name", where, name,
+                            (long long)f->n_values);
         fct_world_value *to = &f->value[f->n_values];
         FCT_TRY(fct_strdup(&to->name, value));
         if (unsaid && strcmp(unsaid, value) == 0) f->unsaid = f->n_values;
@@ -46,7 +51,9 @@ static fct_status load_factor(fct_world_factor *f, const json_t *o, const char *
             return st;
         }
     }
-    if (unsaid && f->unsaid < 0) return fct_fail(FCT_ERR_FORMAT, "%s: %s: unsaid: no value is called %s", where, name, unsaid);
+    if (unsaid && f->unsaid < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: unsaid: no value is called %s", where, name,
+                        unsaid);
     return FCT_OK;
 }
 
@@ -59,7 +66,8 @@ fct_status fct_world_load(fct_world *out, const char *path)
     const json_t *factors = json_object_get(root, "factors");
     int64_t n = (int64_t)json_array_size(factors);
     if (n < 1 || n > FCT_WORLD_MAX_FACTORS) {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: factors: want a list of 1 to %d", path, FCT_WORLD_MAX_FACTORS);
+        st = fct_fail(FCT_ERR_FORMAT, "%s: factors: want a list of 1 to %d", path,
+                      FCT_WORLD_MAX_FACTORS);
         goto out;
     }
     FCT_TRY_OUT(fct_new(&out->factor, n, sizeof *out->factor));
@@ -78,7 +86,8 @@ void fct_world_clear(fct_world *w)
     for (int64_t i = 0; i < w->n_factors; i++) {
         fct_world_factor *f = &w->factor[i];
         for (int64_t j = 0; f->value && j < f->n_values; j++) {
-            for (int64_t k = 0; f->value[j].word && k < f->value[j].n_words; k++) fct_free(f->value[j].word[k]);
+            for (int64_t k = 0; f->value[j].word && k < f->value[j].n_words; k++)
+                fct_free(f->value[j].word[k]);
             fct_free(f->value[j].word);
             fct_free(f->value[j].name);
         }

@@ -44,7 +44,8 @@ static void compare(const char *backend, double bound)
             if (o[j] > o[best]) best = j;
         assert_int_equal(r[i].value[0], best);
         assert_int_equal(r[i].readable, o[4] <= o[3]);
-        assert_true(fabs((double)r[i].unreadable - 1 / (1 + exp((double)o[3] - (double)o[4]))) < 1e-5);
+        assert_true(fabs((double)r[i].unreadable - 1 / (1 + exp((double)o[3] - (double)o[4]))) <
+                    1e-5);
         assert_int_equal(r[i].value[2], -1);
         for (int j = 0; j < 4; j++) assert_true(r[i].point[j] == o[5 + j]);
         unreadable += !r[i].readable;
@@ -73,7 +74,8 @@ static void test_tiny(void **state)
 static void test_demo(void **state)
 {
     (void)state;
-    if (!fct_path_exists(demo_path("checker/checker.safetensors")) || !fct_path_exists(test_path("vectors/checker/demo.safetensors")))
+    if (!fct_path_exists(demo_path("checker/checker.safetensors")) ||
+        !fct_path_exists(test_path("vectors/checker/demo.safetensors")))
         skip();
     fct_checker *c = NULL;
     fct_st want = {0};
@@ -117,7 +119,8 @@ static const bad_case bad_cases[] = {
     {"facet-checker-1", "facet-checker-2", FCT_ERR_UNSUPPORTED, "want \"facet-checker-1\""},
     {"\"op\": \"relu\"", "\"op\": \"gelu\"", FCT_ERR_UNSUPPORTED, "op gelu is not known"},
     {"\"op\": \"conv\"", "\"oops\": \"conv\"", FCT_ERR_UNSUPPORTED, "op (none) is not known"},
-    {"\"in\": 3", "\"in\": 4", FCT_ERR_SHAPE, "layer 0: takes 4 inputs, but the layer before gives 3"},
+    {"\"in\": 3", "\"in\": 4", FCT_ERR_SHAPE,
+     "layer 0: takes 4 inputs, but the layer before gives 3"},
     {"\"out\": 6", "\"out\": 7", FCT_ERR_SHAPE, "stem.weight: want [7,3,4,4], file has [6,3,4,4]"},
     {"\"out\": 6", "\"out\": -1", FCT_ERR_FORMAT, "out: want a whole number"},
     {"\"out\": 6", "\"out\": 9999999999", FCT_ERR_FORMAT, "out: want a whole number"},
@@ -130,7 +133,8 @@ static const bad_case bad_cases[] = {
     {"\"name\": \"stem\"", "\"name\": \"root\"", FCT_ERR_MISSING, "no tensor root.weight"},
     {"\"op\": \"flatten\"", "\"op\": \"relu\"", FCT_ERR_FORMAT, "layer 6: a linear layer follows"},
     {"\"in\": 30", "\"in\": 31", FCT_ERR_SHAPE, "takes 31 inputs, but the layer before gives 30"},
-    {"\"kind\": \"class\"", "\"kind\": \"classes\"", FCT_ERR_UNSUPPORTED, "shape: kind classes is not known"},
+    {"\"kind\": \"class\"", "\"kind\": \"classes\"", FCT_ERR_UNSUPPORTED,
+     "shape: kind classes is not known"},
     {"\"size\": 3", "\"size\": 33", FCT_ERR_SHAPE, "shape: outputs 0 to 32, but there are 9"},
     {"\"circle\",", "", FCT_ERR_FORMAT, "shape: values: want 3 names"},
     {"\"offset\": 5", "\"offset\": 6", FCT_ERR_SHAPE, "centres: outputs 6 to 9"},
@@ -181,8 +185,10 @@ static void test_no_memory(void **state)
         fct_fault_alloc(++n);
         st = fct_checker_load(&c, test_path("vectors/checker"), "ref");
         fct_fault_alloc(0);
-        if (st == FCT_OK) fct_checker_free(c);
-        else assert_null(c);
+        if (st == FCT_OK)
+            fct_checker_free(c);
+        else
+            assert_null(c);
         assert_true(n < 10000);
     }
     assert_true(n > 20);
@@ -219,9 +225,12 @@ static void test_world(void **state)
         fct_world_read_caption(&w, captions[i].caption, named);
         int64_t f = fct_world_find(&w, captions[i].factor);
         assert_true(f >= 0);
-        if (!captions[i].value) assert_int_equal(named[f], -1);
-        else if (named[f] < 0) fail_msg("%s names no %s", captions[i].caption, captions[i].factor);
-        else assert_string_equal(w.factor[f].value[named[f]].name, captions[i].value);
+        if (!captions[i].value)
+            assert_int_equal(named[f], -1);
+        else if (named[f] < 0)
+            fail_msg("%s names no %s", captions[i].caption, captions[i].factor);
+        else
+            assert_string_equal(w.factor[f].value[named[f]].name, captions[i].value);
     }
     assert_int_equal(fct_world_find(&w, "mood"), -1);
     assert_int_equal(w.factor[fct_world_find(&w, "shape")].unsaid, -1);
@@ -233,17 +242,24 @@ static void test_world(void **state)
 static void test_world_malformed(void **state)
 {
     (void)state;
-    static const struct { const char *text, *error; } bad[] = {
+    static const struct {
+        const char *text, *error;
+    } bad[] = {
         {"{}", "factors: want a list"},
         {"{\"factors\": [{}]}", "a factor needs a name and a list of values"},
         {"{\"factors\": [{\"name\": \"a\", \"values\": [{}]}]}", "a: value 0 has no name"},
-        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\"}]}]}", "words: want a list"},
-        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [3]}]}]}", "entry 0 is no text"},
-        {"{\"factors\": [{\"name\": \"a\", \"unsaid\": \"c\", \"values\": [{\"name\": \"b\", \"words\": []}]}]}", "no value is called c"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\"}]}]}",
+         "words: want a list"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [3]}]}]}",
+         "entry 0 is no text"},
+        {"{\"factors\": [{\"name\": \"a\", \"unsaid\": \"c\", \"values\": [{\"name\": \"b\", "
+         "\"words\": []}]}]}",
+         "no value is called c"},
     };
     for (size_t i = 0; i < FCT_COUNT(bad); i++) {
         fct_world w;
-        assert_ok(fct_file_write(temp_path("world.json"), bad[i].text, (int64_t)strlen(bad[i].text)));
+        assert_ok(
+            fct_file_write(temp_path("world.json"), bad[i].text, (int64_t)strlen(bad[i].text)));
         assert_fails(FCT_ERR_FORMAT, bad[i].error, fct_world_load(&w, temp_path("world.json")));
         assert_null(w.factor);
     }
@@ -254,15 +270,17 @@ static void test_world_malformed(void **state)
 static void test_measures(void **state)
 {
     (void)state;
-    assert_true(fct_eval_pixel_change((const uint8_t[]){0, 255, 10, 10}, (const uint8_t[]){255, 0, 10, 61}, 4) == (255 + 255 + 51) / 255.0 / 4);
+    assert_true(fct_eval_pixel_change((const uint8_t[]){0, 255, 10, 10},
+                                      (const uint8_t[]){255, 0, 10, 61},
+                                      4) == (255 + 255 + 51) / 255.0 / 4);
     assert_true(fct_eval_pixel_change((const uint8_t[]){7}, (const uint8_t[]){9}, 0) == 0);
 
     static const float score[] = {5, 4, 0, 3, 0, 0, 9};
     static const int8_t want[] = {1, 1, 1, 0, 0, 0, -1}; /* the last is left out */
     fct_f1 r = fct_eval_f1(score, want, 7, 0);
     assert_true(fabs(r.hit - 2.0 / 3) < 1e-12 && fabs(r.false_alarm - 1.0 / 3) < 1e-12);
-    assert_true(fabs(r.f1 - 2.0 / 3) < 1e-12);            /* 2·(2/3) / (1 + 2/3 + 1/3) */
-    r = fct_eval_best_f1(score, want, 7);                  /* .35 · 9 = 3.15 parts 4 from 3 */
+    assert_true(fabs(r.f1 - 2.0 / 3) < 1e-12); /* 2·(2/3) / (1 + 2/3 + 1/3) */
+    r = fct_eval_best_f1(score, want, 7);      /* .35 · 9 = 3.15 parts 4 from 3 */
     assert_true(fabs(r.f1 - 0.8) < 1e-12 && r.false_alarm == 0 && fabs(r.threshold - 3.15) < 1e-12);
     static const float on[] = {1, 1, 1, 1};
     assert_true(fabs(fct_eval_f1(on, (const int8_t[]){1, 0, 0, 0}, 4, 0).f1 - 2.0 / 3) < 1e-12);
@@ -274,8 +292,10 @@ static void test_measures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny),  cmocka_unit_test(test_demo),            cmocka_unit_test(test_malformed), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_world), cmocka_unit_test(test_world_malformed), cmocka_unit_test(test_measures),
+        cmocka_unit_test(test_tiny),      cmocka_unit_test(test_demo),
+        cmocka_unit_test(test_malformed), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_world),     cmocka_unit_test(test_world_malformed),
+        cmocka_unit_test(test_measures),
     };
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

@@ -1,0 +1,206 @@
+/* demo_cause.c - does painting a feature put its word into pictures whose captions leave it open, and does anything else do so?
+
+   Strength and mask are chosen on pairs of `choose`; what is counted happens on pairs of `show`. Both controls push as hard as
+   the feature does (the same norm), under the same mask: a random direction, and the direction of a random other feature. The
+   random directions are kept as SAEs of their own in DIR/controls, so that their pictures replay like all others. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/demo.h"
+#include "sae/sae.h"
+
+static const double strengths[] = {2, 4,
+                                   8}; /* in means of the feature; the middle one is tried first */
+
+/* ---- the random directions ---- */
+
+static double norm_of(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
+}
+
+/* Row i is as long as the decoder row of card i's feature. */
+static fct_status make_directions(demo *d, demo_block *b, uint64_t seed)
+{
+    fct_status st = FCT_OK;
+    fct_sae *sae = NULL;
+    char *dir = NULL, *text = NULL;
+    fct_rng rng;
+    int64_t width = b->sae->d;
+    fct_rng_init(&rng, seed);
+    FCT_TRY_OUT(fct_sae_new(&sae, FCT_SAE_TOPK, width, DEMO_CARDS, 1));
+    for (int64_t i = 0; i < DEMO_CARDS; i++) {
+        float *row = sae->w_dec + i * width;
+        fct_rng_normal(&rng, row, width);
+        double want =
+            i < b->n_cards ? norm_of(b->sae->w_dec + b->card[i].feature * width, width) : 1;
+        float scale = (float)(want / norm_of(row, width));
+        for (int64_t j = 0; j < width; j++) row[j] *= scale;
+    }
+    FCT_TRY_OUT(fct_strdup(&sae->block, b->info->short_name));
+    FCT_TRY_OUT(fct_format(&dir, "%s/controls/%s", d->dir, b->info->short_name));
+    FCT_TRY_OUT(fct_sae_save(sae, dir, NULL));
+    FCT_TRY_OUT(fct_format(&text, "%s=%s", b->info->short_name, dir));
+    FCT_TRY_OUT(fct_sae_set_add(&d->controls, d->model, text));
+out:
+    fct_sae_free(sae);
+    fct_free(dir);
+    fct_free(text);
+    return st;
+}
+
+/* ---- pairs ---- */
+
+/* Pairs whose captions do not name the factor (for factors where silence has a meaning, or name just that), from a place of the
+   card's own on. */
+static int64_t find_pairs(int64_t *out, int64_t want, const demo *d, const demo_set *set,
+                          const demo_card *c, int64_t start)
+{
+    int64_t n = 0, unsaid = d->world.factor[c->factor].unsaid;
+    for (int64_t i = 0; i < set->n && n < want; i++) {
+        int64_t at = (start + i) % set->n;
+        int64_t named = set->pair[at].named[c->factor];
+        if (named < 0 || named == unsaid) out[n++] = at;
+    }
+    return n;
+}
+
+/* ---- one painted picture ---- */
+
+typedef struct painting {
+    const demo_block *b;
+    const demo_card *c;
+    demo_kind kind;
+    double strength;
+    bool at_object;
+} painting;
+
+static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const char *save,
+                        bool *reads, double *change)
+{
+    int64_t width = p->b->sae->d, number = p->c - p->b->card, feature = p->c->feature;
+    double push = p->strength * (double)p->b->sae->mean[feature];
+    if (p->kind == DEMO_DIRECTION) feature = number;
+    if (p->kind == DEMO_OTHER) {
+        push *= norm_of(p->b->sae->w_dec + feature * width, width) /
+                norm_of(p->b->sae->w_dec + p->c->other * width, width);
+        feature = p->c->other;
+    }
+    demo_paint edits;
+    FCT_TRY(demo_paint_edits(&edits, d, pair, p->b, feature, push, p->at_object));
+    demo_shot shot = {.prompt = pair->prompt,
+                      .seed = pair->seed,
+                      .edit = edits.edit,
+                      .n_edits = edits.n,
+                      .controls = p->kind == DEMO_DIRECTION,
+                      .save = save};
+    uint8_t *pixels = NULL;
+    fct_reading r;
+    FCT_TRY(demo_take(d, &shot, &pixels));
+    fct_status st = demo_read(d, pixels, &r);
+    *reads = st == FCT_OK && demo_reads(d, &r, p->c->factor, p->c->value);
+    *change = fct_eval_pixel_change(pixels, pair->clean, demo_pixels(d));
+    fct_free(pixels);
+    return st;
+}
+
+/* ---- strength and mask ---- */
+
+static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs, int64_t n,
+                               double *share)
+{
+    *share = 0;
+    for (int64_t i = 0; i < n; i++) {
+        bool reads;
+        double change;
+        FCT_TRY(demo_clean(d, &d->choose, pairs[i], false));
+        FCT_TRY(paint(d, p, &d->choose.pair[pairs[i]], NULL, &reads, &change));
+        *share += reads / (double)n;
+    }
+    return FCT_OK;
+}
+
+/* The mask at the middle strength, then the strength under that mask; ties go to the whole picture and to the weaker. */
+static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, int64_t start)
+{
+    int64_t pairs[64];
+    int64_t n = find_pairs(pairs, d->size.trial_pairs, d, &d->choose, c, start);
+    double share[2], got[FCT_COUNT(strengths)];
+    for (int i = 0; i < 2; i++) {
+        painting p = {
+            .b = b, .c = c, .kind = DEMO_PAINTED, .strength = strengths[1], .at_object = i == 1};
+        FCT_TRY(try_painting(d, &p, pairs, n, &share[i]));
+    }
+    c->at_object = share[1] > share[0];
+    c->trial_share = -1;
+    for (size_t i = 0; i < FCT_COUNT(strengths); i++) {
+        painting p = {.b = b,
+                      .c = c,
+                      .kind = DEMO_PAINTED,
+                      .strength = strengths[i],
+                      .at_object = c->at_object};
+        got[i] = share[c->at_object];
+        if (i != 1) FCT_TRY(try_painting(d, &p, pairs, n, &got[i]));
+        if (got[i] <= c->trial_share) continue;
+        c->trial_share = got[i];
+        c->strength = strengths[i];
+    }
+    return FCT_OK;
+}
+
+/* ---- a card ---- */
+
+static const char *const kind_name[DEMO_KINDS] = {"clean", "painted", "direction", "other"};
+
+static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64_t start)
+{
+    c->n_pairs = find_pairs(c->pair, DEMO_PAIRS, d, &d->show, c, start);
+    for (int64_t i = 0; i < c->n_pairs; i++) {
+        bool shown = i < DEMO_SHOWN;
+        FCT_TRY(demo_clean(d, &d->show, c->pair[i], shown));
+        const demo_pair *pair = &d->show.pair[c->pair[i]];
+        c->read[i][DEMO_CLEAN] = demo_reads(d, &pair->reading, c->factor, c->value);
+        for (int kind = DEMO_PAINTED; kind < DEMO_KINDS; kind++) {
+            char name[96];
+            double change;
+            snprintf(name, sizeof name, "%s-%lld-%s-%lld", b->info->short_name,
+                     (long long)c->feature, kind_name[kind], (long long)i);
+            painting p = {.b = b,
+                          .c = c,
+                          .kind = (demo_kind)kind,
+                          .strength = c->strength,
+                          .at_object = c->at_object};
+            FCT_TRY(paint(d, &p, pair, shown ? name : NULL, &c->read[i][kind], &change));
+            c->change[kind] += change / (double)c->n_pairs;
+        }
+    }
+    for (int kind = 0; kind < DEMO_KINDS; kind++)
+        for (int64_t i = 0; i < c->n_pairs; i++)
+            c->share[kind] += c->read[i][kind] / (double)c->n_pairs;
+    return FCT_OK;
+}
+
+fct_status demo_cause(demo *d)
+{
+    int64_t done = 0, total = 0;
+    for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
+        total += d->block[b].n_cards;
+        FCT_TRY(make_directions(d, &d->block[b], d->seed + 500 + (uint64_t)b));
+    }
+    for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
+        demo_block *b = &d->block[i];
+        for (int64_t j = 0; j < b->n_cards; j++) {
+            demo_card *c = &b->card[j];
+            fct_log_progress(d->log, "causal: painted words", done, total);
+            int64_t start = done++ * 41; /* cards are tried on different pairs */
+            if (c->factor < 0) continue;
+            FCT_TRY(choose_strength(d, b, c, start));
+            FCT_TRY(measure_card(d, b, c, start));
+        }
+    }
+    fct_log_progress(d->log, "causal: painted words", total, total);
+    return FCT_OK;
+}

@@ -1,0 +1,218 @@
+/* demo_choose.c - which features get a card, and what captions say of their strongest pictures.
+
+   The rule, as the page prints it: on the captions of `choose`, every word of the world is told by the feature whose level (mean
+   of its map) tells best, at its best threshold, the captions that name the word from those that name another value of the
+   same factor (F1, both sides weighing the same). The words with the highest F1 get the block's cards, at most two of a factor,
+   no feature twice. A drawn feature is any other one that is active on `choose`. */
+#include <math.h>
+#include <string.h>
+
+#include "cli/demo.h"
+
+enum { PER_FACTOR = 2, MAX_WORDS = 64 };
+
+typedef struct candidate {
+    int64_t factor, value, feature;
+    fct_f1 f1;
+} candidate;
+
+/* 1: the caption names the value; 0: another one of the factor (silence counts where it has a meaning); -1: the noise decides. */
+static void label(int8_t *want, const demo_set *set, const fct_world *w, int64_t factor,
+                  int64_t value)
+{
+    for (int64_t i = 0; i < set->n; i++) {
+        int64_t named = set->pair[i].named[factor];
+        if (named < 0) named = w->factor[factor].unsaid;
+        want[i] = named < 0 ? -1 : named == value;
+    }
+}
+
+static candidate best_feature(const demo_block *b, const int8_t *want, int64_t n)
+{
+    candidate best = {.feature = -1};
+    for (int64_t f = 0; f < b->sae->f; f++) {
+        fct_f1 r = fct_eval_best_f1(b->level[0] + f * n, want, n);
+        if (r.f1 <= best.f1.f1) continue;
+        best.f1 = r;
+        best.feature = f;
+    }
+    return best;
+}
+
+static void shuffle(int8_t *want, int64_t n, fct_rng *rng)
+{
+    for (int64_t i = n - 1; i > 0; i--) {
+        int64_t j = fct_rng_below(rng, i + 1);
+        int8_t t = want[i];
+        want[i] = want[j];
+        want[j] = t;
+    }
+}
+
+/* Best feature of every word that captions say and silence does not mean, highest F1 first. */
+static int64_t rank_words(candidate *out, const demo *d, const demo_block *b, int8_t *want)
+{
+    int64_t n = 0;
+    for (int64_t f = 0; f < d->world.n_factors; f++) {
+        const fct_world_factor *factor = &d->world.factor[f];
+        for (int64_t v = 0; v < factor->n_values && n < MAX_WORDS; v++) {
+            if (v == factor->unsaid || factor->value[v].n_words == 0) continue;
+            label(want, &d->choose, &d->world, f, v);
+            candidate c = best_feature(b, want, d->choose.n);
+            c.factor = f;
+            c.value = v;
+            int64_t at = n++;
+            for (; at > 0 && out[at - 1].f1.f1 < c.f1.f1; at--) out[at] = out[at - 1];
+            out[at] = c;
+        }
+    }
+    return n;
+}
+
+static bool has_feature(const demo_block *b, int64_t feature)
+{
+    for (int64_t i = 0; i < b->n_cards; i++)
+        if (b->card[i].feature == feature) return true;
+    return false;
+}
+
+static void take_words(demo_block *b, const candidate *c, int64_t n)
+{
+    for (int64_t i = 0; i < n && b->n_cards < DEMO_CHOSEN; i++) {
+        int64_t same = 0;
+        for (int64_t j = 0; j < b->n_cards; j++) same += b->card[j].factor == c[i].factor;
+        if (same >= PER_FACTOR || c[i].feature < 0 || has_feature(b, c[i].feature)) continue;
+        b->card[b->n_cards++] = (demo_card){.chosen = true,
+                                            .feature = c[i].feature,
+                                            .factor = c[i].factor,
+                                            .value = c[i].value,
+                                            .chosen_f1 = c[i].f1};
+    }
+}
+
+static bool is_active(const float *level, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (level[i] > 0) return true;
+    return false;
+}
+
+/* The word that a drawn feature tells best. */
+static void name_drawn(demo_card *card, const demo *d, const demo_block *b, int8_t *want)
+{
+    card->factor = card->value = -1;
+    for (int64_t f = 0; f < d->world.n_factors; f++)
+        for (int64_t v = 0; v < d->world.factor[f].n_values; v++) {
+            if (v == d->world.factor[f].unsaid || d->world.factor[f].value[v].n_words == 0)
+                continue;
+            label(want, &d->choose, &d->world, f, v);
+            fct_f1 r =
+                fct_eval_best_f1(b->level[0] + card->feature * d->choose.n, want, d->choose.n);
+            if (r.f1 <= card->chosen_f1.f1) continue;
+            card->chosen_f1 = r;
+            card->factor = f;
+            card->value = v;
+        }
+}
+
+static void draw_cards(demo *d, demo_block *b, int8_t *want, fct_rng *rng)
+{
+    int64_t target = b->n_cards + DEMO_DRAWN;
+    for (int64_t tries = 0; b->n_cards < target && tries < 100 * b->sae->f; tries++) {
+        int64_t f = fct_rng_below(rng, b->sae->f);
+        if (has_feature(b, f) || !is_active(b->level[0] + f * d->choose.n, d->choose.n)) continue;
+        demo_card *card = &b->card[b->n_cards++];
+        *card = (demo_card){.feature = f};
+        name_drawn(card, d, b, want);
+    }
+}
+
+/* Any other active feature, for the control of a card. */
+static int64_t draw_other(const demo *d, const demo_block *b, int64_t feature, fct_rng *rng)
+{
+    for (int64_t tries = 0; tries < 100 * b->sae->f; tries++) {
+        int64_t f = fct_rng_below(rng, b->sae->f);
+        if (f != feature && is_active(b->level[0] + f * d->choose.n, d->choose.n) &&
+            b->sae->mean[f] > 0)
+            return f;
+    }
+    return feature == 0 ? 1 : 0;
+}
+
+/* ---- what the page says of a card ---- */
+
+static void find_top(demo_card *c, const demo_block *b, int64_t n)
+{
+    const float *level = b->level[1] + c->feature * n;
+    for (int64_t i = 0; i < n; i++) {
+        if (level[i] <= 0) continue;
+        int64_t at = c->n_top < DEMO_TOP ? c->n_top++ : DEMO_TOP;
+        for (; at > 0 && level[c->top[at - 1]] < level[i]; at--)
+            if (at < DEMO_TOP) c->top[at] = c->top[at - 1];
+        if (at < DEMO_TOP) c->top[at] = i;
+    }
+}
+
+/* How far a count lies above what the base rate makes likely, in standard deviations. */
+static double surprise(const demo_word *w)
+{
+    double p = w->base, n = (double)w->of;
+    return p <= 0 || p >= 1 ? 0 : ((double)w->hits - n * p) / sqrt(n * p * (1 - p));
+}
+
+static void find_words(demo_card *c, const demo *d)
+{
+    for (int64_t f = 0; f < d->world.n_factors; f++)
+        for (int64_t v = 0; v < d->world.factor[f].n_values; v++) {
+            demo_word w = {.factor = f, .value = v, .of = c->n_top};
+            for (int64_t i = 0; i < c->n_top; i++) w.hits += d->show.pair[c->top[i]].named[f] == v;
+            for (int64_t i = 0; i < d->show.n; i++)
+                w.base += (d->show.pair[i].named[f] == v) / (double)d->show.n;
+            if (w.hits < 2 || surprise(&w) < 2) continue;
+            int64_t at = c->n_words < DEMO_WORDS ? c->n_words++ : DEMO_WORDS;
+            for (; at > 0 && surprise(&c->word[at - 1]) < surprise(&w); at--)
+                if (at < DEMO_WORDS) c->word[at] = c->word[at - 1];
+            if (at < DEMO_WORDS) c->word[at] = w;
+        }
+}
+
+/* The threshold stays as it was chosen; the floor is the same search for labels that mean nothing. */
+static void score_held(demo_card *c, const demo *d, const demo_block *b, int8_t *want, fct_rng *rng)
+{
+    if (c->factor < 0) return;
+    int64_t n = d->show.n;
+    label(want, &d->show, &d->world, c->factor, c->value);
+    c->held_f1 = fct_eval_f1(b->level[1] + c->feature * n, want, n, c->chosen_f1.threshold);
+    if (!c->chosen) return;
+    label(want, &d->choose, &d->world, c->factor, c->value);
+    shuffle(want, d->choose.n, rng);
+    candidate floor = best_feature(b, want, d->choose.n);
+    if (floor.feature < 0) return;
+    label(want, &d->show, &d->world, c->factor, c->value);
+    shuffle(want, n, rng);
+    c->floor_f1 = fct_eval_f1(b->level[1] + floor.feature * n, want, n, floor.f1.threshold).f1;
+}
+
+fct_status demo_choose(demo *d)
+{
+    candidate ranked[MAX_WORDS];
+    int8_t *want = NULL;
+    fct_rng rng;
+    int64_t n = d->choose.n > d->show.n ? d->choose.n : d->show.n;
+    FCT_TRY(fct_new(&want, n, sizeof *want));
+    fct_rng_init(&rng, d->seed + 77);
+    for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
+        demo_block *b = &d->block[i];
+        take_words(b, ranked, rank_words(ranked, d, b, want));
+        draw_cards(d, b, want, &rng);
+        for (int64_t c = 0; c < b->n_cards; c++) {
+            demo_card *card = &b->card[c];
+            card->other = draw_other(d, b, card->feature, &rng);
+            find_top(card, b, d->show.n);
+            find_words(card, d);
+            score_held(card, d, b, want, &rng);
+        }
+    }
+    fct_free(want);
+    return FCT_OK;
+}

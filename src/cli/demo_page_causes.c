@@ -1,0 +1,129 @@
+/* demo_page_causes.c - the page's second part: painted words, with both controls beside every one. */
+#include <stdio.h>
+
+#include "cli/demo_page.h"
+
+bool demo_card_causes(const demo_card *c)
+{
+    return c->chosen && c->n_pairs > 0 && c->share[DEMO_PAINTED] >= 0.6 - 1e-9 &&
+           c->share[DEMO_DIRECTION] <= 0.25 + 1e-9;
+}
+
+static void put_bars(demo_html *h, const demo_card *c)
+{
+    demo_html_bar(h, "clean", "clean", c->share[DEMO_CLEAN]);
+    demo_html_bar(h, "painted", "painted", c->share[DEMO_PAINTED]);
+    demo_html_bar(h, "control", "random direction", c->share[DEMO_DIRECTION]);
+    demo_html_bar(h, "control", "random feature", c->share[DEMO_OTHER]);
+}
+
+static void put_pictures(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+{
+    static const char *const kind[DEMO_KINDS] = {"clean", "painted", "direction", "other"};
+    static const char *const label[DEMO_KINDS] = {"clean", "painted", "random direction",
+                                                  "random feature"};
+    demo_html_put(h, "<div class=\"grid four\">\n");
+    for (int64_t i = 0; i < DEMO_SHOWN && i < c->n_pairs; i++)
+        for (int k = 0; k < DEMO_KINDS; k++) {
+            const demo_pair *p = &d->show.pair[c->pair[i]];
+            char name[96];
+            demo_paint paint = {0};
+            if (k == DEMO_CLEAN)
+                snprintf(name, sizeof name, "show-%lld", (long long)c->pair[i]);
+            else
+                snprintf(name, sizeof name, "%s-%lld-%s-%lld", b->info->short_name,
+                         (long long)c->feature, kind[k], (long long)i);
+            if (k == DEMO_PAINTED && h->st == FCT_OK)
+                h->st =
+                    demo_paint_edits(&paint, d, p, b, c->feature,
+                                     c->strength * (double)b->sae->mean[c->feature], c->at_object);
+            demo_html_figure(h, &(demo_html_picture){.name = name,
+                                                     .label = i == 0 ? label[k] : NULL,
+                                                     .prompt = p->prompt,
+                                                     .seed = p->seed,
+                                                     .edit = k == DEMO_PAINTED ? paint.edit[0]
+                                                             : k == DEMO_CLEAN ? NULL
+                                                                               : label[k],
+                                                     .marked = c->read[i][k]});
+        }
+    demo_html_put(h, "</div>\n");
+}
+
+static void put_cause(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+{
+    bool yes = demo_card_causes(c);
+    demo_html_put(h,
+                  "<article class=\"card cause\"><div><header><h3>%s</h3><span "
+                  "class=\"%s\">%s</span><span class=\"id\">%s:%lld</span></header>\n",
+                  demo_word_text(d, c->factor, c->value),
+                  c->chosen ? yes ? "verdict yes" : "verdict" : "badge random",
+                  c->chosen ? yes ? "causes its word" : "does not reach the bar"
+                            : "drawn at random",
+                  b->info->short_name, (long long)c->feature);
+    demo_html_put(
+        h,
+        "<p class=\"note\">Share of %lld pictures in which the checker reads \u201c%s\u201d</p>\n",
+        (long long)c->n_pairs, demo_word_text(d, c->factor, c->value));
+    put_bars(h, c);
+    demo_html_put(h,
+                  "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s, both chosen on "
+                  "%lld other pairs (%.0f&thinsp;%% there). "
+                  "Pixels change by %.3f; with the random direction by %.3f, with the random "
+                  "feature (%s:%lld) by %.3f.</p></div>\n<div>",
+                  c->strength, c->at_object ? "where the objects stand" : "over the whole picture",
+                  (long long)d->size.trial_pairs, 100 * c->trial_share, c->change[DEMO_PAINTED],
+                  c->change[DEMO_DIRECTION], b->info->short_name, (long long)c->other,
+                  c->change[DEMO_OTHER]);
+    put_pictures(h, d, b, c);
+    demo_html_put(h, "</div></article>\n");
+}
+
+static int64_t count_causes(const demo *d, int64_t *of)
+{
+    int64_t n = 0;
+    *of = 0;
+    for (int64_t b = 0; b < DEMO_BLOCKS; b++)
+        for (int64_t c = 0; c < d->block[b].n_cards; c++) {
+            *of += d->block[b].card[c].chosen;
+            n += demo_card_causes(&d->block[b].card[c]);
+        }
+    return n;
+}
+
+void demo_page_causal(demo_html *h, const demo *d)
+{
+    int64_t of, n = count_causes(d, &of);
+    demo_html_put(h,
+                  "<section id=\"causal\"><h2>2. They cause what they show</h2>\n"
+                  "<p>A feature can be perfectly readable and change nothing. So each word is "
+                  "painted into %d pictures whose captions leave its "
+                  "factor open: the feature's direction is added to what the block writes. Beside "
+                  "it, with the same strength (the same "
+                  "norm) and under the same mask, a random direction, and the direction of a "
+                  "random other feature. A small network that is no "
+                  "part of the model, the checker, reads all of them; a green frame means that it "
+                  "reads the word. "
+                  "The four pictures shown are the first four, not the best.</p>\n",
+                  DEMO_PAIRS);
+    demo_html_put(h,
+                  "<p class=\"rule\">The bar. A card causes its word when the checker reads it in "
+                  "60&thinsp;%% of the painted pictures or more, and in "
+                  "25&thinsp;%% or less of those with the random direction. <b>%lld of %lld chosen "
+                  "cards reach it.</b> Strength (2, 4 or 8 times "
+                  "the feature's mean) and mask (the whole picture, or a box around each object) "
+                  "are chosen on other captions and seeds. "
+                  "Where clean pictures already show the word often, as with sizes, the bar cannot "
+                  "be reached: the noise decides what the "
+                  "caption leaves open.</p>\n",
+                  (long long)n, (long long)of);
+    demo_html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
+    for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
+        const demo_block *b = &d->block[i];
+        demo_html_put(h, "<div class=\"panel\" id=\"causes-%lld\" data-name=\"%s\"><h3>%s</h3>\n",
+                      (long long)i, b->info->short_name, b->info->short_name);
+        for (int64_t c = 0; c < b->n_cards; c++)
+            if (b->card[c].n_pairs > 0) put_cause(h, d, b, &b->card[c]);
+        demo_html_put(h, "</div>\n");
+    }
+    demo_html_put(h, "</div></section>\n");
+}

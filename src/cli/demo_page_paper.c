@@ -1,0 +1,114 @@
+/* demo_page_paper.c - what was found here beside what the paper reports of SDXL Turbo, from this run's own figures. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/demo_page.h"
+
+static double loss(const demo *d, int64_t block, int64_t factor)
+{
+    return d->read_clean[factor] - d->block[block].read_zeroed[factor];
+}
+
+/* The factors that lose most when the block is zeroed: "colour (-52), light (-12)". */
+static void put_losses(demo_html *h, const demo *d, int64_t block)
+{
+    bool used[FCT_WORLD_MAX_FACTORS] = {false};
+    int64_t said = 0;
+    for (; said < 3; said++) {
+        int64_t worst = -1;
+        for (int64_t f = 0; f < d->world.n_factors; f++)
+            if (!used[f] && d->n_named[f] > 0 &&
+                (worst < 0 || loss(d, block, f) > loss(d, block, worst)))
+                worst = f;
+        if (worst < 0 || loss(d, block, worst) < 0.1) break;
+        used[worst] = true;
+        demo_html_put(h, "%s%s (\u2212%.0f points)", said ? ", " : "", d->world.factor[worst].name,
+                      100 * loss(d, block, worst));
+    }
+    if (said == 0) demo_html_put(h, "no factor loses as much as 10 points");
+}
+
+static void put_losers(demo_html *h, const demo *d, const char *factor)
+{
+    int64_t f = fct_world_find(&d->world, factor), worst = 0;
+    if (f < 0 || d->n_named[f] == 0) return;
+    for (int64_t b = 1; b < DEMO_BLOCKS; b++)
+        if (loss(d, b, f) > loss(d, worst, f)) worst = b;
+    if (loss(d, worst, f) < 0.1)
+        demo_html_put(h, "No single block costs the %s 10 points here. ", factor);
+    else
+        demo_html_put(h, "The %s depends most on %s here (\u2212%.0f points). ", factor,
+                      d->block[worst].info->short_name, 100 * loss(d, worst, f));
+}
+
+static void put_role(demo_html *h, const demo *d, int64_t block, const char *paper)
+{
+    demo_html_put(h, "<li><b>%s.</b> SDXL Turbo: %s. Here, when it is zeroed: ",
+                  d->block[block].info->short_name, paper);
+    put_losses(h, d, block);
+    demo_html_put(h, "; the words it tells best are ");
+    for (int64_t c = 0, n = 0; c < d->block[block].n_cards && n < 3; c++) {
+        const demo_card *card = &d->block[block].card[c];
+        if (card->chosen)
+            demo_html_put(h, "%s\u201c%s\u201d", n++ ? ", " : "",
+                          demo_word_text(d, card->factor, card->value));
+    }
+    demo_html_put(h, ".</li>\n");
+}
+
+void demo_page_paper(demo_html *h, const demo *d)
+{
+    static const char *const role[DEMO_BLOCKS] = {
+        "composition: what is where", "abstract, and unclear",
+        "local details that need a fitting context", "colour, light, texture and style, locally"};
+    double low = 1, high = 0;
+    for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
+        low = fmin(low, d->block[b].quality.ev);
+        high = fmax(high, d->block[b].quality.ev);
+    }
+    const demo_block *b = &d->block[0];
+    demo_html_put(h, "<section id=\"paper\"><h2>What differs from SDXL Turbo</h2>\n"
+                     "<p>The claims are those of <cite>Unpacking SDXL Turbo: Interpreting "
+                     "Text-to-Image Models with Sparse Autoencoders</cite> "
+                     "(arXiv 2410.22366). This page shows the method on a model of another kind, "
+                     "so agreement is no proof of theirs, and difference no "
+                     "refutation.</p>\n<ul class=\"plain\">\n");
+    for (int64_t i = 0; i < DEMO_BLOCKS; i++) put_role(h, d, i, role[i]);
+    demo_html_put(h, "<li><b>Colour and place.</b> The paper finds colour and style in up.0.1 and "
+                     "composition in down.2.1. ");
+    put_losers(h, d, "colour");
+    put_losers(h, d, "shape");
+    put_losers(h, d, "background");
+    demo_html_put(h, "</li>\n");
+    demo_html_put(h, "<li><b>Built to pass through these blocks.</b> This model was trained with "
+                     "the text attention of all other blocks held at zero, so "
+                     "that words reach the picture through the four blocks alone; with all four "
+                     "zeroed, the checker still reads ");
+    bool first = true;
+    for (int64_t f = 0; f < d->world.n_factors; f++) {
+        if (d->n_named[f] == 0) continue;
+        demo_html_put(h, "%s%s in %.0f&thinsp;%% (chance %.0f&thinsp;%%)", first ? "" : ", ",
+                      d->world.factor[f].name, 100 * d->read_all_zeroed[f],
+                      100.0 / (double)d->world.factor[f].n_values);
+        first = false;
+    }
+    demo_html_put(h, ". In SDXL Turbo the other blocks read the prompt as well.</li>\n");
+    demo_html_put(h,
+                  "<li><b>Size.</b> There: deltas of 1,280 channels on a 16\u00d716 grid, 5,120 "
+                  "features, 10 active (160 in later figures), trained on 384 "
+                  "million rows. Here: %lld channels on %lld\u00d7%lld, %lld features, %lld "
+                  "active, %lld rows in %.0f seconds.</li>\n",
+                  (long long)b->sae->d, (long long)b->grid_h, (long long)b->grid_w,
+                  (long long)b->sae->f, (long long)b->sae->k, (long long)b->report.rows,
+                  b->report.seconds);
+    demo_html_put(h,
+                  "<li><b>Explained variance.</b> The paper's plots show .88 to .93 in one step "
+                  "with 160 of 5,120 active; here %.2f to %.2f with %lld "
+                  "of %lld: the world is simpler, so fewer features say as much.</li>\n",
+                  low, high, (long long)b->sae->k, (long long)b->sae->f);
+    demo_html_put(h, "<li><b>What counts as a cause.</b> The paper compares generated captions "
+                     "with pictures by CLIP; here the world is known, so a checker "
+                     "reads the very word that was painted, and two controls push as hard as the "
+                     "feature does.</li>\n</ul></section>\n");
+}

@@ -1,0 +1,139 @@
+/* demo_pictures.c - every picture of the demo: one run, one PNG that carries its recipe, one reading by the checker.
+
+   Each is a run of its own (a batch of one), so that replaying its PNG needs no other prompt. */
+#include <math.h>
+#include <stdio.h>
+
+#include "cli/demo.h"
+
+static fct_status save(demo *d, const demo_shot *shot, const fct_run_desc *desc,
+                       const fct_edit *edits, fct_sae_set *saes, const fct_run_result *result)
+{
+    fct_status st = FCT_OK;
+    fct_recipe recipe = {0};
+    fct_image image = {0};
+    char *path = NULL;
+    FCT_TRY_OUT(fct_format(&path, "%s/pictures/%s.png", d->dir, shot->save));
+    FCT_TRY_OUT(fct_recipe_of_run(&recipe, d->model, desc, edits, shot->n_edits, saes, 0));
+    FCT_TRY_OUT(fct_draw_pixels(&image, result->pixels, result->width, result->height));
+    FCT_TRY_OUT(fct_recipe_stamp(&recipe, &image));
+    FCT_TRY_OUT(fct_png_write(&image, path));
+out:
+    fct_free(path);
+    fct_image_clear(&image);
+    fct_recipe_clear(&recipe);
+    return st;
+}
+
+fct_status demo_take(demo *d, const demo_shot *shot, uint8_t **pixels)
+{
+    enum { MOST = 8 };
+    fct_status st = FCT_OK;
+    fct_edit edits[MOST] = {0};
+    fct_run_result result = {0};
+    fct_sae_set *saes = shot->controls ? &d->controls : &d->saes;
+    fct_run_desc desc = {.items = &(fct_run_item){.prompt = shot->prompt, .seed = shot->seed},
+                         .n_items = 1};
+    *pixels = NULL;
+    if (shot->n_edits > MOST) return fct_fail(FCT_ERR_ARG, "%lld edits", (long long)shot->n_edits);
+    FCT_TRY(fct_log_check_stop(d->log));
+    for (int64_t i = 0; i < shot->n_edits; i++)
+        FCT_TRY_OUT(fct_edit_parse(&edits[i], shot->edit[i]));
+    FCT_TRY_OUT(fct_edit_run(d->model, &desc, edits, shot->n_edits, saes, &result));
+    if (shot->save) FCT_TRY_OUT(save(d, shot, &desc, edits, saes, &result));
+    *pixels = result.pixels;
+    result.pixels = NULL;
+    d->runs++;
+out:
+    for (int64_t i = 0; i < shot->n_edits; i++) fct_edit_clear(&edits[i]);
+    fct_run_result_clear(&result);
+    return fct_where(st, "\"%s\", seed %llu", shot->prompt, (unsigned long long)shot->seed);
+}
+
+fct_status demo_clean(demo *d, demo_set *set, int64_t pair, bool save_it)
+{
+    demo_pair *p = &set->pair[pair];
+    char name[64];
+    snprintf(name, sizeof name, "%s-%lld", set->name, (long long)pair);
+    if (p->clean && (p->saved || !save_it)) return FCT_OK;
+    uint8_t *again = NULL;
+    FCT_TRY(demo_take(
+        d, &(demo_shot){.prompt = p->prompt, .seed = p->seed, .save = save_it ? name : NULL},
+        &again));
+    fct_free(p->clean);
+    p->clean = again;
+    p->saved = save_it;
+    return demo_read(d, p->clean, &p->reading);
+}
+
+int64_t demo_pixels(const demo *d)
+{
+    return d->info->default_width * d->info->default_height * 3;
+}
+
+fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out)
+{
+    return fct_checker_read(d->checker, pixels, 1, d->info->default_width, d->info->default_height,
+                            out);
+}
+
+bool demo_reads(const demo *d, const fct_reading *r, int64_t factor, int64_t value)
+{
+    return r->readable && r->value[d->head[factor]] == value;
+}
+
+const char *demo_word_text(const demo *d, int64_t factor, int64_t value)
+{
+    return factor < 0 ? "" : d->world.factor[factor].value[value].name;
+}
+
+void demo_map(const demo *d, const demo_block *b, int64_t feature, int64_t pair, float *map)
+{
+    (void)d;
+    int64_t grid = b->grid_h * b->grid_w, k = b->sae->k;
+    for (int64_t g = 0; g < grid; g++) {
+        map[g] = 0;
+        for (int64_t j = (pair * grid + g) * k; j < (pair * grid + g + 1) * k; j++)
+            if (b->index[j] == feature) map[g] = b->value[j];
+    }
+}
+
+/* ---- painting ---- */
+
+static double within(double x)
+{
+    return fmin(1, fmax(0, x));
+}
+
+/* A box of two fifths of the width around an object: what a large one covers, and a rim of a small one. */
+static fct_status paint_at(demo_paint *out, const demo_block *b, int64_t feature, double push,
+                           double x, double y)
+{
+    const double half = 0.2;
+    x = fmin(1 - half / 2, fmax(half / 2, x));
+    y = fmin(1 - half / 2, fmax(half / 2, y));
+    char *text = out->text[out->n];
+    snprintf(text, sizeof out->text[0], "%s:%lld +%.6g unit=one @box:%.3f,%.3f,%.3f,%.3f",
+             b->info->short_name, (long long)feature, push, within(x - half), within(y - half),
+             within(x + half), within(y + half));
+    out->edit[out->n++] = text;
+    return FCT_OK;
+}
+
+fct_status demo_paint_edits(demo_paint *out, const demo *d, const demo_pair *pair,
+                            const demo_block *b, int64_t feature, double push, bool at_object)
+{
+    *out = (demo_paint){0};
+    int64_t number = fct_checker_find(d->checker, "number");
+    const fct_reading *r = &pair->reading;
+    if (at_object && r->readable) {
+        FCT_TRY(paint_at(out, b, feature, push, (double)r->point[0], (double)r->point[1]));
+        if (number < 0 || r->value[number] != 1) return FCT_OK;
+        return paint_at(out, b, feature, push, (double)r->point[2], (double)r->point[3]);
+    }
+    snprintf(out->text[0], sizeof out->text[0], "%s:%lld +%.6g unit=one", b->info->short_name,
+             (long long)feature, push);
+    out->edit[0] = out->text[0];
+    out->n = 1;
+    return FCT_OK;
+}
