@@ -1,0 +1,219 @@
+/* authors.c - the layout of the paper's code, read and written: config.json, state_dict.pth ({"state_dict": ...}), mean.pt and
+   std.pt (each feature's mean and deviation when active). The block is told by the folder's name, as their trainer makes it:
+   <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final. */
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+#include "sae/sae.h"
+
+static bool has(const char *dir, const char *name)
+{
+    char *path = NULL;
+    bool there = fct_path_join(&path, dir, name) == FCT_OK && fct_path_exists(path);
+    fct_free(path);
+    return there;
+}
+
+bool fct_sae_dir_is_authors(const char *dir) { return has(dir, "config.json") && has(dir, "state_dict.pth"); }
+
+/* ---- reading ---- */
+
+/* Tensor `name`, or `state_dict.name`, of that shape, as f32. */
+static fct_status take(float *out, const fct_pth *p, const char *path, const char *name, int ndim, const int64_t *dim)
+{
+    char have_text[64], want_text[64], full[64] = "state_dict.";
+    memcpy(full + strlen(full), name, strlen(name) + 1);
+    const fct_tensor *t = fct_pth_find(p, full);
+    if (!t) t = fct_pth_find(p, name);
+    if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", path, name);
+    fct_tensor want = fct_tensor_of(NULL, FCT_F32, ndim, dim);
+    fct_shape_text(have_text, sizeof have_text, t);
+    fct_shape_text(want_text, sizeof want_text, &want);
+    bool same = t->ndim == ndim;
+    for (int i = 0; same && i < ndim; i++) same = t->dim[i] == dim[i];
+    if (!same) return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", path, name, want_text, have_text);
+    if (t->dtype != FCT_F32 && t->dtype != FCT_F16 && t->dtype != FCT_BF16 && t->dtype != FCT_F64)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", path, name, fct_dtype_name(t->dtype));
+    FCT_TRY(fct_convert(out, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
+    for (int64_t i = 0; i < fct_tensor_count(t); i++)
+        if (!isfinite(out[i])) return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", path, name, (long long)i);
+    return FCT_OK;
+}
+
+static fct_status read_weights(fct_sae *s, const char *dir)
+{
+    fct_status st = FCT_OK;
+    fct_pth file = {0};
+    char *path = NULL;
+    float *w = NULL;
+    FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
+    FCT_TRY_OUT(fct_pth_open(&file, path));
+    FCT_TRY_OUT(fct_new_raw(&w, s->d * s->f, sizeof *w));
+    FCT_TRY_OUT(take(s->w_enc, &file, path, "encoder.weight", 2, (int64_t[]){s->f, s->d}));
+    FCT_TRY_OUT(take(s->b_enc, &file, path, "latent_bias", 1, &s->f));
+    FCT_TRY_OUT(take(s->b_dec, &file, path, "pre_bias", 1, &s->d));
+    FCT_TRY_OUT(take(w, &file, path, "decoder.weight", 2, (int64_t[]){s->d, s->f}));
+    for (int64_t f = 0; f < s->f; f++)
+        for (int64_t i = 0; i < s->d; i++) s->w_dec[f * s->d + i] = w[i * s->f + f];
+out:
+    fct_pth_close(&file);
+    fct_free(path);
+    fct_free(w);
+    return st;
+}
+
+static fct_status read_stat(float **out, const fct_sae *s, const char *dir, const char *name)
+{
+    fct_status st = FCT_OK;
+    fct_pth file = {0};
+    char *path = NULL;
+    if (!has(dir, name)) return FCT_OK;
+    FCT_TRY_OUT(fct_path_join(&path, dir, name));
+    FCT_TRY_OUT(fct_pth_open(&file, path));
+    FCT_TRY_OUT(fct_new(out, s->f, sizeof **out));
+    const fct_tensor *t = fct_pth_find(&file, "");
+    if (!t || t->ndim != 1 || t->dim[0] != s->f || t->dtype == FCT_BOOL) {
+        st = fct_fail(FCT_ERR_SHAPE, "%s: want one tensor [%lld]", path, (long long)s->f);
+        goto out;
+    }
+    FCT_TRY_OUT(fct_convert(*out, FCT_F32, t->data, t->dtype, s->f));
+    for (int64_t i = 0; i < s->f; i++)
+        if (!isfinite((*out)[i])) (*out)[i] = 0; /* 0/0 of features that were never active */
+out:
+    fct_pth_close(&file);
+    fct_free(path);
+    return st;
+}
+
+/* The block from .../<block>_k<digits>_hidden.../final, .../<block>_k... or nothing. */
+static fct_status block_of_path(char **out, const char *dir)
+{
+    fct_status st = FCT_OK;
+    char *copy = NULL;
+    FCT_TRY(fct_strdup(&copy, dir));
+    for (int level = 0; level < 2; level++) {
+        size_t n = strlen(copy);
+        while (n > 1 && copy[n - 1] == '/') copy[--n] = '\0';
+        char *base = strrchr(copy, '/');
+        char *name = base ? base + 1 : copy, *k = name;
+        while ((k = strstr(k, "_k")) && !isdigit((unsigned char)k[2])) k += 2;
+        if (k && k > name && strchr(name, '.')) {
+            *k = '\0';
+            FCT_TRY_OUT(fct_sae_block_short(out, name));
+            break;
+        }
+        if (!base || base == copy) break;
+        *base = '\0';
+    }
+out:
+    fct_free(copy);
+    return st;
+}
+
+fct_status fct_sae_load_authors(fct_sae **out, const char *dir)
+{
+    fct_status st = FCT_OK;
+    fct_sae *s = NULL;
+    char *path = NULL;
+    json_t *j = NULL;
+    int64_t d, f, k;
+    FCT_TRY_OUT(fct_path_join(&path, dir, "config.json"));
+    FCT_TRY_OUT(fct_json_read(&j, path));
+    FCT_TRY_OUT(fct_json_i64(&d, j, "d_model", 0, path));
+    FCT_TRY_OUT(fct_json_i64(&f, j, "n_dirs_local", 0, path));
+    FCT_TRY_OUT(fct_json_i64(&k, j, "k", 0, path));
+    FCT_TRY_OUT(fct_where(fct_sae_new(&s, FCT_SAE_TOPK, d, f, k), "%s", path));
+    FCT_TRY_OUT(read_weights(s, dir));
+    FCT_TRY_OUT(read_stat(&s->mean, s, dir, "mean.pt"));
+    FCT_TRY_OUT(read_stat(&s->std, s, dir, "std.pt"));
+    s->has_stats = s->mean != NULL;
+    FCT_TRY_OUT(block_of_path(&s->block, dir));
+    FCT_TRY_OUT(fct_strdup(&s->path, dir));
+    *out = s;
+    s = NULL;
+out:
+    json_decref(j);
+    fct_free(path);
+    fct_sae_free(s);
+    return st;
+}
+
+/* ---- writing ---- */
+
+static fct_status write_config(const fct_sae *s, const char *dir)
+{
+    fct_status st = FCT_OK;
+    char *path = NULL;
+    json_t *facet = NULL, *j = NULL;
+    int64_t auxk = 256, dead_steps = 10000000 / 4096;
+    if (s->facet_json) FCT_TRY_OUT(fct_json_parse(&facet, s->facet_json, (int64_t)strlen(s->facet_json), "facet.json"));
+    const json_t *training = json_object_get(facet, "training");
+    if (json_is_object(training)) {
+        FCT_TRY_OUT(fct_json_i64(&auxk, training, "auxk", auxk, "facet.json"));
+        FCT_TRY_OUT(fct_json_i64(&dead_steps, training, "aux_dead_steps", dead_steps, "facet.json"));
+    }
+    j = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_dirs_local", (json_int_t)s->f, "d_model", (json_int_t)s->d, "k", (json_int_t)s->k, "auxk",
+                  (json_int_t)auxk, "dead_steps_threshold", (json_int_t)dead_steps);
+    if (!j) {
+        st = fct_fail(FCT_ERR_MEMORY, "out of memory: config.json");
+        goto out;
+    }
+    FCT_TRY_OUT(fct_path_join(&path, dir, "config.json"));
+    FCT_TRY_OUT(fct_json_write(j, path));
+out:
+    json_decref(facet);
+    json_decref(j);
+    fct_free(path);
+    return st;
+}
+
+static fct_status write_stat(const float *data, const fct_sae *s, const char *dir, const char *name)
+{
+    char *path = NULL;
+    if (!data) return FCT_OK;
+    fct_st_entry entry = {(char[]){""}, fct_tensor_of((void *)(uintptr_t)data, FCT_F32, 1, &s->f)};
+    fct_status st = fct_path_join(&path, dir, name);
+    if (st == FCT_OK) st = fct_pth_write(path, &entry, 1, NULL, NULL);
+    fct_free(path);
+    return st;
+}
+
+/* Keys in the order in which their module registers them; decoder.weight [D,F] keeps the storage of the [F,D] dictionary. */
+static fct_status write_weights(const fct_sae *s, const char *dir)
+{
+    fct_status st = FCT_OK;
+    char *path = NULL;
+    int64_t *not_fired = NULL;
+    FCT_TRY_OUT(fct_new(&not_fired, s->f, sizeof *not_fired));
+    FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
+    char name[5][24] = {"pre_bias", "latent_bias", "stats_last_nonzero", "encoder.weight", "decoder.weight"};
+    const fct_st_entry entry[5] = {
+        {name[0], fct_tensor_of(s->b_dec, FCT_F32, 1, &s->d)},
+        {name[1], fct_tensor_of(s->b_enc, FCT_F32, 1, &s->f)},
+        {name[2], fct_tensor_of(not_fired, FCT_I64, 1, &s->f)},
+        {name[3], fct_tensor_of(s->w_enc, FCT_F32, 2, (int64_t[]){s->f, s->d})},
+        {name[4], fct_tensor_of(s->w_dec, FCT_F32, 2, (int64_t[]){s->d, s->f})},
+    };
+    FCT_TRY_OUT(fct_pth_write(path, entry, 5, "state_dict", (const uint8_t[]){0, 0, 0, 0, 1}));
+out:
+    fct_free(path);
+    fct_free(not_fired);
+    return st;
+}
+
+static fct_status fill(void *user, const char *temp)
+{
+    const fct_sae *s = user;
+    FCT_TRY(write_config(s, temp));
+    FCT_TRY(write_weights(s, temp));
+    FCT_TRY(write_stat(s->mean, s, temp, "mean.pt"));
+    return write_stat(s->std, s, temp, "std.pt");
+}
+
+fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
+{
+    if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract the decoder's bias from the input, no other");
+    return fct_where(fct_sae_put_dir(dir, "config.json", fill, (void *)(uintptr_t)s), "saving %s", dir);
+}

@@ -1,0 +1,126 @@
+/* encode_file.c - rows from a file to codes in a file. Rows of other float types are converted; other shapes are refused. */
+#include <string.h>
+
+#include "sae/sae.h"
+
+typedef struct input { fct_st st; fct_npy npy; fct_tensor rows; } input;
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+static fct_status find_rows(fct_tensor *out, const fct_st *st, const char *name)
+{
+    const fct_tensor *t = NULL;
+    if (name) {
+        t = fct_st_find(st, name);
+        if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", st->path, name);
+        *out = *t;
+        return FCT_OK;
+    }
+    for (int64_t i = 0; i < st->n; i++) {
+        if (st->entry[i].t.ndim != 2) continue;
+        if (t) return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor", st->path);
+        t = &st->entry[i].t;
+    }
+    if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", st->path);
+    *out = *t;
+    return FCT_OK;
+}
+
+static fct_status open_input(input *in, const fct_encode_file_desc *desc, int64_t d)
+{
+    char shape[64];
+    if (ends_with(desc->in, ".npy")) {
+        FCT_TRY(fct_npy_open(&in->npy, desc->in));
+        in->rows = in->npy.t;
+    } else {
+        FCT_TRY(fct_st_open(&in->st, desc->in));
+        FCT_TRY(find_rows(&in->rows, &in->st, desc->tensor));
+    }
+    fct_shape_text(shape, sizeof shape, &in->rows);
+    if (in->rows.ndim != 2 || in->rows.dim[1] != d)
+        return fct_fail(FCT_ERR_SHAPE, "%s: the SAE takes rows [n,%lld], the file has %s", desc->in, (long long)d, shape);
+    if (in->rows.dtype > FCT_F64)
+        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s", desc->in, fct_dtype_name(in->rows.dtype));
+    return FCT_OK;
+}
+
+static void close_input(input *in)
+{
+    fct_st_close(&in->st);
+    fct_npy_close(&in->npy);
+}
+
+enum { CHUNK = 4096 };
+
+typedef struct codes {
+    int32_t *index;
+    float *value;
+    int64_t *offset;         /* [rows+1]; NULL with a fixed k */
+    int64_t n;               /* entries */
+} codes;
+
+static fct_status encode_chunk(codes *c, const fct_sae *s, const float *rows, int64_t at, int64_t n)
+{
+    if (s->kind == FCT_SAE_TOPK) return fct_sae_encode(s, rows, n, c->index + at * s->k, c->value + at * s->k);
+    fct_sae_csr csr;
+    fct_status st = FCT_OK;
+    FCT_TRY(fct_sae_encode_csr(s, rows, n, &csr));
+    FCT_TRY_OUT(fct_grow(&c->index, c->n, c->n + csr.n, sizeof *c->index));
+    FCT_TRY_OUT(fct_grow(&c->value, c->n, c->n + csr.n, sizeof *c->value));
+    if (csr.n > 0) {
+        memcpy(c->index + c->n, csr.indices, (size_t)csr.n * sizeof *c->index);
+        memcpy(c->value + c->n, csr.values, (size_t)csr.n * sizeof *c->value);
+    }
+    for (int64_t r = 0; r <= n; r++) c->offset[at + r] = c->n + csr.row_offsets[r];
+    c->n += csr.n;
+out:
+    fct_sae_csr_clear(&csr);
+    return st;
+}
+
+static fct_status write_codes(const codes *c, const fct_sae *s, const char *path, int64_t rows)
+{
+    char name[3][16] = {"indices", "values", "row_offsets"};
+    int64_t fixed[2] = {rows, s->k}, offsets = rows + 1;
+    bool flat = s->kind != FCT_SAE_TOPK;
+    const fct_st_entry entry[3] = {
+        {name[0], fct_tensor_of(c->index, FCT_I32, flat ? 1 : 2, flat ? &c->n : fixed)},
+        {name[1], fct_tensor_of(c->value, FCT_F32, flat ? 1 : 2, flat ? &c->n : fixed)},
+        {name[2], fct_tensor_of(c->offset, FCT_I64, 1, &offsets)},
+    };
+    return fct_st_write(path, entry, flat ? 3 : 2, NULL);
+}
+
+fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc, int64_t *out_rows)
+{
+    fct_status st = FCT_OK;
+    input in = {0};
+    codes c = {0};
+    float *rows = NULL;
+    FCT_TRY_OUT(open_input(&in, desc, s->d));
+    int64_t n = in.rows.dim[0];
+    FCT_TRY_OUT(fct_new_raw(&rows, CHUNK * s->d, sizeof *rows));
+    FCT_TRY_OUT(fct_new(&c.index, n * s->k, sizeof *c.index));
+    FCT_TRY_OUT(fct_new(&c.value, n * s->k, sizeof *c.value));
+    if (s->kind != FCT_SAE_TOPK) FCT_TRY_OUT(fct_new(&c.offset, n + 1, sizeof *c.offset));
+    for (int64_t at = 0; at < n; at += CHUNK) {
+        int64_t m = n - at < CHUNK ? n - at : CHUNK;
+        FCT_TRY_OUT(fct_log_check_stop(desc->log));
+        FCT_TRY_OUT(fct_convert(rows, FCT_F32, (const uint8_t *)in.rows.data + at * s->d * fct_dtype_bytes(in.rows.dtype), in.rows.dtype, m * s->d));
+        FCT_TRY_OUT(encode_chunk(&c, s, rows, at, m));
+        fct_log_progress(desc->log, "encoding", at + m, n);
+    }
+    FCT_TRY_OUT(write_codes(&c, s, desc->out, n));
+    if (out_rows) *out_rows = n;
+out:
+    close_input(&in);
+    fct_free(rows);
+    fct_free(c.index);
+    fct_free(c.value);
+    fct_free(c.offset);
+    return fct_where(st, "encoding %s", desc->in);
+}

@@ -1,0 +1,145 @@
+/* find.c - which folder is meant: an SAE itself, a run with `final/` in it, or a root under which several lie (the authors'
+   `checkpoints/`: one run a block). What fits is loaded, several that fit are listed. */
+#include <string.h>
+
+#include "sae/sae.h"
+
+enum { MAX_DEPTH = 2 };
+
+typedef struct found { char **path; int64_t n; } found;
+
+static bool is_sae(const char *dir) { return fct_sae_dir_is_saelens(dir) || fct_sae_dir_is_authors(dir); }
+
+static fct_status add(found *f, const char *path)
+{
+    FCT_TRY(fct_grow(&f->path, f->n, f->n + 1, sizeof *f->path));
+    FCT_TRY(fct_strdup(&f->path[f->n], path));
+    f->n++;
+    return FCT_OK;
+}
+
+/* An SAE ends the search in its branch; `final` stands for the whole run beside its intermediate checkpoints. */
+static fct_status search(found *f, const char *dir, int depth)
+{
+    fct_status st = FCT_OK;
+    char **name = NULL, *path = NULL;
+    int64_t n = 0;
+    if (is_sae(dir)) return add(f, dir);
+    FCT_TRY_OUT(fct_path_join(&path, dir, "final"));
+    if (is_sae(path)) {
+        FCT_TRY_OUT(add(f, path));
+        goto out;
+    }
+    if (depth >= MAX_DEPTH) goto out;
+    FCT_TRY_OUT(fct_dir_list(&name, &n, dir));
+    for (int64_t i = 0; i < n; i++) {
+        fct_free(path);
+        path = NULL;
+        if (strstr(name[i], ".tmp-")) continue;
+        FCT_TRY_OUT(fct_path_join(&path, dir, name[i]));
+        if (fct_path_is_dir(path)) FCT_TRY_OUT(search(f, path, depth + 1));
+    }
+out:
+    fct_free(path);
+    fct_names_free(name, n);
+    return st;
+}
+
+void fct_sae_paths_free(char **paths, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) fct_free(paths[i]);
+    fct_free(paths);
+}
+
+/* Whether a part of the path names the block, in full or in short: the folder itself, or as the authors name runs, BLOCK_k... */
+static bool path_names(const char *path, size_t root, const char *block)
+{
+    size_t n = strlen(block);
+    for (const char *p = strstr(path + root, block); p; p = strstr(p + 1, block))
+        if ((p == path || p[-1] == '/') && (p[n] == '\0' || p[n] == '/' || p[n] == '_')) return true;
+    return false;
+}
+
+static fct_status fits(bool *out, const char *path, size_t root, const char *block)
+{
+    fct_status st = FCT_OK;
+    char *brief = NULL, *full = NULL, *cfg = NULL, *own = NULL;
+    json_t *j = NULL;
+    const char *hook = NULL;
+    *out = true;
+    if (!block) return FCT_OK;
+    FCT_TRY_OUT(fct_sae_block_short(&brief, block));
+    FCT_TRY_OUT(fct_sae_block_full(&full, brief));
+    *out = path_names(path, root, full) || path_names(path, root, brief);
+    if (*out || !fct_sae_dir_is_saelens(path)) goto out;
+    FCT_TRY_OUT(fct_path_join(&cfg, path, "cfg.json"));
+    FCT_TRY_OUT(fct_json_read(&j, cfg));
+    const json_t *meta = json_object_get(j, "metadata");
+    FCT_TRY_OUT(fct_json_str(&hook, json_is_object(meta) ? meta : j, "hook_name", NULL, cfg));
+    FCT_TRY_OUT(fct_sae_block_short(&own, hook));
+    *out = own && strcmp(own, brief) == 0;
+out:
+    json_decref(j);
+    fct_free(brief);
+    fct_free(full);
+    fct_free(cfg);
+    fct_free(own);
+    return st;
+}
+
+static fct_status find_all(found *all, const char *root)
+{
+    if (!fct_path_exists(root)) return fct_fail(FCT_ERR_MISSING, "%s: no such folder", root);
+    if (!fct_path_is_dir(root)) return fct_fail(FCT_ERR_ARG, "%s is a file: want the folder of an SAE (cfg.json or config.json in it)", root);
+    return search(all, root, 0);
+}
+
+fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root, const char *block)
+{
+    fct_status st = FCT_OK;
+    found all = {0}, fit = {0};
+    *out_paths = NULL;
+    *out_n = 0;
+    FCT_TRY_OUT(find_all(&all, root));
+    for (int64_t i = 0; i < all.n; i++) {
+        bool yes = all.n == 1 && strcmp(all.path[0], root) == 0; /* named itself: no need to fit */
+        if (!yes) FCT_TRY_OUT(fits(&yes, all.path[i], strlen(root), block));
+        if (yes) FCT_TRY_OUT(add(&fit, all.path[i]));
+    }
+    *out_paths = fit.path;
+    *out_n = fit.n;
+    fit = (found){0};
+out:
+    fct_sae_paths_free(all.path, all.n);
+    fct_sae_paths_free(fit.path, fit.n);
+    return st;
+}
+
+static fct_status fail_list(const char *dir, const char *block, char **path, int64_t n)
+{
+    fct_str text = {0};
+    fct_status st = fct_str_printf(&text, "%lld SAEs", (long long)n);
+    for (int64_t i = 0; i < n && st == FCT_OK; i++) st = fct_str_printf(&text, "\n  %s", path[i]);
+    if (st == FCT_OK && n == 0)
+        st = block ? fct_fail(FCT_ERR_MISSING, "%s: no SAE for %s in it", dir, block)
+                   : fct_fail(FCT_ERR_MISSING, "%s: no SAE in it: want cfg.json with sae_weights.safetensors, or config.json with state_dict.pth", dir);
+    else if (st == FCT_OK)
+        st = fct_fail(FCT_ERR_ARG, "%s holds %s%s%s: name one of them", dir, text.p, block ? "\nthat fit " : "", block ? block : "");
+    fct_str_clear(&text);
+    return st;
+}
+
+fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
+{
+    char **path = NULL;
+    int64_t n = 0;
+    *out = NULL;
+    FCT_TRY(fct_where(fct_sae_find(&path, &n, dir, block), "loading an SAE"));
+    fct_status st = FCT_OK;
+    if (n != 1)
+        st = fct_where(fail_list(dir, block, path, n), "loading an SAE");
+    else
+        st = fct_where(fct_sae_dir_is_saelens(path[0]) ? fct_sae_load_saelens(out, path[0]) : fct_sae_load_authors(out, path[0]), "loading an SAE");
+    fct_sae_paths_free(path, n);
+    return st;
+}
