@@ -32,6 +32,8 @@ fct_status fct_mask_to_json(json_t **out, const fct_mask *m) FCT_MUST_CHECK;
 fct_status fct_mask_of_json(fct_mask *out, const json_t *j, const char *where) FCT_MUST_CHECK;
 fct_status fct_recipe_to_json(json_t **out, const fct_recipe *r) FCT_MUST_CHECK;
 fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *where, int depth) FCT_MUST_CHECK;
+/* The set's SAEs that the recipe's edits use, in place of those it names. */
+fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes) FCT_MUST_CHECK;
 /* Every key of object j is among names; else an error that names it and lists what is known. */
 fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n, const char *where) FCT_MUST_CHECK;
 /* key: value, where value is a new reference that this takes over (NULL: memory ran out). */

@@ -55,8 +55,24 @@ static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *b
     return false;
 }
 
-static fct_status copy_saes(fct_recipe *r, const fct_sae_set *saes)
+static void clear_saes(fct_recipe *r)
 {
+    for (int64_t i = 0; i < r->n_saes; i++) {
+        fct_free(r->sae[i].block);
+        fct_free(r->sae[i].path);
+        fct_free(r->sae[i].hash);
+        fct_free(r->sae[i].stats_hash);
+    }
+    fct_free(r->sae);
+    r->sae = NULL;
+    r->n_saes = 0;
+}
+
+fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes)
+{
+    clear_saes(r);
+    if (!saes || r->n_edits == 0) return FCT_OK;
+    FCT_TRY(fct_sae_set_hash(saes));
     FCT_TRY(fct_new(&r->sae, saes->n, (int64_t)sizeof *r->sae));
     for (int64_t i = 0; i < saes->n; i++) {
         const fct_sae_bound *b = &saes->bound[i];
@@ -113,10 +129,7 @@ fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_
     FCT_TRY_OUT(fct_strdup(&out->negative, desc->negative));
     FCT_TRY_OUT(fct_strdup(&out->negative_2, desc->negative_2));
     FCT_TRY_OUT(copy_edits(out, edits, n_edits));
-    if (saes && n_edits > 0) {
-        FCT_TRY_OUT(fct_sae_set_hash(saes));
-        FCT_TRY_OUT(copy_saes(out, saes));
-    }
+    FCT_TRY_OUT(fct_recipe_put_saes(out, saes));
 out:
     if (st != FCT_OK) fct_recipe_clear(out);
     return st;
@@ -260,13 +273,7 @@ void fct_recipe_clear(fct_recipe *r)
         free_text(r->item[i].prompt_2);
     }
     fct_free(r->item);
-    for (int64_t i = 0; i < r->n_saes; i++) {
-        fct_free(r->sae[i].block);
-        fct_free(r->sae[i].path);
-        fct_free(r->sae[i].hash);
-        fct_free(r->sae[i].stats_hash);
-    }
-    fct_free(r->sae);
+    clear_saes(r);
     for (int64_t i = 0; i < r->n_edits; i++) fct_edit_clear(&r->edit[i]);
     fct_free(r->edit);
     *r = (fct_recipe){0};
