@@ -63,9 +63,7 @@ static void put_icons(demo_html *h, const demo_block *b, const demo_card *c)
             else
                 snprintf(name, sizeof name, "%s-%lld-icon-%lld", b->info->short_name,
                          (long long)c->feature, (long long)i);
-            put_picture(h, &p, name,
-                        icon ? (i == 1 ? "alone" : "\u00a0") : (i == 1 ? "clean" : "\u00a0"),
-                        icon ? edit : NULL);
+            put_picture(h, &p, name, icon ? "alone" : "clean", icon ? edit : NULL);
         }
     demo_html_put(h, "</div>\n");
 }
