@@ -46,11 +46,13 @@ def weights(layers: list[dict], seed: int) -> dict[str, torch.Tensor]:
     g = torch.Generator("cpu").manual_seed(seed)
     out = {}
     for d in layers:
-        shape = {
-            "conv": lambda: (d["out"], d["in"], d["kernel"], d["kernel"]),
-            "linear": lambda: (d["out"], d["in"]),
-            "group_norm": lambda: (d["channels"],),
-        }.get(d["op"], tuple)()
+        shape: tuple[int, ...] = ()
+        if d["op"] == "conv":
+            shape = (d["out"], d["in"], d["kernel"], d["kernel"])
+        elif d["op"] == "linear":
+            shape = (d["out"], d["in"])
+        elif d["op"] == "group_norm":
+            shape = (d["channels"],)
         if shape:
             fan = max(1, int(np.prod(shape[1:])))
             out[d["name"] + ".weight"] = (torch.randn(shape, generator=g) * 1.5 / fan**0.5).half()
