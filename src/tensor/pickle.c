@@ -153,7 +153,7 @@ static fct_status make_tuple(vm *m, int64_t n, bool marked)
     if (n > m->n_stack) return bad(m, "it takes more from its stack than is there");
     for (int64_t i = m->n_stack - n; i < m->n_stack; i++)
         if (m->stack[i] == MARK) return bad(m, "a mark inside a tuple");
-    FCT_TRY(add_items(&tuple, m->stack + m->n_stack - n, n));
+    if (n > 0) FCT_TRY(add_items(&tuple, m->stack + m->n_stack - n, n));
     m->n_stack -= n + marked;
     fct_status st = make(m, FCT_PK_TUPLE, &node);
     if (st == FCT_OK) *node = tuple;
