@@ -1,11 +1,13 @@
-/* facet/base.h - statuses, error text, logging and stopping: what every other facet header builds on.
+/* facet/base.h - statuses, error text, logging and stopping: what every other facet header builds
+   on.
 
    Do this:
        fct_status st = fct_something(...);
        if (st != FCT_OK) fprintf(stderr, "%s\n", fct_error_text());
 
-   Every fallible function returns an fct_status that must be looked at. The sentence that explains the last
-   failure of the calling thread is fct_error_text(); it names the file, field or tensor and what would be right. */
+   Every fallible function returns an fct_status that must be looked at. The sentence that explains
+   the last failure of the calling thread is fct_error_text(); it names the file, field or tensor
+   and what would be right. */
 #ifndef FACET_BASE_H
 #define FACET_BASE_H
 
@@ -21,18 +23,18 @@ extern "C" {
 #define FCT_MUST_CHECK __attribute__((warn_unused_result))
 
 /* X(name, text): one list makes the enum and fct_status_name(). */
-#define FCT_STATUS_LIST(X)                                                                          \
-    X(FCT_OK, "ok")                                                                                 \
-    X(FCT_ERR_ARG, "bad argument")                    /* the caller asked for something impossible */ \
-    X(FCT_ERR_IO, "input or output failed")           /* the system refused: errno is in the text */ \
-    X(FCT_ERR_FORMAT, "malformed data")               /* a file says what its format forbids */      \
-    X(FCT_ERR_SHAPE, "wrong shape")                   /* tensor or picture sizes do not fit */       \
-    X(FCT_ERR_MISSING, "not found")                   /* a file, tensor, block or feature is absent */ \
-    X(FCT_ERR_UNSUPPORTED, "unsupported")             /* valid, but facet does not do it */          \
-    X(FCT_ERR_MEMORY, "out of memory")                                                              \
-    X(FCT_ERR_RANGE, "out of range")                  /* NaN, overflow, or a number too large */     \
-    X(FCT_ERR_STOPPED, "stopped")                     /* the caller's stop flag was raised */        \
-    X(FCT_ERR_INTERNAL, "internal error")             /* a library facet uses failed unexpectedly */
+#define FCT_STATUS_LIST(X)                                                                   \
+    X(FCT_OK, "ok")                                                                          \
+    X(FCT_ERR_ARG, "bad argument")          /* the caller asked for something impossible */  \
+    X(FCT_ERR_IO, "input or output failed") /* the system refused: errno is in the text */   \
+    X(FCT_ERR_FORMAT, "malformed data")     /* a file says what its format forbids */        \
+    X(FCT_ERR_SHAPE, "wrong shape")         /* tensor or picture sizes do not fit */         \
+    X(FCT_ERR_MISSING, "not found")         /* a file, tensor, block or feature is absent */ \
+    X(FCT_ERR_UNSUPPORTED, "unsupported")   /* valid, but facet does not do it */            \
+    X(FCT_ERR_MEMORY, "out of memory")                                                       \
+    X(FCT_ERR_RANGE, "out of range")      /* NaN, overflow, or a number too large */         \
+    X(FCT_ERR_STOPPED, "stopped")         /* the caller's stop flag was raised */            \
+    X(FCT_ERR_INTERNAL, "internal error") /* a library facet uses failed unexpectedly */
 
 #define FCT_STATUS_ENUM(name, text) name,
 typedef enum fct_status { FCT_STATUS_LIST(FCT_STATUS_ENUM) FCT_STATUS_COUNT } fct_status;
@@ -42,15 +44,22 @@ FCT_API const char *fct_status_name(fct_status st);
 FCT_API const char *fct_error_text(void); /* of the calling thread; "" when nothing failed yet */
 FCT_API const char *fct_version(void);    /* "0.1.0" */
 
-typedef enum fct_log_level { FCT_LOG_ERROR, FCT_LOG_WARN, FCT_LOG_INFO, FCT_LOG_DEBUG } fct_log_level;
+typedef enum fct_log_level {
+    FCT_LOG_ERROR,
+    FCT_LOG_WARN,
+    FCT_LOG_INFO,
+    FCT_LOG_DEBUG
+} fct_log_level;
 
-/* Where messages and progress go. NULL pointers (or a NULL fct_log) mean silence. The callbacks run on the
-   thread that called facet. `progress`: done of total units of `what`; done == total ends it. */
+/* Where messages and progress go. NULL pointers (or a NULL fct_log) mean silence. The callbacks run
+   on the thread that called facet. `progress`: done of total units of `what`; done == total ends
+   it. */
 typedef struct fct_log {
     void *user;
     void (*line)(void *user, fct_log_level level, const char *text);
     void (*progress)(void *user, const char *what, int64_t done, int64_t total);
-    const volatile int *stop; /* non-zero asks long work to end soon with FCT_ERR_STOPPED; may be NULL */
+    const volatile int
+        *stop; /* non-zero asks long work to end soon with FCT_ERR_STOPPED; may be NULL */
 } fct_log;
 
 #ifdef __cplusplus

@@ -3,7 +3,8 @@
    Do this:
        fct_tensor t = fct_tensor_of(data, FCT_F32, 2, (int64_t[]){rows, columns});
 
-   Always contiguous, row-major, last index fastest. Feature maps are [batch, height, width, channels]. */
+   Always contiguous, row-major, last index fastest. Feature maps are [batch, height, width,
+   channels]. */
 #ifndef FACET_TENSOR_H
 #define FACET_TENSOR_H
 
@@ -14,19 +15,19 @@ extern "C" {
 #endif
 
 /* X(name, bytes, safetensors name): one list makes the enum and every table of types. */
-#define FCT_DTYPE_LIST(X)                                                                           \
-    X(FCT_F32, 4, "F32")                                                                            \
-    X(FCT_F16, 2, "F16")                                                                            \
-    X(FCT_BF16, 2, "BF16")                                                                          \
-    X(FCT_F64, 8, "F64")                                                                            \
-    X(FCT_BOOL, 1, "BOOL")                                                                          \
-    X(FCT_U8, 1, "U8")                                                                              \
-    X(FCT_I8, 1, "I8")                                                                              \
-    X(FCT_I16, 2, "I16")                                                                            \
-    X(FCT_U16, 2, "U16")                                                                            \
-    X(FCT_I32, 4, "I32")                                                                            \
-    X(FCT_U32, 4, "U32")                                                                            \
-    X(FCT_I64, 8, "I64")                                                                            \
+#define FCT_DTYPE_LIST(X)  \
+    X(FCT_F32, 4, "F32")   \
+    X(FCT_F16, 2, "F16")   \
+    X(FCT_BF16, 2, "BF16") \
+    X(FCT_F64, 8, "F64")   \
+    X(FCT_BOOL, 1, "BOOL") \
+    X(FCT_U8, 1, "U8")     \
+    X(FCT_I8, 1, "I8")     \
+    X(FCT_I16, 2, "I16")   \
+    X(FCT_U16, 2, "U16")   \
+    X(FCT_I32, 4, "I32")   \
+    X(FCT_U32, 4, "U32")   \
+    X(FCT_I64, 8, "I64")   \
     X(FCT_U64, 8, "U64")
 
 #define FCT_DTYPE_ENUM(name, bytes, text) name,
@@ -36,7 +37,7 @@ typedef enum fct_dtype { FCT_DTYPE_LIST(FCT_DTYPE_ENUM) FCT_DTYPE_COUNT } fct_dt
 enum { FCT_MAX_DIMS = 6 };
 
 typedef struct fct_tensor {
-    void *data;      /* not owned; NULL in a dry run or when there are no elements */
+    void *data; /* not owned; NULL in a dry run or when there are no elements */
     fct_dtype dtype;
     int ndim;
     int64_t dim[FCT_MAX_DIMS];
@@ -46,8 +47,9 @@ FCT_API fct_tensor fct_tensor_of(void *data, fct_dtype dtype, int ndim, const in
 FCT_API int64_t fct_tensor_count(const fct_tensor *t); /* elements */
 FCT_API int64_t fct_tensor_bytes(const fct_tensor *t);
 FCT_API int64_t fct_dtype_bytes(fct_dtype d);
-FCT_API const char *fct_dtype_name(fct_dtype d);                  /* "f16", "bf16", ... */
-FCT_API fct_status fct_dtype_find(fct_dtype *out, const char *name) FCT_MUST_CHECK; /* either spelling, any case */
+FCT_API const char *fct_dtype_name(fct_dtype d); /* "f16", "bf16", ... */
+FCT_API fct_status fct_dtype_find(fct_dtype *out,
+                                  const char *name) FCT_MUST_CHECK; /* either spelling, any case */
 
 #ifdef __cplusplus
 }

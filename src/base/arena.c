@@ -1,6 +1,6 @@
-/* arena.c - one block of memory handed out like a stack. A run takes its activations from here and gives them back by
-   mark and reset. Without memory behind it (dry) the arena only counts, so the same code run dry tells the exact peak
-   before a byte is taken. */
+/* arena.c - one block of memory handed out like a stack. A run takes its activations from here and
+   gives them back by mark and reset. Without memory behind it (dry) the arena only counts, so the
+   same code run dry tells the exact peak before a byte is taken. */
 #include "base/base.h"
 
 #include <inttypes.h>
@@ -36,7 +36,8 @@ fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n, int64_t size)
     if (a->base) {
         if (end > a->size)
             return fct_fail(FCT_ERR_MEMORY,
-                            "the arena has %" PRId64 " bytes, %" PRId64 " would be needed (dry run and real run differ)",
+                            "the arena has %" PRId64 " bytes, %" PRId64
+                            " would be needed (dry run and real run differ)",
                             a->size, end);
         p = a->base + a->used;
         memcpy(out_ptr, &p, sizeof p);
@@ -46,7 +47,10 @@ fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n, int64_t size)
     return FCT_OK;
 }
 
-fct_mark fct_arena_mark(const fct_arena *a) { return a->used; }
+fct_mark fct_arena_mark(const fct_arena *a)
+{
+    return a->used;
+}
 
 void fct_arena_reset(fct_arena *a, fct_mark m)
 {

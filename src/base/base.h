@@ -1,7 +1,9 @@
-/* base.h - the inward header of base/: errors, memory, arena, strings, files, JSON, hash, RNG, time, logging.
+/* base.h - the inward header of base/: errors, memory, arena, strings, files, JSON, hash, RNG,
+   time, logging.
 
-   Everything else in facet stands on this. Nothing here knows tensors or models. malloc, free, stdio and errno
-   handling live behind these functions, so that faults can be injected in one place. */
+   Everything else in facet stands on this. Nothing here knows tensors or models. malloc, free,
+   stdio and errno handling live behind these functions, so that faults can be injected in one
+   place. */
 #ifndef FCT_BASE_BASE_H
 #define FCT_BASE_BASE_H
 
@@ -13,7 +15,8 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define FCT_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
+    __has_feature(memory_sanitizer)
 #define FCT_SANITIZED 1
 #endif
 #endif
@@ -23,32 +26,38 @@
 
 /* ---- errors (error.c) ---- */
 
-/* Sets this thread's text and returns st, so that `return fct_fail(FCT_ERR_IO, "open %s: %s", ...)` reads well. */
+/* Sets this thread's text and returns st, so that `return fct_fail(FCT_ERR_IO, "open %s: %s", ...)`
+ * reads well. */
 fct_status fct_fail(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The status is repeated at the call, so that the compiler sees that a failure is not FCT_OK (else it warns of variables
-   that only a success sets). */
-static inline fct_status fct_failed(fct_status st) { return st; }
+/* The status is repeated at the call, so that the compiler sees that a failure is not FCT_OK (else
+   it warns of variables that only a success sets). */
+static inline fct_status fct_failed(fct_status st)
+{
+    return st;
+}
 #define fct_fail(st, ...) ((fct_fail)((st), __VA_ARGS__), fct_failed(st))
-/* Prepends "where: " to the text of a failure that passes through; returns st unchanged (FCT_OK: does nothing). */
+/* Prepends "where: " to the text of a failure that passes through; returns st unchanged (FCT_OK:
+ * does nothing). */
 fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define FCT_TRY(expr)                                                                               \
-    do {                                                                                            \
-        fct_status fct_try_st_ = (expr);                                                            \
-        if (fct_try_st_ != FCT_OK) return fct_try_st_;                                              \
+#define FCT_TRY(expr)                                  \
+    do {                                               \
+        fct_status fct_try_st_ = (expr);               \
+        if (fct_try_st_ != FCT_OK) return fct_try_st_; \
     } while (0)
 /* The same for functions with one exit: needs `fct_status st` and the label `out`. */
-#define FCT_TRY_OUT(expr)                                                                           \
-    do {                                                                                            \
-        st = (expr);                                                                                \
-        if (st != FCT_OK) goto out;                                                                 \
+#define FCT_TRY_OUT(expr)           \
+    do {                            \
+        st = (expr);                \
+        if (st != FCT_OK) goto out; \
     } while (0)
 
 #define FCT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the program starts.
-   Both the prototype (if any) and the definition carry it; callees must be inlined or cloned too. Empty where the
-   compiler or C library cannot do it, and under sanitizers, whose start-up does not survive ifunc resolvers. */
+/* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the
+   program starts. Both the prototype (if any) and the definition carry it; callees must be inlined
+   or cloned too. Empty where the compiler or C library cannot do it, and under sanitizers, whose
+   start-up does not survive ifunc resolvers. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones) && !FCT_SANITIZED
 #define FCT_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
@@ -59,23 +68,29 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
 #endif
 
 /* ---- checked integers (checked.c) ---- */
-fct_status fct_mul_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK; /* both >= 0, FCT_ERR_RANGE on overflow */
+fct_status fct_mul_i64(int64_t *out, int64_t a,
+                       int64_t b) FCT_MUST_CHECK; /* both >= 0, FCT_ERR_RANGE on overflow */
 fct_status fct_add_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK;
 
 /* ---- memory (memory.c): the only place with malloc and free ---- */
-/* Zeroed, 64-byte aligned; n*size is checked; n == 0 gives a valid pointer. On failure *out is NULL. */
-fct_status fct_new(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK; /* out_ptr: address of any pointer */
-fct_status fct_new_raw(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK; /* the same, not zeroed */
-/* Grows *inout_ptr from old_n to n elements; new ones zeroed; the old block stays valid on failure. */
+/* Zeroed, 64-byte aligned; n*size is checked; n == 0 gives a valid pointer. On failure *out is
+ * NULL. */
+fct_status fct_new(void *out_ptr, int64_t n,
+                   int64_t size) FCT_MUST_CHECK; /* out_ptr: address of any pointer */
+fct_status fct_new_raw(void *out_ptr, int64_t n,
+                       int64_t size) FCT_MUST_CHECK; /* the same, not zeroed */
+/* Grows *inout_ptr from old_n to n elements; new ones zeroed; the old block stays valid on failure.
+ */
 fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT_MUST_CHECK;
 void fct_free(void *p); /* NULL is fine */
 /* Fault injection for tests: the nth allocation from now fails (0 = off). Per thread. */
 void fct_fault_alloc(int64_t nth);
-void fct_fault_json(void); /* from now on jansson's allocations are counted too (tests only: it is process-wide) */
+void fct_fault_json(
+    void); /* from now on jansson's allocations are counted too (tests only: it is process-wide) */
 
 /* ---- arena (arena.c): activations of one run ---- */
-/* With base == NULL the arena is *dry*: it counts what would be taken and hands out NULL, so that running the
-   same code dry gives the exact peak. Blocks are 64-byte aligned. */
+/* With base == NULL the arena is *dry*: it counts what would be taken and hands out NULL, so that
+   running the same code dry gives the exact peak. Blocks are 64-byte aligned. */
 typedef struct fct_arena {
     uint8_t *base;
     int64_t size, used, peak;
@@ -83,25 +98,35 @@ typedef struct fct_arena {
 typedef int64_t fct_mark;
 fct_status fct_arena_init(fct_arena *a, int64_t bytes) FCT_MUST_CHECK; /* bytes 0: dry */
 void fct_arena_clear(fct_arena *a);
-fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK; /* not zeroed */
+fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n,
+                          int64_t size) FCT_MUST_CHECK; /* not zeroed */
 fct_mark fct_arena_mark(const fct_arena *a);
 void fct_arena_reset(fct_arena *a, fct_mark m);
-static inline bool fct_arena_dry(const fct_arena *a) { return a->base == NULL; }
+static inline bool fct_arena_dry(const fct_arena *a)
+{
+    return a->base == NULL;
+}
 
 /* ---- strings (str.c) ---- */
-typedef struct fct_str { /* zero-initialised is empty; `p` is NUL-terminated or NULL when nothing was added */
+typedef struct fct_str { /* zero-initialised is empty; `p` is NUL-terminated or NULL when nothing
+                            was added */
     char *p;
     int64_t n, cap;
 } fct_str;
 fct_status fct_str_append(fct_str *s, const char *text) FCT_MUST_CHECK;
 fct_status fct_str_append_n(fct_str *s, const char *text, int64_t n) FCT_MUST_CHECK;
-fct_status fct_str_printf(fct_str *s, const char *fmt, ...) __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
+fct_status fct_str_printf(fct_str *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
 void fct_str_clear(fct_str *s);
-fct_status fct_strdup(char **out, const char *text) FCT_MUST_CHECK; /* NULL stays NULL; release with fct_free */
-fct_status fct_format(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
+fct_status fct_strdup(char **out,
+                      const char *text) FCT_MUST_CHECK; /* NULL stays NULL; release with fct_free */
+fct_status fct_format(char **out, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
 bool fct_glob_match(const char *pattern, const char *text); /* `*` any run, `?` one character */
-fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo, int64_t hi) FCT_MUST_CHECK; /* whole text, in range */
-fct_status fct_parse_f64(double *out, const char *text, double lo, double hi) FCT_MUST_CHECK;    /* locale-free, no NaN */
+fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo,
+                         int64_t hi) FCT_MUST_CHECK; /* whole text, in range */
+fct_status fct_parse_f64(double *out, const char *text, double lo,
+                         double hi) FCT_MUST_CHECK; /* locale-free, no NaN */
 
 /* ---- files (file.c) ---- */
 typedef struct fct_file { /* a whole file mapped read-only; empty files have data == NULL, size 0 */
@@ -110,10 +135,12 @@ typedef struct fct_file { /* a whole file mapped read-only; empty files have dat
 } fct_file;
 fct_status fct_file_map(fct_file *out, const char *path) FCT_MUST_CHECK;
 void fct_file_unmap(fct_file *f);
-fct_status fct_file_read(char **out_text, int64_t *out_n, const char *path) FCT_MUST_CHECK; /* "-" is stdin; NUL added */
+fct_status fct_file_read(char **out_text, int64_t *out_n,
+                         const char *path) FCT_MUST_CHECK; /* "-" is stdin; NUL added */
 
-/* Atomic output: bytes go to a temporary file in the same folder; commit flushes, syncs and renames; clear without
-   commit removes it. So a file is either whole or not there. "-" writes to stdout. */
+/* Atomic output: bytes go to a temporary file in the same folder; commit flushes, syncs and
+   renames; clear without commit removes it. So a file is either whole or not there. "-" writes to
+   stdout. */
 typedef struct fct_out {
     int fd;
     char *path, *temp;
@@ -122,17 +149,20 @@ typedef struct fct_out {
     bool open;
 } fct_out;
 fct_status fct_out_open(fct_out *o, const char *path) FCT_MUST_CHECK;
-fct_status fct_out_write(fct_out *o, const void *data, int64_t n) FCT_MUST_CHECK; /* "no space left" names the file */
+fct_status fct_out_write(fct_out *o, const void *data,
+                         int64_t n) FCT_MUST_CHECK; /* "no space left" names the file */
 fct_status fct_out_commit(fct_out *o) FCT_MUST_CHECK;
 void fct_out_clear(fct_out *o);
-fct_status fct_file_write(const char *path, const void *data, int64_t n) FCT_MUST_CHECK; /* open, write, commit */
+fct_status fct_file_write(const char *path, const void *data,
+                          int64_t n) FCT_MUST_CHECK; /* open, write, commit */
 
 fct_status fct_path_join(char **out, const char *a, const char *b) FCT_MUST_CHECK;
 const char *fct_path_base(const char *path); /* the part after the last '/' */
 bool fct_path_exists(const char *path);
 bool fct_path_is_dir(const char *path);
 fct_status fct_dir_make(const char *path) FCT_MUST_CHECK; /* with parents; fine when it is there */
-fct_status fct_dir_list(char ***out_names, int64_t *out_n, const char *path) FCT_MUST_CHECK; /* sorted, no . and .. */
+fct_status fct_dir_list(char ***out_names, int64_t *out_n,
+                        const char *path) FCT_MUST_CHECK; /* sorted, no . and .. */
 void fct_names_free(char **names, int64_t n);
 fct_status fct_file_remove(const char *path) FCT_MUST_CHECK; /* fine when it is not there */
 /* Fault injection for tests: the nth write from now fails with ENOSPC (0 = off). Per thread. */
@@ -140,18 +170,26 @@ void fct_fault_write(int64_t nth);
 fct_status fct_program_dir(char **out) FCT_MUST_CHECK; /* folder of the running executable */
 
 /* ---- JSON on jansson (json.c) ---- */
-fct_status fct_json_read(json_t **out, const char *path) FCT_MUST_CHECK; /* file:line:column in the error; release: json_decref */
-fct_status fct_json_parse(json_t **out, const char *text, int64_t n, const char *name) FCT_MUST_CHECK;
-fct_status fct_json_write(const json_t *j, const char *path) FCT_MUST_CHECK; /* 2-space indent, key order kept, final newline */
-/* The text of any value, with the shortest digits that read back to the same number (0.1, not 0.10000000000000001).
-   indent 0: one line. Use this instead of json_dumps, so that every JSON that facet writes looks the same. */
+fct_status fct_json_read(json_t **out, const char *path)
+    FCT_MUST_CHECK; /* file:line:column in the error; release: json_decref */
+fct_status fct_json_parse(json_t **out, const char *text, int64_t n,
+                          const char *name) FCT_MUST_CHECK;
+fct_status fct_json_write(const json_t *j, const char *path)
+    FCT_MUST_CHECK; /* 2-space indent, key order kept, final newline */
+/* The text of any value, with the shortest digits that read back to the same number (0.1, not
+   0.10000000000000001). indent 0: one line. Use this instead of json_dumps, so that every JSON that
+   facet writes looks the same. */
 fct_status fct_json_text(fct_str *out, const json_t *j, int indent) FCT_MUST_CHECK;
-/* Typed getters: `where` names the object in errors ("unet/config.json"). Absent or null key: *out = fallback. A value
-   of another type is an error that names where and key. */
-fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t fallback, const char *where) FCT_MUST_CHECK;
-fct_status fct_json_f64(double *out, const json_t *o, const char *key, double fallback, const char *where) FCT_MUST_CHECK;
-fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallback, const char *where) FCT_MUST_CHECK;
-fct_status fct_json_str(const char **out, const json_t *o, const char *key, const char *fallback, const char *where) FCT_MUST_CHECK;
+/* Typed getters: `where` names the object in errors ("unet/config.json"). Absent or null key: *out
+   = fallback. A value of another type is an error that names where and key. */
+fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t fallback,
+                        const char *where) FCT_MUST_CHECK;
+fct_status fct_json_f64(double *out, const json_t *o, const char *key, double fallback,
+                        const char *where) FCT_MUST_CHECK;
+fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallback,
+                         const char *where) FCT_MUST_CHECK;
+fct_status fct_json_str(const char **out, const json_t *o, const char *key, const char *fallback,
+                        const char *where) FCT_MUST_CHECK;
 
 /* ---- hash (hash.c) ---- */
 typedef struct fct_sha256 {
@@ -170,22 +208,27 @@ typedef struct fct_rng {
     bool has_next; /* the cached second normal of the scalar path */
     double next;
 } fct_rng;
-void fct_rng_init(fct_rng *r, uint64_t seed); /* the low 32 bits, as torch.Generator("cpu").manual_seed */
+void fct_rng_init(fct_rng *r,
+                  uint64_t seed); /* the low 32 bits, as torch.Generator("cpu").manual_seed */
 uint32_t fct_rng_u32(fct_rng *r);
-uint64_t fct_rng_u64(fct_rng *r);                     /* two words, first one high */
-void fct_rng_normal(fct_rng *r, float *out, int64_t n); /* what torch.randn(n, generator=r) gives, f32 */
-int64_t fct_rng_below(fct_rng *r, int64_t n);         /* uniform in [0, n), n >= 1, unbiased; facet's own, not torch's */
-double fct_rng_unit(fct_rng *r);                      /* uniform in [0, 1), 53 bits; facet's own */
+uint64_t fct_rng_u64(fct_rng *r); /* two words, first one high */
+void fct_rng_normal(fct_rng *r, float *out,
+                    int64_t n); /* what torch.randn(n, generator=r) gives, f32 */
+int64_t fct_rng_below(
+    fct_rng *r, int64_t n);      /* uniform in [0, n), n >= 1, unbiased; facet's own, not torch's */
+double fct_rng_unit(fct_rng *r); /* uniform in [0, 1), 53 bits; facet's own */
 
 /* ---- threads (threads.c): OpenMP's, or one where facet is built without it ---- */
-int fct_threads(void);      /* how many a parallel region will have; never 0 */
-int fct_thread_index(void); /* inside a parallel region: 0 .. fct_threads()-1 */
+int fct_threads(void);       /* how many a parallel region will have; never 0 */
+int fct_thread_index(void);  /* inside a parallel region: 0 .. fct_threads()-1 */
 void fct_threads_set(int n); /* n <= 0: as many as the machine has */
 
 /* ---- time and log (log.c) ---- */
 double fct_seconds(void); /* monotonic */
-void fct_log_line(const fct_log *log, fct_log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void fct_log_line(const fct_log *log, fct_log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void fct_log_progress(const fct_log *log, const char *what, int64_t done, int64_t total);
-fct_status fct_log_check_stop(const fct_log *log) FCT_MUST_CHECK; /* FCT_ERR_STOPPED when the stop flag is up */
+fct_status fct_log_check_stop(const fct_log *log)
+    FCT_MUST_CHECK; /* FCT_ERR_STOPPED when the stop flag is up */
 
 #endif

@@ -1,4 +1,5 @@
-/* error.c - per-thread failure text. A fixed buffer, so reporting that memory has run out needs no memory. */
+/* error.c - per-thread failure text. A fixed buffer, so reporting that memory has run out needs no
+ * memory. */
 #include "base/base.h"
 
 #include <stdio.h>
@@ -17,11 +18,18 @@ const char *fct_status_name(fct_status st)
     return (unsigned)st < FCT_STATUS_COUNT ? status_text[st] : "unknown status";
 }
 
-const char *fct_error_text(void) { return error_text; }
+const char *fct_error_text(void)
+{
+    return error_text;
+}
 
-const char *fct_version(void) { return FCT_VERSION; }
+const char *fct_version(void)
+{
+    return FCT_VERSION;
+}
 
-/* A cut text must not end inside a UTF-8 sequence: paths and prompts go in here, and terminals and JSON get it. */
+/* A cut text must not end inside a UTF-8 sequence: paths and prompts go in here, and terminals and
+ * JSON get it. */
 static void trim_cut(char *text, int wanted)
 {
     if (wanted < TEXT_SIZE) return;
@@ -30,7 +38,7 @@ static void trim_cut(char *text, int wanted)
     if (n > back && (unsigned char)text[n - 1 - back] >= 0xC0) text[n - 1 - back] = '\0';
 }
 
-fct_status (fct_fail)(fct_status st, const char *fmt, ...)
+fct_status(fct_fail)(fct_status st, const char *fmt, ...)
 {
     /* Formatted apart, since an argument may be fct_error_text() itself. */
     char text[TEXT_SIZE];

@@ -1,5 +1,5 @@
-/* file.c - reading files and folders. Files are mapped, not read, wherever their size can be large; every refusal names
-   the path and what the system said. Writing is out.c. */
+/* file.c - reading files and folders. Files are mapped, not read, wherever their size can be large;
+   every refusal names the path and what the system said. Writing is out.c. */
 #include "base/base.h"
 
 #include <dirent.h>
@@ -36,7 +36,8 @@ fct_status fct_file_map(fct_file *out, const char *path)
     if (info.st_size == 0) goto out;
     void *p = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) {
-        st = fct_fail(errno == ENOMEM ? FCT_ERR_MEMORY : FCT_ERR_IO, "map %s: %s", path, strerror(errno));
+        st = fct_fail(errno == ENOMEM ? FCT_ERR_MEMORY : FCT_ERR_IO, "map %s: %s", path,
+                      strerror(errno));
         goto out;
     }
     out->data = p;

@@ -1,6 +1,6 @@
-/* json.c - JSON on jansson: strict reading with file, line and column in the error, typed getters that name the field,
-   and writing with the shortest digits that read back to the same number. Duplicate keys are refused: two readers
-   would otherwise see two different files. */
+/* json.c - JSON on jansson: strict reading with file, line and column in the error, typed getters
+   that name the field, and writing with the shortest digits that read back to the same number.
+   Duplicate keys are refused: two readers would otherwise see two different files. */
 #include "base/base.h"
 
 #include <inttypes.h>
@@ -16,7 +16,8 @@ fct_status fct_json_parse(json_t **out, const char *text, int64_t n, const char 
     if (n < 0) return fct_fail(FCT_ERR_ARG, "%s: negative length", name);
     *out = json_loadb(n > 0 ? text : "", (size_t)n, JSON_REJECT_DUPLICATES, &e);
     if (*out) return FCT_OK;
-    if (json_error_code(&e) == json_error_out_of_memory || e.text[0] == '\0') /* jansson says nothing when it cannot begin */
+    if (json_error_code(&e) == json_error_out_of_memory ||
+        e.text[0] == '\0') /* jansson says nothing when it cannot begin */
         return fct_fail(FCT_ERR_MEMORY, "%s: out of memory while reading JSON", name);
     return fct_fail(FCT_ERR_FORMAT, "%s:%d:%d: not valid JSON: %s", name, e.line, e.column, e.text);
 }
@@ -68,7 +69,8 @@ static fct_status put_real(fct_str *s, double v)
     for (char *p = text; *p; p++)
         if (*p == ',') *p = '.'; /* the locale's decimal comma */
     FCT_TRY(fct_str_append(s, text));
-    return strpbrk(text, ".e") ? FCT_OK : fct_str_append(s, ".0"); /* stays a real when it is read again */
+    return strpbrk(text, ".e") ? FCT_OK
+                               : fct_str_append(s, ".0"); /* stays a real when it is read again */
 }
 
 static fct_status put_break(fct_str *s, int indent, int depth)
@@ -81,7 +83,8 @@ static fct_status put_array(fct_str *s, const json_t *j, int indent, int depth)
 {
     size_t n = json_array_size(j);
     FCT_TRY(fct_str_append(s, "["));
-    bool flat = indent <= 0; /* short rows of plain values stay on one line: shapes, ranges, boxes */
+    bool flat =
+        indent <= 0; /* short rows of plain values stay on one line: shapes, ranges, boxes */
     if (!flat && n <= 16) {
         flat = true;
         for (size_t i = 0; i < n; i++) {
@@ -122,7 +125,8 @@ enum { MAX_DEPTH = 200 };
 
 static fct_status put_value(fct_str *s, const json_t *j, int indent, int depth)
 {
-    if (depth > MAX_DEPTH) return fct_fail(FCT_ERR_RANGE, "JSON nested more than %d levels deep", MAX_DEPTH);
+    if (depth > MAX_DEPTH)
+        return fct_fail(FCT_ERR_RANGE, "JSON nested more than %d levels deep", MAX_DEPTH);
     switch (json_typeof(j)) {
     case JSON_OBJECT: return put_object(s, j, indent, depth);
     case JSON_ARRAY: return put_array(s, j, indent, depth);
@@ -155,8 +159,8 @@ fct_status fct_json_write(const json_t *j, const char *path)
 
 static const char *type_name(const json_t *v)
 {
-    static const char *const name[] = {"an object", "a list", "a text",  "a whole number",
-                                       "a number",  "true",   "false", "null"};
+    static const char *const name[] = {"an object", "a list", "a text", "a whole number",
+                                       "a number",  "true",   "false",  "null"};
     return name[json_typeof(v)];
 }
 
@@ -172,7 +176,8 @@ static const json_t *get(const json_t *o, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
-fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t fallback, const char *where)
+fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t fallback,
+                        const char *where)
 {
     const json_t *v = get(o, key);
     *out = fallback;
@@ -182,12 +187,14 @@ fct_status fct_json_i64(int64_t *out, const json_t *o, const char *key, int64_t 
         return FCT_OK;
     }
     double d = json_is_real(v) ? json_real_value(v) : 0.5;
-    if (d != floor(d) || fabs(d) > 9007199254740992.0) return wrong(v, key, "a whole number", where);
+    if (d != floor(d) || fabs(d) > 9007199254740992.0)
+        return wrong(v, key, "a whole number", where);
     *out = (int64_t)d; /* 512.0: Python writes such */
     return FCT_OK;
 }
 
-fct_status fct_json_f64(double *out, const json_t *o, const char *key, double fallback, const char *where)
+fct_status fct_json_f64(double *out, const json_t *o, const char *key, double fallback,
+                        const char *where)
 {
     const json_t *v = get(o, key);
     *out = fallback;
@@ -197,7 +204,8 @@ fct_status fct_json_f64(double *out, const json_t *o, const char *key, double fa
     return FCT_OK;
 }
 
-fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallback, const char *where)
+fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallback,
+                         const char *where)
 {
     const json_t *v = get(o, key);
     *out = fallback;
@@ -207,7 +215,8 @@ fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallb
     return FCT_OK;
 }
 
-fct_status fct_json_str(const char **out, const json_t *o, const char *key, const char *fallback, const char *where)
+fct_status fct_json_str(const char **out, const json_t *o, const char *key, const char *fallback,
+                        const char *where)
 {
     const json_t *v = get(o, key);
     *out = fallback;

@@ -1,4 +1,5 @@
-/* log.c - the clock, messages and the stop flag. facet itself never prints: it tells the caller's fct_log. */
+/* log.c - the clock, messages and the stop flag. facet itself never prints: it tells the caller's
+ * fct_log. */
 #include "base/base.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
-/* memory.c - the only place with malloc and free. Blocks are 64-byte aligned (a cache line, an AVX-512 register) and
-   tests can make the nth allocation fail, which is how "out of memory" paths are exercised. */
+/* memory.c - the only place with malloc and free. Blocks are 64-byte aligned (a cache line, an
+   AVX-512 register) and tests can make the nth allocation fail, which is how "out of memory" paths
+   are exercised. */
 #include "base/base.h"
 
 #include <inttypes.h>
@@ -10,13 +11,25 @@ enum { ALIGNMENT = 64 };
 
 static _Thread_local int64_t fault_in; /* allocations until the one that fails; 0 = off */
 
-void fct_fault_alloc(int64_t nth) { fault_in = nth; }
+void fct_fault_alloc(int64_t nth)
+{
+    fault_in = nth;
+}
 
-static bool fault_now(void) { return fault_in > 0 && --fault_in == 0; }
+static bool fault_now(void)
+{
+    return fault_in > 0 && --fault_in == 0;
+}
 
-static void *json_malloc_counted(size_t n) { return fault_now() ? NULL : malloc(n); }
+static void *json_malloc_counted(size_t n)
+{
+    return fault_now() ? NULL : malloc(n);
+}
 
-void fct_fault_json(void) { json_set_alloc_funcs(json_malloc_counted, free); }
+void fct_fault_json(void)
+{
+    json_set_alloc_funcs(json_malloc_counted, free);
+}
 
 fct_status fct_new_raw(void *out_ptr, int64_t n, int64_t size)
 {
@@ -29,7 +42,8 @@ fct_status fct_new_raw(void *out_ptr, int64_t n, int64_t size)
     int64_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (rounded == 0) rounded = ALIGNMENT;
     if (!fault_now()) p = aligned_alloc(ALIGNMENT, (size_t)rounded);
-    if (!p) return fct_fail(FCT_ERR_MEMORY, "out of memory: %" PRId64 " bytes more were needed", bytes);
+    if (!p)
+        return fct_fail(FCT_ERR_MEMORY, "out of memory: %" PRId64 " bytes more were needed", bytes);
     memcpy(out_ptr, &p, sizeof p);
     return FCT_OK;
 }
@@ -56,4 +70,7 @@ fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size)
     return FCT_OK;
 }
 
-void fct_free(void *p) { free(p); }
+void fct_free(void *p)
+{
+    free(p);
+}

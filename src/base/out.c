@@ -1,6 +1,7 @@
-/* out.c - atomic output. Bytes go to PATH.tmp-* beside the target; commit flushes, syncs and renames, anything else
-   removes the temporary file. So a reader, or a run that is continued after a kill, sees a whole file or none. Devices and
-   pipes are written directly. Tests can make the nth step (write, sync, rename) fail as a full disk does. */
+/* out.c - atomic output. Bytes go to PATH.tmp-* beside the target; commit flushes, syncs and
+   renames, anything else removes the temporary file. So a reader, or a run that is continued after
+   a kill, sees a whole file or none. Devices and pipes are written directly. Tests can make the nth
+   step (write, sync, rename) fail as a full disk does. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -15,7 +16,10 @@ enum { BUFFER_SIZE = 1 << 18, NAME_TRIES = 100 };
 
 static _Thread_local int64_t fault_in; /* steps until the one that fails; 0 = off */
 
-void fct_fault_write(int64_t nth) { fault_in = nth; }
+void fct_fault_write(int64_t nth)
+{
+    fault_in = nth;
+}
 
 static bool fault_now(void)
 {
@@ -24,7 +28,10 @@ static bool fault_now(void)
     return true;
 }
 
-static const char *shown(const fct_out *o) { return strcmp(o->path, "-") == 0 ? "standard output" : o->path; }
+static const char *shown(const fct_out *o)
+{
+    return strcmp(o->path, "-") == 0 ? "standard output" : o->path;
+}
 
 static fct_status fail_write(const fct_out *o)
 {
@@ -95,7 +102,8 @@ static fct_status flush(fct_out *o)
 
 fct_status fct_out_write(fct_out *o, const void *data, int64_t n)
 {
-    if (!o->open || n < 0) return fct_fail(FCT_ERR_ARG, "write of %" PRId64 " bytes to a file that is not open", n);
+    if (!o->open || n < 0)
+        return fct_fail(FCT_ERR_ARG, "write of %" PRId64 " bytes to a file that is not open", n);
     if (n > BUFFER_SIZE - o->fill) FCT_TRY(flush(o));
     if (n >= BUFFER_SIZE) {
         FCT_TRY(write_all(o, data, n));

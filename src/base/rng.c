@@ -1,9 +1,11 @@
-/* rng.c - the random numbers of torch's CPU generator, so that a seed means the same noise here and there.
+/* rng.c - the random numbers of torch's CPU generator, so that a seed means the same noise here and
+   there.
 
-   MT19937 with the usual initialisation. torch fills 16 values and more with a vectorised Box-Muller over 24-bit
-   uniforms, and fewer one by one in double; both paths are kept, with their ways of consuming words. Its AVX2 code takes
-   log, sine and cosine from Cephes polynomials which the compiler fused into multiply-adds: the same polynomials stand
-   here with the same fusions, so values are equal to torch's to the last bit (checked against torch 2.15). */
+   MT19937 with the usual initialisation. torch fills 16 values and more with a vectorised
+   Box-Muller over 24-bit uniforms, and fewer one by one in double; both paths are kept, with their
+   ways of consuming words. Its AVX2 code takes log, sine and cosine from Cephes polynomials which
+   the compiler fused into multiply-adds: the same polynomials stand here with the same fusions, so
+   values are equal to torch's to the last bit (checked against torch 2.15). */
 #include "base/base.h"
 
 #include <math.h>
@@ -17,7 +19,8 @@ void fct_rng_init(fct_rng *r, uint64_t seed)
 {
     *r = (fct_rng){.at = WORDS};
     r->mt[0] = (uint32_t)(seed & 0xffffffffu);
-    for (uint32_t i = 1; i < WORDS; i++) r->mt[i] = 1812433253u * (r->mt[i - 1] ^ r->mt[i - 1] >> 30) + i;
+    for (uint32_t i = 1; i < WORDS; i++)
+        r->mt[i] = 1812433253u * (r->mt[i - 1] ^ r->mt[i - 1] >> 30) + i;
 }
 
 static uint32_t twist(uint32_t high, uint32_t low)
@@ -49,12 +52,16 @@ uint64_t fct_rng_u64(fct_rng *r)
     return high << 32 | fct_rng_u32(r);
 }
 
-double fct_rng_unit(fct_rng *r) { return (double)(fct_rng_u64(r) & 0x1fffffffffffffu) * 0x1p-53; }
+double fct_rng_unit(fct_rng *r)
+{
+    return (double)(fct_rng_u64(r) & 0x1fffffffffffffu) * 0x1p-53;
+}
 
 int64_t fct_rng_below(fct_rng *r, int64_t n)
 {
     uint64_t m = n > 0 ? (uint64_t)n : 1;
-    uint64_t limit = UINT64_MAX - UINT64_MAX % m; /* reject the ragged end, or low values would be likelier */
+    uint64_t limit =
+        UINT64_MAX - UINT64_MAX % m; /* reject the ragged end, or low values would be likelier */
     uint64_t x;
     do x = fct_rng_u64(r);
     while (x >= limit);
@@ -66,11 +73,13 @@ static void fill_uniform(fct_rng *r, float *d, int64_t n)
     for (int64_t i = 0; i < n; i++) d[i] = (float)(fct_rng_u32(r) & 0xffffffu) * 0x1p-24f;
 }
 
-/* Cephes logf for x in (0, 1], as torch compiles it. x = fraction * 2^exponent with the fraction in [sqrt(1/2), sqrt(2)). */
+/* Cephes logf for x in (0, 1], as torch compiles it. x = fraction * 2^exponent with the fraction in
+ * [sqrt(1/2), sqrt(2)). */
 static float cephes_log(float x)
 {
-    static const float p[] = {-1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f, 1.4249322787e-1f,
-                              -1.6668057665e-1f, 2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
+    static const float p[] = {-1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f,
+                              1.4249322787e-1f,  -1.6668057665e-1f, 2.0000714765e-1f,
+                              -2.4999993993e-1f, 3.3333331174e-1f};
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     float exponent = (float)((int)(bits >> 23) - 127) + 1.0f;
@@ -89,7 +98,8 @@ static float cephes_log(float x)
     return fmaf(exponent, 0.693359375f, x);
 }
 
-/* Cephes sine and cosine for x >= 0: reduced to an eighth of a turn in three steps (Cody and Waite). */
+/* Cephes sine and cosine for x >= 0: reduced to an eighth of a turn in three steps (Cody and
+ * Waite). */
 static void cephes_sincos(float *sine, float *cosine, float x)
 {
     int octant = ((int)(x * 1.27323954473516f) + 1) & ~1;

@@ -1,5 +1,5 @@
-/* str.c - growing text, patterns, and numbers read from text. Numbers are read whole or not at all, and without regard
-   to the locale: a recipe written in Berlin must mean the same in Boston. */
+/* str.c - growing text, patterns, and numbers read from text. Numbers are read whole or not at all,
+   and without regard to the locale: a recipe written in Berlin must mean the same in Boston. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -84,8 +84,10 @@ fct_status fct_format(char **out, const char *fmt, ...)
     va_start(ap, fmt);
     fct_status st = append_v(&s, fmt, ap);
     va_end(ap);
-    if (st == FCT_OK) *out = s.p;
-    else fct_str_clear(&s);
+    if (st == FCT_OK)
+        *out = s.p;
+    else
+        fct_str_clear(&s);
     return st;
 }
 
@@ -148,7 +150,8 @@ fct_status fct_parse_f64(double *out, const char *text, double lo, double hi)
     double v = strtod_l(text, &end, c);
     freelocale(c);
     if (end == text || *end != '\0') return fct_fail(FCT_ERR_ARG, "\"%s\" is not a number", text);
-    if (!(v >= lo && v <= hi)) return fct_fail(FCT_ERR_RANGE, "%s is not between %g and %g", text, lo, hi);
+    if (!(v >= lo && v <= hi))
+        return fct_fail(FCT_ERR_RANGE, "%s is not between %g and %g", text, lo, hi);
     *out = v;
     return FCT_OK;
 }

@@ -1,5 +1,5 @@
-/* convert.c - arrays between number formats. Every pair goes through f32 in small blocks, as torch does; f64 to f16 is
-   therefore rounded twice, there as here. */
+/* convert.c - arrays between number formats. Every pair goes through f32 in small blocks, as torch
+   does; f64 to f16 is therefore rounded twice, there as here. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -18,7 +18,10 @@ static const char *const dtype_name[] = {"f32", "f16", "bf16", "f64", "bool", "u
                                          "i16", "u16", "i32",  "u32", "i64",  "u64"};
 _Static_assert(FCT_COUNT(dtype_name) == FCT_DTYPE_COUNT, "a name for every dtype");
 
-int64_t fct_dtype_bytes(fct_dtype d) { return (unsigned)d < FCT_DTYPE_COUNT ? dtype_bytes[d] : 0; }
+int64_t fct_dtype_bytes(fct_dtype d)
+{
+    return (unsigned)d < FCT_DTYPE_COUNT ? dtype_bytes[d] : 0;
+}
 
 const char *fct_dtype_name(fct_dtype d)
 {
@@ -40,9 +43,10 @@ fct_status fct_dtype_find(fct_dtype *out, const char *name)
     static const struct {
         const char *name;
         fct_dtype dtype;
-    } torch_name[] = {{"float32", FCT_F32}, {"float16", FCT_F16}, {"bfloat16", FCT_BF16}, {"float64", FCT_F64},
-                      {"uint8", FCT_U8},    {"int8", FCT_I8},     {"int16", FCT_I16},     {"uint16", FCT_U16},
-                      {"int32", FCT_I32},   {"uint32", FCT_U32},  {"int64", FCT_I64},     {"uint64", FCT_U64}};
+    } torch_name[] = {{"float32", FCT_F32}, {"float16", FCT_F16}, {"bfloat16", FCT_BF16},
+                      {"float64", FCT_F64}, {"uint8", FCT_U8},    {"int8", FCT_I8},
+                      {"int16", FCT_I16},   {"uint16", FCT_U16},  {"int32", FCT_I32},
+                      {"uint32", FCT_U32},  {"int64", FCT_I64},   {"uint64", FCT_U64}};
     *out = FCT_F32;
     for (int d = 0; d < FCT_DTYPE_COUNT; d++) {
         if (!same_text(name, dtype_text[d])) continue;
@@ -54,13 +58,15 @@ fct_status fct_dtype_find(fct_dtype *out, const char *name)
         *out = torch_name[i].dtype;
         return FCT_OK;
     }
-    return fct_fail(FCT_ERR_UNSUPPORTED, "\"%s\" is not a number format that facet knows (f32, f16, bf16, f64, i64, ...)",
-                    name);
+    return fct_fail(
+        FCT_ERR_UNSUPPORTED,
+        "\"%s\" is not a number format that facet knows (f32, f16, bf16, f64, i64, ...)", name);
 }
 
 fct_tensor fct_tensor_of(void *data, fct_dtype dtype, int ndim, const int64_t *dim)
 {
-    fct_tensor t = {.data = data, .dtype = dtype, .ndim = ndim < FCT_MAX_DIMS ? ndim : FCT_MAX_DIMS};
+    fct_tensor t = {
+        .data = data, .dtype = dtype, .ndim = ndim < FCT_MAX_DIMS ? ndim : FCT_MAX_DIMS};
     for (int i = 0; i < t.ndim; i++) t.dim[i] = dim[i];
     return t;
 }
@@ -72,7 +78,10 @@ int64_t fct_tensor_count(const fct_tensor *t)
     return n;
 }
 
-int64_t fct_tensor_bytes(const fct_tensor *t) { return fct_tensor_count(t) * fct_dtype_bytes(t->dtype); }
+int64_t fct_tensor_bytes(const fct_tensor *t)
+{
+    return fct_tensor_count(t) * fct_dtype_bytes(t->dtype);
+}
 
 void fct_shape_text(char *text, int64_t size, const fct_tensor *t)
 {
@@ -84,15 +93,15 @@ void fct_shape_text(char *text, int64_t size, const fct_tensor *t)
 
 /* ---- to f32 and from f32 ---- */
 
-#define WIDEN(name, type, expr)                                                                    \
-    FCT_CLONES static void name(float *restrict dst, const type *restrict src, int64_t n)          \
-    {                                                                                              \
-        for (int64_t i = 0; i < n; i++) dst[i] = expr(src[i]);                                     \
+#define WIDEN(name, type, expr)                                                           \
+    FCT_CLONES static void name(float *restrict dst, const type *restrict src, int64_t n) \
+    {                                                                                     \
+        for (int64_t i = 0; i < n; i++) dst[i] = expr(src[i]);                            \
     }
-#define NARROW(name, type, expr)                                                                   \
-    FCT_CLONES static void name(type *restrict dst, const float *restrict src, int64_t n)          \
-    {                                                                                              \
-        for (int64_t i = 0; i < n; i++) dst[i] = expr(src[i]);                                     \
+#define NARROW(name, type, expr)                                                          \
+    FCT_CLONES static void name(type *restrict dst, const float *restrict src, int64_t n) \
+    {                                                                                     \
+        for (int64_t i = 0; i < n; i++) dst[i] = expr(src[i]);                            \
     }
 
 WIDEN(widen_f16, uint16_t, fct_half_widen)
@@ -138,7 +147,8 @@ static fct_status from_f32(void *dst, fct_dtype to, const float *src, int64_t n)
     case FCT_BF16: narrow_bf16(dst, src, n); return FCT_OK;
     case FCT_F64: narrow_f64(dst, src, n); return FCT_OK;
     default:
-        return fct_fail(FCT_ERR_UNSUPPORTED, "numbers cannot be turned into %s, only into f32, f16, bf16 or f64",
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "numbers cannot be turned into %s, only into f32, f16, bf16 or f64",
                         fct_dtype_name(to));
     }
 }

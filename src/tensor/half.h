@@ -1,4 +1,5 @@
-/* half.h - the arithmetic behind half.c, inline for loops. Include it only where whole arrays are converted. */
+/* half.h - the arithmetic behind half.c, inline for loops. Include it only where whole arrays are
+ * converted. */
 #ifndef FCT_TENSOR_HALF_H
 #define FCT_TENSOR_HALF_H
 
@@ -20,8 +21,8 @@ static inline float fct_float_from_bits(uint32_t u)
     return f;
 }
 
-/* f16 is 1 sign, 5 exponent (bias 15), 10 fraction bits. Normal values are shifted into place and rescaled by 2^-112;
-   subnormal ones are read as the fraction of 0.5 and have 0.5 taken off. */
+/* f16 is 1 sign, 5 exponent (bias 15), 10 fraction bits. Normal values are shifted into place and
+   rescaled by 2^-112; subnormal ones are read as the fraction of 0.5 and have 0.5 taken off. */
 static inline float fct_half_widen(uint16_t h)
 {
     uint32_t w = (uint32_t)h << 16;
@@ -33,7 +34,8 @@ static inline float fct_half_widen(uint16_t h)
     return fct_float_from_bits(sign | bits);
 }
 
-/* Adding a power of two that is 2^13 times the unit of the last f16 place makes the hardware round there, to even. */
+/* Adding a power of two that is 2^13 times the unit of the last f16 place makes the hardware round
+ * there, to even. */
 static inline uint16_t fct_half_narrow(float f)
 {
     uint32_t w = fct_float_bits(f);
@@ -50,7 +52,10 @@ static inline uint16_t fct_half_narrow(float f)
 }
 
 /* bf16 is the upper half of f32. */
-static inline float fct_bf16_widen(uint16_t h) { return fct_float_from_bits((uint32_t)h << 16); }
+static inline float fct_bf16_widen(uint16_t h)
+{
+    return fct_float_from_bits((uint32_t)h << 16);
+}
 
 static inline uint16_t fct_bf16_narrow(float f)
 {

@@ -12,10 +12,13 @@ fct_status fct_image_new(fct_image *out, int64_t width, int64_t height, int64_t 
     int64_t n;
     *out = (fct_image){0};
     if (width < 1 || height < 1 || (channels != 1 && channels != 3 && channels != 4))
-        return fct_fail(FCT_ERR_SHAPE, "a picture of %" PRId64 " x %" PRId64 " with %" PRId64 " channels is not possible",
+        return fct_fail(FCT_ERR_SHAPE,
+                        "a picture of %" PRId64 " x %" PRId64 " with %" PRId64
+                        " channels is not possible",
                         width, height, channels);
     if (width > MAX_PIXELS || height > MAX_PIXELS || width * height > MAX_PIXELS)
-        return fct_fail(FCT_ERR_RANGE, "a picture of %" PRId64 " x %" PRId64 " is too large", width, height);
+        return fct_fail(FCT_ERR_RANGE, "a picture of %" PRId64 " x %" PRId64 " is too large", width,
+                        height);
     n = width * height * channels;
     FCT_TRY(fct_new(&out->pixel, n, 1));
     out->width = width;
@@ -45,7 +48,8 @@ static bool is_keyword(const char *key)
 fct_status fct_image_set_text(fct_image *im, const char *key, const char *value)
 {
     char *k = NULL, *v = NULL;
-    if (!is_keyword(key)) return fct_fail(FCT_ERR_ARG, "\"%s\" cannot be the name of a text in a PNG", key);
+    if (!is_keyword(key))
+        return fct_fail(FCT_ERR_ARG, "\"%s\" cannot be the name of a text in a PNG", key);
     FCT_TRY(fct_strdup(&v, value));
     for (int64_t i = 0; i < im->n_text; i++) {
         if (strcmp(im->text[2 * i], key) != 0) continue;
@@ -54,7 +58,8 @@ fct_status fct_image_set_text(fct_image *im, const char *key, const char *value)
         return FCT_OK;
     }
     fct_status st = fct_strdup(&k, key);
-    if (st == FCT_OK) st = fct_grow(&im->text, 2 * im->n_text, 2 * im->n_text + 2, (int64_t)sizeof *im->text);
+    if (st == FCT_OK)
+        st = fct_grow(&im->text, 2 * im->n_text, 2 * im->n_text + 2, (int64_t)sizeof *im->text);
     if (st != FCT_OK) {
         fct_free(k);
         fct_free(v);

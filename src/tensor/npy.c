@@ -1,5 +1,6 @@
-/* npy.c - NumPy's .npy, versions 1 to 3: a header that is a Python dictionary literal, then plain data. Read by mapping.
-   C order and little endian only; anything else (Python objects above all) is refused by name. */
+/* npy.c - NumPy's .npy, versions 1 to 3: a header that is a Python dictionary literal, then plain
+   data. Read by mapping. C order and little endian only; anything else (Python objects above all)
+   is refused by name. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,9 +11,9 @@
 static const struct {
     const char *descr;
     fct_dtype dtype;
-} npy_type[] = {{"<f4", FCT_F32}, {"<f2", FCT_F16}, {"<f8", FCT_F64}, {"|b1", FCT_BOOL}, {"|u1", FCT_U8},
-                {"|i1", FCT_I8},  {"<i2", FCT_I16}, {"<u2", FCT_U16}, {"<i4", FCT_I32},  {"<u4", FCT_U32},
-                {"<i8", FCT_I64}, {"<u8", FCT_U64}};
+} npy_type[] = {{"<f4", FCT_F32}, {"<f2", FCT_F16}, {"<f8", FCT_F64}, {"|b1", FCT_BOOL},
+                {"|u1", FCT_U8},  {"|i1", FCT_I8},  {"<i2", FCT_I16}, {"<u2", FCT_U16},
+                {"<i4", FCT_I32}, {"<u4", FCT_U32}, {"<i8", FCT_I64}, {"<u8", FCT_U64}};
 
 typedef struct cursor {
     const char *p, *end;
@@ -49,7 +50,8 @@ static bool take_word(cursor *c, const char *word)
 static fct_status read_text(cursor *c, char *text, size_t size)
 {
     skip_space(c);
-    if (c->p >= c->end || (*c->p != '\'' && *c->p != '"')) return malformed(c, "want a quoted text");
+    if (c->p >= c->end || (*c->p != '\'' && *c->p != '"'))
+        return malformed(c, "want a quoted text");
     char quote = *c->p++;
     size_t n = 0;
     while (c->p < c->end && *c->p != quote && n + 1 < size) text[n++] = *c->p++;
@@ -64,11 +66,13 @@ static fct_status read_shape(cursor *c, fct_tensor *t)
         skip_space(c);
         int64_t v = 0;
         const char *start = c->p;
-        while (c->p < c->end && *c->p >= '0' && *c->p <= '9' && v < INT64_MAX / 10 - 10) v = v * 10 + (*c->p++ - '0');
+        while (c->p < c->end && *c->p >= '0' && *c->p <= '9' && v < INT64_MAX / 10 - 10)
+            v = v * 10 + (*c->p++ - '0');
         if (c->p == start) return malformed(c, "shape holds something that is not a size");
         if (c->p < c->end && *c->p == 'L') c->p++; /* Python 2 wrote such */
         if (t->ndim == FCT_MAX_DIMS)
-            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: more than %d dimensions", c->name, FCT_MAX_DIMS);
+            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: more than %d dimensions", c->name,
+                            FCT_MAX_DIMS);
         t->dim[t->ndim++] = v;
         if (take(c, ',')) continue;
         if (take(c, ')')) break;
@@ -82,12 +86,15 @@ static fct_status find_type(fct_dtype *out, const char *descr, const char *name)
     for (size_t i = 0; i < FCT_COUNT(npy_type); i++) {
         if (strcmp(descr + 1, npy_type[i].descr + 1) != 0) continue;
         bool bytes = npy_type[i].descr[0] == '|';
-        if (descr[0] != npy_type[i].descr[0] && !(bytes && descr[0] == '<') && descr[0] != '=') continue;
+        if (descr[0] != npy_type[i].descr[0] && !(bytes && descr[0] == '<') && descr[0] != '=')
+            continue;
         *out = npy_type[i].dtype;
         return FCT_OK;
     }
-    return fct_fail(FCT_ERR_UNSUPPORTED, "%s: facet does not read the NumPy type %s (want little-endian numbers, such as <f4)",
-                    name, descr);
+    return fct_fail(
+        FCT_ERR_UNSUPPORTED,
+        "%s: facet does not read the NumPy type %s (want little-endian numbers, such as <f4)", name,
+        descr);
 }
 
 static fct_status read_header(cursor *c, fct_tensor *t)
@@ -101,11 +108,13 @@ static fct_status read_header(cursor *c, fct_tensor *t)
         if (strcmp(key, "descr") == 0) {
             skip_space(c);
             if (c->p < c->end && *c->p == '[')
-                return fct_fail(FCT_ERR_UNSUPPORTED, "%s: a record array; facet reads plain arrays only", c->name);
+                return fct_fail(FCT_ERR_UNSUPPORTED,
+                                "%s: a record array; facet reads plain arrays only", c->name);
             FCT_TRY(read_text(c, descr, sizeof descr));
         } else if (strcmp(key, "fortran_order") == 0) {
             fortran = take_word(c, "True");
-            if (!fortran && !take_word(c, "False")) return malformed(c, "fortran_order is not True or False");
+            if (!fortran && !take_word(c, "False"))
+                return malformed(c, "fortran_order is not True or False");
             have_order = true;
         } else if (strcmp(key, "shape") == 0 && !have_shape) {
             FCT_TRY(read_shape(c, t));
@@ -118,9 +127,11 @@ static fct_status read_header(cursor *c, fct_tensor *t)
             break;
         }
     }
-    if (!descr[0] || !have_order || !have_shape) return malformed(c, "descr, fortran_order or shape is missing");
+    if (!descr[0] || !have_order || !have_shape)
+        return malformed(c, "descr, fortran_order or shape is missing");
     if (fortran && t->ndim > 1)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: Fortran order; save numpy.ascontiguousarray of it instead", c->name);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: Fortran order; save numpy.ascontiguousarray of it instead", c->name);
     return find_type(&t->dtype, descr, c->name);
 }
 
@@ -146,10 +157,12 @@ fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n, const cha
         if (fct_mul_i64(&bytes, bytes, t.dim[i]) != FCT_OK)
             return fct_fail(FCT_ERR_RANGE, "%s: the shape is impossibly large", name);
     if (bytes != n - at)
-        return fct_fail(FCT_ERR_FORMAT, "%s: its shape needs %" PRId64 " bytes of data, the file has %" PRId64, name,
-                        bytes, n - at);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: its shape needs %" PRId64 " bytes of data, the file has %" PRId64,
+                        name, bytes, n - at);
     if ((uintptr_t)(data + at) % (uintptr_t)fct_dtype_bytes(t.dtype) != 0 && bytes > 0)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: its data are not aligned; save it again with NumPy", name);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: its data are not aligned; save it again with NumPy", name);
     const uint8_t *p = bytes > 0 ? data + at : NULL;
     memcpy(&t.data, &p, sizeof p); /* read-only memory: writing there faults, as it should */
     out->t = t;
@@ -162,8 +175,10 @@ fct_status fct_npy_open(fct_npy *out, const char *path)
     *out = (fct_npy){0};
     FCT_TRY(fct_file_map(&file, path));
     fct_status st = fct_npy_parse(out, file.data, file.size, path);
-    if (st == FCT_OK) out->file = file;
-    else fct_file_unmap(&file);
+    if (st == FCT_OK)
+        out->file = file;
+    else
+        fct_file_unmap(&file);
     return st;
 }
 

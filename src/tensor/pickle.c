@@ -1,5 +1,6 @@
-/* pickle.c - a stack machine that builds a tree and calls nothing. Limits on everything that a hostile file could make
-   large: nodes, stack, memo. Depth is limited by those who walk the tree, since a pickle can tie it into a ring. */
+/* pickle.c - a stack machine that builds a tree and calls nothing. Limits on everything that a
+   hostile file could make large: nodes, stack, memo. Depth is limited by those who walk the tree,
+   since a pickle can tie it into a ring. */
 #include "tensor/pickle.h"
 
 #include <inttypes.h>
@@ -7,7 +8,16 @@
 
 enum { MAX_NODES = 1 << 23, MAX_STACK = 1 << 22, MAX_MEMO = 1 << 22, MARK = -1 };
 
-typedef enum global_kind { G_DICT, G_TENSOR, G_TENSOR_V3, G_PARAMETER, G_SIZE, G_STORAGE, G_UNTYPED, G_DTYPE } global_kind;
+typedef enum global_kind {
+    G_DICT,
+    G_TENSOR,
+    G_TENSOR_V3,
+    G_PARAMETER,
+    G_SIZE,
+    G_STORAGE,
+    G_UNTYPED,
+    G_DTYPE
+} global_kind;
 
 /* Everything that a file may name. */
 static const struct {
@@ -91,12 +101,16 @@ static fct_status push(vm *m, int32_t node)
 static fct_status pop(vm *m, int32_t *node)
 {
     *node = 0;
-    if (m->n_stack == 0 || m->stack[m->n_stack - 1] == MARK) return bad(m, "it takes more from its stack than is there");
+    if (m->n_stack == 0 || m->stack[m->n_stack - 1] == MARK)
+        return bad(m, "it takes more from its stack than is there");
     *node = m->stack[--m->n_stack];
     return FCT_OK;
 }
 
-static fct_pk_node *at(const vm *m, int32_t node) { return &m->out->node[node]; }
+static fct_pk_node *at(const vm *m, int32_t node)
+{
+    return &m->out->node[node];
+}
 
 /* Makes a node and pushes it; *out (may be NULL) is valid until the next node is made. */
 static fct_status make(vm *m, fct_pk_kind kind, fct_pk_node **out)
@@ -156,8 +170,10 @@ static fct_status make_tuple(vm *m, int64_t n, bool marked)
     if (n > 0) FCT_TRY(add_items(&tuple, m->stack + m->n_stack - n, n));
     m->n_stack -= n + marked;
     fct_status st = make(m, FCT_PK_TUPLE, &node);
-    if (st == FCT_OK) *node = tuple;
-    else fct_free(tuple.item);
+    if (st == FCT_OK)
+        *node = tuple;
+    else
+        fct_free(tuple.item);
     return st;
 }
 
@@ -238,27 +254,34 @@ static fct_status op_global(vm *m)
     for (size_t i = 0; i < FCT_COUNT(allowed); i++)
         if (is_text(module, n_module, allowed[i].module) && is_text(name, n_name, allowed[i].name))
             return make_int(m, FCT_PK_GLOBAL, (int64_t)i);
-    return fct_fail(FCT_ERR_UNSUPPORTED, "%s: refused: the file asks for %.*s.%.*s, facet reads tensors only and runs nothing",
-                    m->name, (int)(n_module < 100 ? n_module : 100), module, (int)(n_name < 100 ? n_name : 100), name);
+    return fct_fail(
+        FCT_ERR_UNSUPPORTED,
+        "%s: refused: the file asks for %.*s.%.*s, facet reads tensors only and runs nothing",
+        m->name, (int)(n_module < 100 ? n_module : 100), module, (int)(n_name < 100 ? n_name : 100),
+        name);
 }
 
-/* ('storage', torch.FloatStorage, '0', 'cpu', 12), with a sixth item in the legacy layout that must be None. */
+/* ('storage', torch.FloatStorage, '0', 'cpu', 12), with a sixth item in the legacy layout that must
+ * be None. */
 static fct_status op_persistent(vm *m)
 {
     int32_t id;
     fct_pk_node *storage;
     FCT_TRY(pop(m, &id));
     const fct_pk_node *t = at(m, id);
-    if (t->kind != FCT_PK_TUPLE || t->n < 5 || t->n > 6) return bad(m, "a storage is not described by a tuple");
+    if (t->kind != FCT_PK_TUPLE || t->n < 5 || t->n > 6)
+        return bad(m, "a storage is not described by a tuple");
     const fct_pk_node *tag = at(m, t->item[0]), *type = at(m, t->item[1]), *key = at(m, t->item[2]);
     const fct_pk_node *numel = at(m, t->item[4]);
-    if (tag->kind != FCT_PK_TEXT || !is_text(tag->text, tag->n, "storage") || type->kind != FCT_PK_GLOBAL ||
-        key->kind != FCT_PK_TEXT || numel->kind != FCT_PK_INT || numel->i < 0)
+    if (tag->kind != FCT_PK_TEXT || !is_text(tag->text, tag->n, "storage") ||
+        type->kind != FCT_PK_GLOBAL || key->kind != FCT_PK_TEXT || numel->kind != FCT_PK_INT ||
+        numel->i < 0)
         return bad(m, "a storage is not described as torch does it");
     if (allowed[type->i].kind != G_STORAGE && allowed[type->i].kind != G_UNTYPED)
         return bad(m, "a storage of no storage type");
     if (t->n == 6 && at(m, t->item[5])->kind != FCT_PK_NONE)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: a storage that is a view of another: save it again with torch.save",
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: a storage that is a view of another: save it again with torch.save",
                         m->name);
     fct_pk_node made = {.kind = FCT_PK_STORAGE,
                         .dtype = allowed[type->i].dtype,
@@ -284,7 +307,8 @@ static bool is_size_tuple(const vm *m, const fct_pk_node *t)
 static fct_status rebuild_tensor(vm *m, const fct_pk_node *args, bool v3)
 {
     fct_pk_node *tensor;
-    if (args->n < (v3 ? 7 : 6) || args->n > 8) return bad(m, "a tensor with the wrong number of arguments");
+    if (args->n < (v3 ? 7 : 6) || args->n > 8)
+        return bad(m, "a tensor with the wrong number of arguments");
     const fct_pk_node *storage = at(m, args->item[0]), *offset = at(m, args->item[1]);
     const fct_pk_node *size = at(m, args->item[2]), *stride = at(m, args->item[3]);
     if (storage->kind != FCT_PK_STORAGE || offset->kind != FCT_PK_INT || !is_size_tuple(m, size) ||
@@ -293,7 +317,8 @@ static fct_status rebuild_tensor(vm *m, const fct_pk_node *args, bool v3)
     fct_dtype dtype = storage->dtype;
     if (v3) {
         const fct_pk_node *type = at(m, args->item[6]);
-        if (type->kind != FCT_PK_GLOBAL || allowed[type->i].kind != G_DTYPE) return bad(m, "a tensor of no number format");
+        if (type->kind != FCT_PK_GLOBAL || allowed[type->i].kind != G_DTYPE)
+            return bad(m, "a tensor of no number format");
         dtype = allowed[type->i].dtype;
     } else if (storage->untyped) {
         return bad(m, "an untyped storage without a number format");
@@ -312,7 +337,8 @@ static fct_status op_reduce(vm *m)
     FCT_TRY(pop(m, &i_args));
     FCT_TRY(pop(m, &i_callee));
     const fct_pk_node *args = at(m, i_args), *callee = at(m, i_callee);
-    if (args->kind != FCT_PK_TUPLE || callee->kind != FCT_PK_GLOBAL) return bad(m, "a call of something that is no function");
+    if (args->kind != FCT_PK_TUPLE || callee->kind != FCT_PK_GLOBAL)
+        return bad(m, "a call of something that is no function");
     switch (allowed[callee->i].kind) {
     case G_DICT:
         if (args->n != 0) return bad(m, "an OrderedDict with arguments");
@@ -320,22 +346,28 @@ static fct_status op_reduce(vm *m)
     case G_TENSOR: return rebuild_tensor(m, args, false);
     case G_TENSOR_V3: return rebuild_tensor(m, args, true);
     case G_PARAMETER:
-        if (args->n != 3 || at(m, args->item[0])->kind != FCT_PK_TENSOR) return bad(m, "a parameter that holds no tensor");
+        if (args->n != 3 || at(m, args->item[0])->kind != FCT_PK_TENSOR)
+            return bad(m, "a parameter that holds no tensor");
         return push(m, args->item[0]);
     case G_SIZE:
-        if (args->n != 1 || at(m, args->item[0])->kind != FCT_PK_TUPLE) return bad(m, "a torch.Size that is no tuple");
+        if (args->n != 1 || at(m, args->item[0])->kind != FCT_PK_TUPLE)
+            return bad(m, "a torch.Size that is no tuple");
         return push(m, args->item[0]);
     default: return bad(m, "a call of something that is no function");
     }
 }
 
-/* state_dict() leaves an attribute `_metadata` on its OrderedDict; attributes hold no tensors that matter. */
+/* state_dict() leaves an attribute `_metadata` on its OrderedDict; attributes hold no tensors that
+ * matter. */
 static fct_status op_build(vm *m)
 {
     int32_t state;
     FCT_TRY(pop(m, &state));
-    if (m->n_stack == 0 || m->stack[m->n_stack - 1] == MARK || at(m, m->stack[m->n_stack - 1])->kind != FCT_PK_DICT)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: it holds Python objects with a state; save the state dict alone", m->name);
+    if (m->n_stack == 0 || m->stack[m->n_stack - 1] == MARK ||
+        at(m, m->stack[m->n_stack - 1])->kind != FCT_PK_DICT)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: it holds Python objects with a state; save the state dict alone",
+                        m->name);
     return FCT_OK;
 }
 
@@ -389,44 +421,43 @@ static fct_status step(vm *m, int op)
 {
     const uint8_t *skipped;
     switch (op) {
-    case 0x80: return take(m, &skipped, 1);              /* PROTO */
-    case 'c': return op_global(m);                       /* GLOBAL */
-    case 'q': return memo_op(m, 1, memo_put);            /* BINPUT */
-    case 'r': return memo_op(m, 4, memo_put);            /* LONG_BINPUT */
-    case 'h': return memo_op(m, 1, memo_get);            /* BINGET */
-    case 'j': return memo_op(m, 4, memo_get);            /* LONG_BINGET */
-    case '(': return push(m, MARK);                      /* MARK */
-    case 'X': return make_text(m, 4);                    /* BINUNICODE */
-    case 0x8c: return make_text(m, 1);                   /* SHORT_BINUNICODE */
-    case 'U': return make_text(m, 1);                    /* SHORT_BINSTRING */
-    case 'T': return make_text(m, 4);                    /* BINSTRING */
-    case 'J': return make_int_n(m, 4);                   /* BININT */
-    case 'K': return make_int_n(m, 1);                   /* BININT1 */
-    case 'M': return make_int_n(m, 2);                   /* BININT2 */
-    case 0x8a: return make_long(m);                      /* LONG1 */
-    case 'G':                                            /* BINFLOAT */
-        FCT_TRY(take(m, &skipped, 8));
-        return make(m, FCT_PK_FLOAT, NULL);
-    case 'N': return make(m, FCT_PK_NONE, NULL);         /* NONE */
-    case 0x88: return make_int(m, FCT_PK_BOOL, 1);       /* NEWTRUE */
-    case 0x89: return make_int(m, FCT_PK_BOOL, 0);       /* NEWFALSE */
-    case ')': return make_tuple(m, 0, false);            /* EMPTY_TUPLE */
-    case 't': return make_tuple_marked(m);               /* TUPLE */
-    case 0x85: return make_tuple(m, 1, false);           /* TUPLE1 */
-    case 0x86: return make_tuple(m, 2, false);           /* TUPLE2 */
-    case 0x87: return make_tuple(m, 3, false);           /* TUPLE3 */
-    case ']': return make(m, FCT_PK_LIST, NULL);         /* EMPTY_LIST */
-    case 'a': return fill_top(m, FCT_PK_LIST, 1);        /* APPEND */
-    case 'e': return fill_marked(m, FCT_PK_LIST);        /* APPENDS */
-    case '}': return make(m, FCT_PK_DICT, NULL);         /* EMPTY_DICT */
-    case 's': return fill_top(m, FCT_PK_DICT, 2);        /* SETITEM */
-    case 'u': return fill_marked(m, FCT_PK_DICT);        /* SETITEMS */
-    case 'Q': return op_persistent(m);                   /* BINPERSID */
-    case 'R': return op_reduce(m);                       /* REDUCE */
-    case 'b': return op_build(m);                        /* BUILD */
+    case 0x80: return take(m, &skipped, 1);   /* PROTO */
+    case 'c': return op_global(m);            /* GLOBAL */
+    case 'q': return memo_op(m, 1, memo_put); /* BINPUT */
+    case 'r': return memo_op(m, 4, memo_put); /* LONG_BINPUT */
+    case 'h': return memo_op(m, 1, memo_get); /* BINGET */
+    case 'j': return memo_op(m, 4, memo_get); /* LONG_BINGET */
+    case '(': return push(m, MARK);           /* MARK */
+    case 'X': return make_text(m, 4);         /* BINUNICODE */
+    case 0x8c: return make_text(m, 1);        /* SHORT_BINUNICODE */
+    case 'U': return make_text(m, 1);         /* SHORT_BINSTRING */
+    case 'T': return make_text(m, 4);         /* BINSTRING */
+    case 'J': return make_int_n(m, 4);        /* BININT */
+    case 'K': return make_int_n(m, 1);        /* BININT1 */
+    case 'M': return make_int_n(m, 2);        /* BININT2 */
+    case 0x8a: return make_long(m);           /* LONG1 */
+    case 'G': /* BINFLOAT */ FCT_TRY(take(m, &skipped, 8)); return make(m, FCT_PK_FLOAT, NULL);
+    case 'N': return make(m, FCT_PK_NONE, NULL);   /* NONE */
+    case 0x88: return make_int(m, FCT_PK_BOOL, 1); /* NEWTRUE */
+    case 0x89: return make_int(m, FCT_PK_BOOL, 0); /* NEWFALSE */
+    case ')': return make_tuple(m, 0, false);      /* EMPTY_TUPLE */
+    case 't': return make_tuple_marked(m);         /* TUPLE */
+    case 0x85: return make_tuple(m, 1, false);     /* TUPLE1 */
+    case 0x86: return make_tuple(m, 2, false);     /* TUPLE2 */
+    case 0x87: return make_tuple(m, 3, false);     /* TUPLE3 */
+    case ']': return make(m, FCT_PK_LIST, NULL);   /* EMPTY_LIST */
+    case 'a': return fill_top(m, FCT_PK_LIST, 1);  /* APPEND */
+    case 'e': return fill_marked(m, FCT_PK_LIST);  /* APPENDS */
+    case '}': return make(m, FCT_PK_DICT, NULL);   /* EMPTY_DICT */
+    case 's': return fill_top(m, FCT_PK_DICT, 2);  /* SETITEM */
+    case 'u': return fill_marked(m, FCT_PK_DICT);  /* SETITEMS */
+    case 'Q': return op_persistent(m);             /* BINPERSID */
+    case 'R': return op_reduce(m);                 /* REDUCE */
+    case 'b': return op_build(m);                  /* BUILD */
     default:
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: refused: pickle operation 0x%02x is not one that torch.save uses", m->name,
-                        (unsigned)op);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: refused: pickle operation 0x%02x is not one that torch.save uses",
+                        m->name, (unsigned)op);
     }
 }
 

@@ -1,8 +1,9 @@
-/* pickle.h - what pth.c needs of a Python pickle: the object tree of a saved state dict, built without running anything.
+/* pickle.h - what pth.c needs of a Python pickle: the object tree of a saved state dict, built
+   without running anything.
 
-   A pickle is a program for a stack machine that may call any function of Python. This reader knows the opcodes that
-   torch.save emits and a closed list of names; "calling" one of those means building a node here. Every other opcode or
-   name is an error that says which. */
+   A pickle is a program for a stack machine that may call any function of Python. This reader knows
+   the opcodes that torch.save emits and a closed list of names; "calling" one of those means
+   building a node here. Every other opcode or name is an error that says which. */
 #ifndef FCT_TENSOR_PICKLE_H
 #define FCT_TENSOR_PICKLE_H
 
@@ -20,7 +21,8 @@ typedef enum fct_pk_kind {
     FCT_PK_DICT,    /* item[0..n): key, value, key, value, ... */
     FCT_PK_GLOBAL,  /* i: index into the table of allowed names */
     FCT_PK_STORAGE, /* dtype, text/n: the key; i: numel (bytes when untyped) */
-    FCT_PK_TENSOR   /* item[0]: storage; i: offset; item[1]: sizes, item[2]: strides (tuples); dtype */
+    FCT_PK_TENSOR   /* item[0]: storage; i: offset; item[1]: sizes, item[2]: strides (tuples); dtype
+                     */
 } fct_pk_kind;
 
 typedef struct fct_pk_node {
@@ -39,8 +41,10 @@ typedef struct fct_pickle {
     int64_t used; /* bytes of the pickle, with its STOP */
 } fct_pickle;
 
-/* data must outlive the result. name is the file's, for errors. Release with fct_pickle_clear also after a failure. */
-fct_status fct_pickle_parse(fct_pickle *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK;
+/* data must outlive the result. name is the file's, for errors. Release with fct_pickle_clear also
+ * after a failure. */
+fct_status fct_pickle_parse(fct_pickle *out, const uint8_t *data, int64_t n,
+                            const char *name) FCT_MUST_CHECK;
 void fct_pickle_clear(fct_pickle *p);
 
 #endif

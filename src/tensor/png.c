@@ -1,6 +1,7 @@
-/* png.c - PNG through libpng's simplified interface, which answers with return values instead of setjmp. Palettes, 16-bit
-   and transparent pictures arrive as 8-bit grey, RGB or RGBA; conversions between those are ours and plain: grey is
-   Rec. 601 luma, as Pillow has it, and transparency is laid over black. */
+/* png.c - PNG through libpng's simplified interface, which answers with return values instead of
+   setjmp. Palettes, 16-bit and transparent pictures arrive as 8-bit grey, RGB or RGBA; conversions
+   between those are ours and plain: grey is Rec. 601 luma, as Pillow has it, and transparency is
+   laid over black. */
 #include <inttypes.h>
 #include <png.h>
 #include <string.h>
@@ -11,7 +12,10 @@ static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'
 
 enum { IHDR_END = 8 + 12 + 13 };
 
-static uint8_t over_black(int v, int alpha) { return (uint8_t)((v * alpha + 127) / 255); }
+static uint8_t over_black(int v, int alpha)
+{
+    return (uint8_t)((v * alpha + 127) / 255);
+}
 
 static uint8_t luma(const uint8_t *rgb)
 {
@@ -27,15 +31,18 @@ static void convert_pixel(uint8_t *dst, int to, const uint8_t *src, int from)
         uint8_t v = from <= 2 ? src[0] : src[i];
         rgb[i] = to == 4 || alpha == 255 ? v : over_black(v, alpha);
     }
-    if (to == 1) dst[0] = from <= 2 ? rgb[0] : luma(rgb);
-    else memcpy(dst, rgb, 3);
+    if (to == 1)
+        dst[0] = from <= 2 ? rgb[0] : luma(rgb);
+    else
+        memcpy(dst, rgb, 3);
     if (to == 4) dst[3] = (uint8_t)alpha;
 }
 
 static fct_status decode(fct_image *out, png_image *png, const char *name, int64_t channels)
 {
     uint8_t *raw = NULL;
-    png->flags |= PNG_IMAGE_FLAG_16BIT_sRGB; /* 16-bit files mean the same colours as 8-bit ones, not linear light */
+    png->flags |= PNG_IMAGE_FLAG_16BIT_sRGB; /* 16-bit files mean the same colours as 8-bit ones,
+                                                not linear light */
     png->format &= PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA;
     int from = (int)PNG_IMAGE_PIXEL_CHANNELS(png->format);
     int64_t to = channels ? channels : from == 2 ? 4 : from;
@@ -46,13 +53,15 @@ static fct_status decode(fct_image *out, png_image *png, const char *name, int64
     if (!png_image_finish_read(png, NULL, raw, 0, NULL)) {
         st = fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: %s", name, png->message);
     } else {
-        for (int64_t i = 0; i < n; i++) convert_pixel(out->pixel + i * to, (int)to, raw + i * from, from);
+        for (int64_t i = 0; i < n; i++)
+            convert_pixel(out->pixel + i * to, (int)to, raw + i * from, from);
     }
     fct_free(raw);
     return st;
 }
 
-fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name, int64_t channels)
+fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name,
+                         int64_t channels)
 {
     fct_status st = FCT_OK;
     fct_image texts = {0};
@@ -92,11 +101,15 @@ fct_status fct_png_encode(fct_str *out, const fct_image *im)
     fct_status st = FCT_OK;
     uint8_t *raw = NULL;
     png_image png = {.version = PNG_IMAGE_VERSION};
-    if (im->width < 1 || im->height < 1 || im->width > 1 << 20 || im->height > 1 << 20 || !im->pixel)
-        return fct_fail(FCT_ERR_SHAPE, "a picture of %" PRId64 " x %" PRId64 " cannot be a PNG", im->width, im->height);
+    if (im->width < 1 || im->height < 1 || im->width > 1 << 20 || im->height > 1 << 20 ||
+        !im->pixel)
+        return fct_fail(FCT_ERR_SHAPE, "a picture of %" PRId64 " x %" PRId64 " cannot be a PNG",
+                        im->width, im->height);
     png.width = (png_uint_32)im->width;
     png.height = (png_uint_32)im->height;
-    png.format = im->channels == 1 ? PNG_FORMAT_GRAY : im->channels == 3 ? PNG_FORMAT_RGB : PNG_FORMAT_RGBA;
+    png.format = im->channels == 1   ? PNG_FORMAT_GRAY
+                 : im->channels == 3 ? PNG_FORMAT_RGB
+                                     : PNG_FORMAT_RGBA;
     png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(png);
     FCT_TRY(fct_new_raw(&raw, (int64_t)size, 1));
     if (!png_image_write_to_memory(&png, raw, &size, 0, im->pixel, 0, NULL)) {

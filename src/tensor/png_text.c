@@ -1,8 +1,8 @@
 /* png_text.c - tEXt, zTXt and iTXt chunks, read and written around libpng's simplified interface.
 
-   That interface reports errors by return value, where the full one needs setjmp; but it knows no texts. A chunk is a
-   length, four letters, the data and a CRC-32 of letters and data, so this is short. Texts are UTF-8 in memory, whatever
-   the file has. */
+   That interface reports errors by return value, where the full one needs setjmp; but it knows no
+   texts. A chunk is a length, four letters, the data and a CRC-32 of letters and data, so this is
+   short. Texts are UTF-8 in memory, whatever the file has. */
 #include "tensor/png_text.h"
 
 #include <inttypes.h>
@@ -39,8 +39,10 @@ static fct_status latin1_to_utf8(fct_str *out, bytes b)
     FCT_TRY(fct_str_append(out, ""));
     for (int64_t i = 0; i < b.n; i++) {
         char two[2] = {(char)(0xC0 | b.p[i] >> 6), (char)(0x80 | (b.p[i] & 0x3F))};
-        if (b.p[i] < 0x80) FCT_TRY(fct_str_append_n(out, (const char *)b.p + i, 1));
-        else FCT_TRY(fct_str_append_n(out, two, 2));
+        if (b.p[i] < 0x80)
+            FCT_TRY(fct_str_append_n(out, (const char *)b.p + i, 1));
+        else
+            FCT_TRY(fct_str_append_n(out, two, 2));
     }
     return FCT_OK;
 }
@@ -59,15 +61,19 @@ static fct_status inflate_text(fct_str *out, bytes b, const char *name)
         z.avail_out = sizeof chunk;
         result = inflate(&z, Z_NO_FLUSH);
         st = fct_str_append_n(out, (const char *)chunk, (int64_t)(sizeof chunk - z.avail_out));
-        if (out->n > MAX_TEXT) st = fct_fail(FCT_ERR_RANGE, "%s: a text in it is longer than 64 MB", name);
+        if (out->n > MAX_TEXT)
+            st = fct_fail(FCT_ERR_RANGE, "%s: a text in it is longer than 64 MB", name);
     }
     inflateEnd(&z);
-    if (st == FCT_OK && result != Z_STREAM_END) st = fct_fail(FCT_ERR_FORMAT, "%s: a compressed text in it is damaged", name);
+    if (st == FCT_OK && result != Z_STREAM_END)
+        st = fct_fail(FCT_ERR_FORMAT, "%s: a compressed text in it is damaged", name);
     return st;
 }
 
-/* tEXt: key 0 text. zTXt: key 0 method compressed. iTXt: key 0 flag method language 0 translated-key 0 text. */
-static fct_status read_text(fct_str *value, bytes b, char kind, bytes *key, bool *good, const char *name)
+/* tEXt: key 0 text. zTXt: key 0 method compressed. iTXt: key 0 flag method language 0
+ * translated-key 0 text. */
+static fct_status read_text(fct_str *value, bytes b, char kind, bytes *key, bool *good,
+                            const char *name)
 {
     fct_str plain = {0};
     bytes skipped;
@@ -85,7 +91,8 @@ static fct_status read_text(fct_str *value, bytes b, char kind, bytes *key, bool
     if (!packed) return fct_str_append_n(value, (const char *)b.p, b.n);
     fct_status st = inflate_text(&plain, b, name);
     if (st == FCT_OK && kind == 'i') st = fct_str_append_n(value, plain.p, plain.n);
-    if (st == FCT_OK && kind == 'z') st = latin1_to_utf8(value, (bytes){(const uint8_t *)plain.p, plain.n});
+    if (st == FCT_OK && kind == 'z')
+        st = latin1_to_utf8(value, (bytes){(const uint8_t *)plain.p, plain.n});
     fct_str_clear(&plain);
     return st;
 }
@@ -102,10 +109,13 @@ static fct_status keep_text(fct_image *im, bytes b, char kind, const char *name)
     if (st == FCT_OK) {
         memcpy(text, key.p, (size_t)key.n);
         text[key.n] = '\0';
-        if (im->n_text >= MAX_TEXTS) st = fct_fail(FCT_ERR_RANGE, "%s: it holds too many texts", name);
-        /* the first of two texts with one key stays; keys that are not plain ASCII are nobody facet knows */
+        if (im->n_text >= MAX_TEXTS)
+            st = fct_fail(FCT_ERR_RANGE, "%s: it holds too many texts", name);
+        /* the first of two texts with one key stays; keys that are not plain ASCII are nobody facet
+         * knows */
         else if (!fct_image_find_text(im, text) &&
-                 fct_image_set_text(im, text, value.p ? value.p : "") == FCT_ERR_MEMORY) st = FCT_ERR_MEMORY;
+                 fct_image_set_text(im, text, value.p ? value.p : "") == FCT_ERR_MEMORY)
+            st = FCT_ERR_MEMORY;
     }
     fct_str_clear(&value);
     return st;
@@ -146,7 +156,8 @@ static fct_status utf8_to_latin1(fct_str *out, const char *text, bool *fits)
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
         char one = (char)*p;
         if (*p >= 0x80) {
-            if ((*p != 0xC2 && *p != 0xC3) || (p[1] & 0xC0) != 0x80 || (*p == 0xC2 && p[1] < 0xA0)) {
+            if ((*p != 0xC2 && *p != 0xC3) || (p[1] & 0xC0) != 0x80 ||
+                (*p == 0xC2 && p[1] < 0xA0)) {
                 *fits = false;
                 return FCT_OK;
             }
@@ -165,12 +176,17 @@ fct_status fct_png_text_put(fct_str *out, const char *key, const char *value)
     fct_status st = utf8_to_latin1(&latin, value, &fits);
     if (st == FCT_OK) st = fct_str_append(&body, fits ? "tEXt" : "iTXt");
     if (st == FCT_OK) st = fct_str_append_n(&body, key, (int64_t)strlen(key) + 1);
-    if (st == FCT_OK && !fits) st = fct_str_append_n(&body, "\0\0\0\0", 4); /* plain, method 0, no language, no translation */
-    if (st == FCT_OK) st = fits ? fct_str_append_n(&body, latin.p, latin.n) : fct_str_append(&body, value);
-    if (st == FCT_OK && body.n > INT32_MAX) st = fct_fail(FCT_ERR_RANGE, "the text %s is too long for a PNG", key);
+    if (st == FCT_OK && !fits)
+        st = fct_str_append_n(&body, "\0\0\0\0",
+                              4); /* plain, method 0, no language, no translation */
+    if (st == FCT_OK)
+        st = fits ? fct_str_append_n(&body, latin.p, latin.n) : fct_str_append(&body, value);
+    if (st == FCT_OK && body.n > INT32_MAX)
+        st = fct_fail(FCT_ERR_RANGE, "the text %s is too long for a PNG", key);
     if (st == FCT_OK) st = put_be32(out, (uint32_t)(body.n - 4));
     if (st == FCT_OK) st = fct_str_append_n(out, body.p, body.n);
-    if (st == FCT_OK) st = put_be32(out, (uint32_t)crc32(crc32(0, NULL, 0), (const Bytef *)body.p, (uInt)body.n));
+    if (st == FCT_OK)
+        st = put_be32(out, (uint32_t)crc32(crc32(0, NULL, 0), (const Bytef *)body.p, (uInt)body.n));
     fct_str_clear(&body);
     fct_str_clear(&latin);
     return st;

@@ -1,8 +1,9 @@
 /* pth.c - tensors out of what torch.save wrote: the zip layout of today and the one before 1.6.
 
-   pickle.c gives the object tree; here it is flattened to names joined by dots, and each tensor is gathered from its
-   storage by its strides (the authors' decoder is stored transposed). Every offset, stride and size is checked against
-   the storage that is really there. Values that are not tensors are passed over. */
+   pickle.c gives the object tree; here it is flattened to names joined by dots, and each tensor is
+   gathered from its storage by its strides (the authors' decoder is stored transposed). Every
+   offset, stride and size is checked against the storage that is really there. Values that are not
+   tensors are passed over. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,13 +32,17 @@ typedef struct reader {
     int64_t visits, out_bytes, max_out_bytes;
 } reader;
 
-static const fct_pk_node *node_at(const reader *r, int32_t i) { return &r->pickle.node[i]; }
+static const fct_pk_node *node_at(const reader *r, int32_t i)
+{
+    return &r->pickle.node[i];
+}
 
 /* ---- zip entries ---- */
 
 static fct_status zip_fail(const reader *r, zip_t *z)
 {
-    return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: %s", r->name, zip_error_strerror(zip_get_error(z)));
+    return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: %s", r->name,
+                    zip_error_strerror(zip_get_error(z)));
 }
 
 static fct_status zip_entry(const reader *r, uint8_t **out, int64_t *out_n, zip_uint64_t index)
@@ -46,8 +51,10 @@ static fct_status zip_entry(const reader *r, uint8_t **out, int64_t *out_n, zip_
     *out = NULL;
     *out_n = 0;
     if (zip_stat_index(r->zip, index, 0, &info) != 0) return zip_fail(r, r->zip);
-    if (!(info.valid & ZIP_STAT_SIZE) || !(info.valid & ZIP_STAT_COMP_METHOD) || info.comp_method != ZIP_CM_STORE)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: its entries are compressed, torch.save never does that", r->name);
+    if (!(info.valid & ZIP_STAT_SIZE) || !(info.valid & ZIP_STAT_COMP_METHOD) ||
+        info.comp_method != ZIP_CM_STORE)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: its entries are compressed, torch.save never does that", r->name);
     if (info.size > INT64_MAX || info.size != info.comp_size)
         return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: an entry's sizes differ", r->name);
     zip_file_t *f = zip_fopen_index(r->zip, index, 0);
@@ -71,13 +78,15 @@ static fct_status find_pickle(reader *r, zip_uint64_t *index)
     for (zip_int64_t i = 0; i < n; i++) {
         const char *name = zip_get_name(r->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
         size_t length = name ? strlen(name) : 0;
-        if (length < sizeof wanted - 1 || strcmp(name + length - (sizeof wanted - 1), wanted) != 0) continue;
+        if (length < sizeof wanted - 1 || strcmp(name + length - (sizeof wanted - 1), wanted) != 0)
+            continue;
         FCT_TRY(fct_strdup(&r->stem, name));
         r->stem[length - (sizeof wanted - 2)] = '\0';
         *index = (zip_uint64_t)i;
         return FCT_OK;
     }
-    return fct_fail(FCT_ERR_FORMAT, "%s: a zip, but not from torch.save: it has no data.pkl", r->name);
+    return fct_fail(FCT_ERR_FORMAT, "%s: a zip, but not from torch.save: it has no data.pkl",
+                    r->name);
 }
 
 static fct_status check_byteorder(const reader *r)
@@ -92,7 +101,8 @@ static fct_status check_byteorder(const reader *r)
     FCT_TRY(zip_entry(r, &text, &n, (zip_uint64_t)index));
     bool little = n == 6 && memcmp(text, "little", 6) == 0;
     fct_free(text);
-    return little ? FCT_OK : fct_fail(FCT_ERR_UNSUPPORTED, "%s: written on a big-endian machine", r->name);
+    return little ? FCT_OK
+                  : fct_fail(FCT_ERR_UNSUPPORTED, "%s: written on a big-endian machine", r->name);
 }
 
 /* ---- storages ---- */
@@ -100,7 +110,8 @@ static fct_status check_byteorder(const reader *r)
 static storage *find_storage(const reader *r, const char *key, int64_t n)
 {
     for (int64_t i = 0; i < r->n_storage; i++)
-        if (r->storage[i].n_key == n && memcmp(r->storage[i].key, key, (size_t)n) == 0) return &r->storage[i];
+        if (r->storage[i].n_key == n && memcmp(r->storage[i].key, key, (size_t)n) == 0)
+            return &r->storage[i];
     return NULL;
 }
 
@@ -121,9 +132,11 @@ static fct_status load_storage(reader *r, const storage **out, const fct_pk_node
     *out = find_storage(r, node->text, node->n);
     if (*out) return FCT_OK;
     if (!r->zip) return fct_fail(FCT_ERR_FORMAT, "%s: a tensor's data are missing", r->name);
-    FCT_TRY(fct_format(&path, "%sdata/%.*s", r->stem, (int)(node->n < 200 ? node->n : 200), node->text));
+    FCT_TRY(fct_format(&path, "%sdata/%.*s", r->stem, (int)(node->n < 200 ? node->n : 200),
+                       node->text));
     zip_int64_t index = zip_name_locate(r->zip, path, ZIP_FL_ENC_RAW);
-    fct_status st = index >= 0 ? FCT_OK : fct_fail(FCT_ERR_FORMAT, "%s: %s is missing in it", r->name, path);
+    fct_status st =
+        index >= 0 ? FCT_OK : fct_fail(FCT_ERR_FORMAT, "%s: %s is missing in it", r->name, path);
     fct_free(path);
     storage s = {.key = node->text, .n_key = node->n};
     if (st == FCT_OK) st = zip_entry(r, &s.owned, &s.bytes, (zip_uint64_t)index);
@@ -139,8 +152,10 @@ static fct_status load_storage(reader *r, const storage **out, const fct_pk_node
 
 /* ---- tensors ---- */
 
-/* Copies element by element along the strides; the innermost run goes at once where it is contiguous. */
-static void gather(uint8_t *dst, const uint8_t *src, const fct_tensor *t, const int64_t *stride, int axis)
+/* Copies element by element along the strides; the innermost run goes at once where it is
+ * contiguous. */
+static void gather(uint8_t *dst, const uint8_t *src, const fct_tensor *t, const int64_t *stride,
+                   int axis)
 {
     int64_t size = fct_dtype_bytes(t->dtype), block = size;
     if (axis == t->ndim) {
@@ -152,14 +167,17 @@ static void gather(uint8_t *dst, const uint8_t *src, const fct_tensor *t, const 
         return;
     }
     for (int i = axis + 1; i < t->ndim; i++) block *= t->dim[i];
-    for (int64_t i = 0; i < t->dim[axis]; i++) gather(dst + i * block, src + i * stride[axis] * size, t, stride, axis + 1);
+    for (int64_t i = 0; i < t->dim[axis]; i++)
+        gather(dst + i * block, src + i * stride[axis] * size, t, stride, axis + 1);
 }
 
-static fct_status read_layout(const reader *r, const fct_pk_node *tensor, fct_tensor *t, int64_t *stride, const char *name)
+static fct_status read_layout(const reader *r, const fct_pk_node *tensor, fct_tensor *t,
+                              int64_t *stride, const char *name)
 {
     const fct_pk_node *size = node_at(r, tensor->item[1]), *strides = node_at(r, tensor->item[2]);
     if (size->n > FCT_MAX_DIMS)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has %" PRId64 " dimensions, facet handles up to %d", r->name, name,
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: %s has %" PRId64 " dimensions, facet handles up to %d", r->name, name,
                         size->n, FCT_MAX_DIMS);
     t->dtype = tensor->dtype;
     t->ndim = (int)size->n;
@@ -172,10 +190,10 @@ static fct_status read_layout(const reader *r, const fct_pk_node *tensor, fct_te
     return FCT_OK;
 }
 
-/* The storage must hold offset + sum (size-1)*stride + 1 elements, and really have that many bytes in the file; a tensor
-   without elements needs none. */
-static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const fct_tensor *t, const int64_t *stride,
-                              const storage *s, const char *name)
+/* The storage must hold offset + sum (size-1)*stride + 1 elements, and really have that many bytes
+   in the file; a tensor without elements needs none. */
+static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const fct_tensor *t,
+                              const int64_t *stride, const storage *s, const char *name)
 {
     const fct_pk_node *node = node_at(r, tensor->item[0]);
     int64_t item = fct_dtype_bytes(t->dtype), need = tensor->i, bytes = item;
@@ -192,9 +210,12 @@ static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const 
     if (st == FCT_OK) st = fct_add_i64(&last, need, 1);
     if (st == FCT_OK) st = fct_mul_i64(&last, last, item);
     if (st != FCT_OK || last > claimed || claimed > s->bytes)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s reaches beyond its data: the file is damaged or cut short", r->name, name);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: %s reaches beyond its data: the file is damaged or cut short", r->name,
+                        name);
     if (bytes > r->max_out_bytes - r->out_bytes)
-        return fct_fail(FCT_ERR_RANGE, "%s: its tensors are far larger than the file: refused", r->name);
+        return fct_fail(FCT_ERR_RANGE, "%s: its tensors are far larger than the file: refused",
+                        r->name);
     return FCT_OK;
 }
 
@@ -206,7 +227,8 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
     FCT_TRY(read_layout(r, tensor, &t, stride, name));
     FCT_TRY(load_storage(r, &s, node_at(r, tensor->item[0])));
     FCT_TRY(check_reach(r, tensor, &t, stride, s, name));
-    if (r->out->n == MAX_ENTRIES) return fct_fail(FCT_ERR_RANGE, "%s: it holds too many tensors", r->name);
+    if (r->out->n == MAX_ENTRIES)
+        return fct_fail(FCT_ERR_RANGE, "%s: it holds too many tensors", r->name);
     if (r->out->n == r->cap_entry) {
         int64_t cap = r->cap_entry ? 2 * r->cap_entry : 16;
         FCT_TRY(fct_grow(&r->out->entry, r->cap_entry, cap, (int64_t)sizeof *r->out->entry));
@@ -226,7 +248,8 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
 
 static fct_status flatten(reader *r, int32_t index, const fct_str *name, int depth);
 
-static fct_status flatten_child(reader *r, int32_t child, const fct_str *prefix, const char *key, int64_t n, int depth)
+static fct_status flatten_child(reader *r, int32_t child, const fct_str *prefix, const char *key,
+                                int64_t n, int depth)
 {
     fct_str name = {0};
     fct_status st = FCT_OK;
@@ -304,10 +327,13 @@ out:
     return st;
 }
 
-static const uint8_t legacy_magic[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+static const uint8_t legacy_magic[] = {0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46,
+                                       0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
 
-/* One of the small pickles before the object: the protocol version, then what the writing machine was. */
-static fct_status read_preamble(const reader *r, const uint8_t *data, int64_t n, int64_t *used, bool version)
+/* One of the small pickles before the object: the protocol version, then what the writing machine
+ * was. */
+static fct_status read_preamble(const reader *r, const uint8_t *data, int64_t n, int64_t *used,
+                                bool version)
 {
     fct_pickle p;
     fct_status st = fct_pickle_parse(&p, data, n, r->name);
@@ -317,8 +343,8 @@ static fct_status read_preamble(const reader *r, const uint8_t *data, int64_t n,
         st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: an unknown version of torch's old layout", r->name);
     for (int64_t i = 0; root && !version && root->kind == FCT_PK_DICT && i + 1 < root->n; i += 2) {
         const fct_pk_node *key = &p.node[root->item[i]], *value = &p.node[root->item[i + 1]];
-        if (key->kind == FCT_PK_TEXT && key->n == 13 && memcmp(key->text, "little_endian", 13) == 0 &&
-            value->kind == FCT_PK_BOOL && !value->i)
+        if (key->kind == FCT_PK_TEXT && key->n == 13 &&
+            memcmp(key->text, "little_endian", 13) == 0 && value->kind == FCT_PK_BOOL && !value->i)
             st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: written on a big-endian machine", r->name);
     }
     fct_pickle_clear(&p);
@@ -326,21 +352,26 @@ static fct_status read_preamble(const reader *r, const uint8_t *data, int64_t n,
 }
 
 /* numel of the element type, then the data, for one key. */
-static fct_status read_legacy_storage(reader *r, const fct_pk_node *key, const uint8_t *data, int64_t n, int64_t *at)
+static fct_status read_legacy_storage(reader *r, const fct_pk_node *key, const uint8_t *data,
+                                      int64_t n, int64_t *at)
 {
     const fct_pk_node *node = NULL;
     for (int64_t i = 0; i < r->pickle.n && !node; i++) {
         const fct_pk_node *s = &r->pickle.node[i];
-        if (s->kind == FCT_PK_STORAGE && s->n == key->n && memcmp(s->text, key->text, (size_t)key->n) == 0) node = s;
+        if (s->kind == FCT_PK_STORAGE && s->n == key->n &&
+            memcmp(s->text, key->text, (size_t)key->n) == 0)
+            node = s;
     }
     if (!node || n - *at < 8) return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short", r->name);
     uint64_t numel = 0;
     for (int i = 8; i > 0; i--) numel = numel << 8 | data[*at + i - 1];
     *at += 8;
     storage s = {.key = node->text, .n_key = node->n, .data = data + *at};
-    if (numel > INT64_MAX || fct_mul_i64(&s.bytes, (int64_t)numel, fct_dtype_bytes(node->dtype)) != FCT_OK ||
+    if (numel > INT64_MAX ||
+        fct_mul_i64(&s.bytes, (int64_t)numel, fct_dtype_bytes(node->dtype)) != FCT_OK ||
         s.bytes > n - *at)
-        return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short: a storage ends beyond the file", r->name);
+        return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short: a storage ends beyond the file",
+                        r->name);
     *at += s.bytes;
     return add_storage(r, &s);
 }
@@ -383,12 +414,17 @@ fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n, const cha
     static const char lfs[] = "version https://git-lfs";
     fct_status st;
     *out = (fct_pth){0};
-    reader r = {.out = out, .name = name, .max_out_bytes = n < INT64_MAX / 32 ? 16 * n + (1 << 20) : INT64_MAX};
+    reader r = {.out = out,
+                .name = name,
+                .max_out_bytes = n < INT64_MAX / 32 ? 16 * n + (1 << 20) : INT64_MAX};
     if (n >= (int64_t)sizeof lfs - 1 && memcmp(data, lfs, sizeof lfs - 1) == 0)
-        st = fct_fail(FCT_ERR_FORMAT, "%s: this is a Git LFS pointer, not the file itself: get it with `git lfs pull`", name);
+        st = fct_fail(
+            FCT_ERR_FORMAT,
+            "%s: this is a Git LFS pointer, not the file itself: get it with `git lfs pull`", name);
     else if (n >= 4 && memcmp(data, "PK\3\4", 4) == 0)
         st = read_zip(&r, data, n);
-    else if (n >= (int64_t)sizeof legacy_magic && memcmp(data, legacy_magic, sizeof legacy_magic) == 0)
+    else if (n >= (int64_t)sizeof legacy_magic &&
+             memcmp(data, legacy_magic, sizeof legacy_magic) == 0)
         st = read_legacy(&r, data, n);
     else
         st = fct_fail(FCT_ERR_FORMAT, "%s: not a file from torch.save", name);

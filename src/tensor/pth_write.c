@@ -1,5 +1,6 @@
-/* pth_write.c - state dicts that torch.load(weights_only=True) reads: a zip with every entry stored, data at multiples
-   of 64 bytes as torch places them (mmap=True works), the same bytes for the same input. */
+/* pth_write.c - state dicts that torch.load(weights_only=True) reads: a zip with every entry
+   stored, data at multiples of 64 bytes as torch places them (mmap=True works), the same bytes for
+   the same input. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,10 +13,11 @@ enum { ALIGNMENT = 64 };
 static const struct {
     fct_dtype dtype;
     const char *storage;
-} torch_storage[] = {{FCT_F32, "FloatStorage"}, {FCT_F16, "HalfStorage"},  {FCT_BF16, "BFloat16Storage"},
-                     {FCT_F64, "DoubleStorage"}, {FCT_BOOL, "BoolStorage"}, {FCT_U8, "ByteStorage"},
-                     {FCT_I8, "CharStorage"},    {FCT_I16, "ShortStorage"}, {FCT_I32, "IntStorage"},
-                     {FCT_I64, "LongStorage"}};
+} torch_storage[] = {{FCT_F32, "FloatStorage"},     {FCT_F16, "HalfStorage"},
+                     {FCT_BF16, "BFloat16Storage"}, {FCT_F64, "DoubleStorage"},
+                     {FCT_BOOL, "BoolStorage"},     {FCT_U8, "ByteStorage"},
+                     {FCT_I8, "CharStorage"},       {FCT_I16, "ShortStorage"},
+                     {FCT_I32, "IntStorage"},       {FCT_I64, "LongStorage"}};
 
 /* ---- pickle ---- */
 
@@ -60,7 +62,8 @@ static fct_status put_tensor(fct_str *s, const fct_tensor *t, int64_t key, bool 
     int64_t stride[FCT_MAX_DIMS] = {0}, step = 1;
     for (size_t i = 0; i < FCT_COUNT(torch_storage); i++)
         if (torch_storage[i].dtype == t->dtype) storage = torch_storage[i].storage;
-    if (!storage) return fct_fail(FCT_ERR_UNSUPPORTED, "torch's files have no %s", fct_dtype_name(t->dtype));
+    if (!storage)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "torch's files have no %s", fct_dtype_name(t->dtype));
     for (int i = t->ndim; i > 0; i--) {
         stride[i - 1] = step;
         step *= t->dim[i - 1] > 1 ? t->dim[i - 1] : 1;
@@ -81,10 +84,12 @@ static fct_status put_tensor(fct_str *s, const fct_tensor *t, int64_t key, bool 
     FCT_TRY(put_le(s, 0, 1));
     FCT_TRY(put_tuple(s, t->dim, t->ndim));
     FCT_TRY(put_tuple(s, stride, t->ndim));
-    return fct_str_append(s, "\x89" "ccollections\nOrderedDict\n)RtR");
+    return fct_str_append(s, "\x89"
+                             "ccollections\nOrderedDict\n)RtR");
 }
 
-static fct_status put_pickle(fct_str *s, const fct_st_entry *entry, int64_t n, const char *nest, const uint8_t *column_major)
+static fct_status put_pickle(fct_str *s, const fct_st_entry *entry, int64_t n, const char *nest,
+                             const uint8_t *column_major)
 {
     bool bare = !nest && n == 1 && entry[0].name[0] == '\0';
     FCT_TRY(fct_str_append_n(s, "\x80\x02", 2));
@@ -109,7 +114,8 @@ typedef struct zip_writer {
     int64_t n;
 } zip_writer;
 
-/* Local header and central record share these thirteen fields. Names are ASCII; the date is 1980-01-01. */
+/* Local header and central record share these thirteen fields. Names are ASCII; the date is
+ * 1980-01-01. */
 static fct_status put_common(fct_str *s, uint32_t crc, int64_t n, size_t n_name, int64_t n_extra)
 {
     FCT_TRY(put_le(s, 0, 2));      /* version needed */
@@ -155,7 +161,9 @@ static fct_status put_entry(zip_writer *z, const char *name, const void *data, i
     int64_t pad = (ALIGNMENT - start % ALIGNMENT) % ALIGNMENT;
     uint32_t crc = crc_of(data, n);
     if (start + pad + n > UINT32_MAX)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "more than 4 GB: facet writes torch files up to that size, use safetensors");
+        return fct_fail(
+            FCT_ERR_UNSUPPORTED,
+            "more than 4 GB: facet writes torch files up to that size, use safetensors");
     fct_status st = fct_str_append_n(&s, "PK\3\4", 4);
     if (st == FCT_OK) st = put_common(&s, crc, n, strlen(name), 4 + pad);
     if (st == FCT_OK) st = fct_str_append(&s, name);
@@ -174,7 +182,8 @@ static fct_status put_end(zip_writer *z)
 {
     fct_str s = {0};
     int64_t offset = z->out->written;
-    if (z->n > UINT16_MAX) return fct_fail(FCT_ERR_UNSUPPORTED, "too many tensors for one torch file");
+    if (z->n > UINT16_MAX)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "too many tensors for one torch file");
     fct_status st = fct_str_append_n(&s, "PK\5\6\0\0\0\0", 8);
     if (st == FCT_OK) st = put_le(&s, (uint64_t)z->n, 2);
     if (st == FCT_OK) st = put_le(&s, (uint64_t)z->n, 2);
@@ -187,20 +196,24 @@ static fct_status put_end(zip_writer *z)
     return st;
 }
 
-static fct_status check(const fct_st_entry *entry, int64_t n, const char *nest, const uint8_t *column_major)
+static fct_status check(const fct_st_entry *entry, int64_t n, const char *nest,
+                        const uint8_t *column_major)
 {
     for (int64_t i = 0; i < n; i++) {
         const fct_tensor *t = &entry[i].t;
         if (!entry[i].name || (!entry[i].name[0] && (nest || n != 1)))
             return fct_fail(FCT_ERR_ARG, "a tensor without a name");
         if (column_major && column_major[i] && t->ndim != 2)
-            return fct_fail(FCT_ERR_ARG, "%s: only a matrix can be stored transposed", entry[i].name);
-        if (fct_tensor_bytes(t) > 0 && !t->data) return fct_fail(FCT_ERR_ARG, "%s has no data", entry[i].name);
+            return fct_fail(FCT_ERR_ARG, "%s: only a matrix can be stored transposed",
+                            entry[i].name);
+        if (fct_tensor_bytes(t) > 0 && !t->data)
+            return fct_fail(FCT_ERR_ARG, "%s has no data", entry[i].name);
     }
     return FCT_OK;
 }
 
-fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest, const uint8_t *column_major)
+fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
+                         const uint8_t *column_major)
 {
     fct_status st = FCT_OK;
     fct_out out = {0};

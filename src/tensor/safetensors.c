@@ -1,8 +1,10 @@
-/* safetensors.c - reading by mapping, with every rule of the format checked before a byte of a tensor is used.
+/* safetensors.c - reading by mapping, with every rule of the format checked before a byte of a
+   tensor is used.
 
-   u64 length N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets"}, "__metadata__": {text: text}}, then the
-   data: no holes, no overlap, nothing left over. A tensor that lies at an odd address (files written by other programs)
-   is copied to an aligned one, since C may not read it where it is. Writing is safetensors_write.c. */
+   u64 length N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets"}, "__metadata__": {text:
+   text}}, then the data: no holes, no overlap, nothing left over. A tensor that lies at an odd
+   address (files written by other programs) is copied to an aligned one, since C may not read it
+   where it is. Writing is safetensors_write.c. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,26 +31,30 @@ static int by_begin(const void *a, const void *b)
 
 static fct_status check_metadata(const json_t *metadata, const char *file)
 {
-    if (!json_is_object(metadata)) return fct_fail(FCT_ERR_FORMAT, "%s: __metadata__ is not an object", file);
+    if (!json_is_object(metadata))
+        return fct_fail(FCT_ERR_FORMAT, "%s: __metadata__ is not an object", file);
     json_t *o;
     memcpy(&o, &metadata, sizeof o); /* jansson iterates over non-const objects only */
     for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it))
         if (!json_is_string(json_object_iter_value(it)))
-            return fct_fail(FCT_ERR_FORMAT, "%s: __metadata__: %s: want a text", file, json_object_iter_key(it));
+            return fct_fail(FCT_ERR_FORMAT, "%s: __metadata__: %s: want a text", file,
+                            json_object_iter_key(it));
     return FCT_OK;
 }
 
 static fct_status read_shape(fct_tensor *t, const json_t *shape, const char *file, const char *name)
 {
     size_t ndim = json_array_size(shape);
-    if (!json_is_array(shape)) return fct_fail(FCT_ERR_FORMAT, "%s: %s: shape is not a list", file, name);
+    if (!json_is_array(shape))
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: shape is not a list", file, name);
     if (ndim > FCT_MAX_DIMS)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has %zu dimensions, facet handles up to %d", file, name, ndim,
-                        FCT_MAX_DIMS);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has %zu dimensions, facet handles up to %d",
+                        file, name, ndim, FCT_MAX_DIMS);
     for (size_t i = 0; i < ndim; i++) {
         const json_t *d = json_array_get(shape, i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
-            return fct_fail(FCT_ERR_FORMAT, "%s: %s: shape holds something that is not a size", file, name);
+            return fct_fail(FCT_ERR_FORMAT, "%s: %s: shape holds something that is not a size",
+                            file, name);
         t->dim[i] = json_integer_value(d);
     }
     t->ndim = (int)ndim;
@@ -57,30 +63,37 @@ static fct_status read_shape(fct_tensor *t, const json_t *shape, const char *fil
 
 static fct_status read_dtype(fct_tensor *t, const json_t *dtype, const char *file, const char *name)
 {
-    if (!json_is_string(dtype)) return fct_fail(FCT_ERR_FORMAT, "%s: %s: dtype is not a text", file, name);
+    if (!json_is_string(dtype))
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: dtype is not a text", file, name);
     if (fct_dtype_find(&t->dtype, json_string_value(dtype)) != FCT_OK)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: facet does not read the number format %s", file, name,
-                        json_string_value(dtype));
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: facet does not read the number format %s",
+                        file, name, json_string_value(dtype));
     return FCT_OK;
 }
 
-static fct_status read_offsets(span *s, const json_t *offsets, int64_t size, const char *file, const char *name)
+static fct_status read_offsets(span *s, const json_t *offsets, int64_t size, const char *file,
+                               const char *name)
 {
     const json_t *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
     if (json_array_size(offsets) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: data_offsets is not a pair of numbers", file, name);
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: data_offsets is not a pair of numbers", file,
+                        name);
     s->begin = json_integer_value(b);
     s->end = json_integer_value(e);
     if (s->begin < 0 || s->end < s->begin)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: data_offsets %" PRId64 " to %" PRId64 " are not a range", file, name,
-                        s->begin, s->end);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: %s: data_offsets %" PRId64 " to %" PRId64 " are not a range", file,
+                        name, s->begin, s->end);
     if (s->end > size)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s needs %" PRId64 " bytes of data, the file has %" PRId64
-                        ": it is cut short or damaged", file, name, s->end, size);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: %s needs %" PRId64 " bytes of data, the file has %" PRId64
+                        ": it is cut short or damaged",
+                        file, name, s->end, size);
     return FCT_OK;
 }
 
-static fct_status read_entry(fct_tensor *t, span *s, const json_t *v, int64_t size, const char *file, const char *name)
+static fct_status read_entry(fct_tensor *t, span *s, const json_t *v, int64_t size,
+                             const char *file, const char *name)
 {
     int64_t bytes;
     if (!json_is_object(v)) return fct_fail(FCT_ERR_FORMAT, "%s: %s: want an object", file, name);
@@ -90,13 +103,15 @@ static fct_status read_entry(fct_tensor *t, span *s, const json_t *v, int64_t si
     bytes = fct_dtype_bytes(t->dtype);
     for (int i = 0; i < t->ndim; i++) {
         fct_status st = fct_mul_i64(&bytes, bytes, t->dim[i]);
-        if (st != FCT_OK) return fct_fail(FCT_ERR_RANGE, "%s: %s: the shape is impossibly large", file, name);
+        if (st != FCT_OK)
+            return fct_fail(FCT_ERR_RANGE, "%s: %s: the shape is impossibly large", file, name);
     }
     if (bytes != s->end - s->begin) {
         char shape[160];
         fct_shape_text(shape, sizeof shape, t);
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: %s %s takes %" PRId64 " bytes, data_offsets give %" PRId64, file, name,
-                        fct_dtype_name(t->dtype), shape, bytes, s->end - s->begin);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: %s: %s %s takes %" PRId64 " bytes, data_offsets give %" PRId64, file,
+                        name, fct_dtype_name(t->dtype), shape, bytes, s->end - s->begin);
     }
     return FCT_OK;
 }
@@ -106,13 +121,15 @@ static fct_status check_cover(const span *s, int64_t n, int64_t size, const fct_
     int64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
         if (s[i].begin != at)
-            return fct_fail(FCT_ERR_FORMAT, "%s: %s begins at byte %" PRId64 " of the data, want %" PRId64
-                            ": tensors must follow each other without holes or overlap", out->path,
-                            out->entry[s[i].index].name, s[i].begin, at);
+            return fct_fail(FCT_ERR_FORMAT,
+                            "%s: %s begins at byte %" PRId64 " of the data, want %" PRId64
+                            ": tensors must follow each other without holes or overlap",
+                            out->path, out->entry[s[i].index].name, s[i].begin, at);
         at = s[i].end;
     }
     if (at != size)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %" PRId64 " bytes after the last tensor belong to none", out->path,
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: %" PRId64 " bytes after the last tensor belong to none", out->path,
                         size - at);
     return FCT_OK;
 }
@@ -122,7 +139,8 @@ static fct_status place(fct_st *out, fct_tensor *t, const uint8_t *p, int64_t by
 {
     if (bytes == 0) return FCT_OK;
     if ((uintptr_t)p % (uintptr_t)fct_dtype_bytes(t->dtype) == 0) {
-        memcpy(&t->data, &p, sizeof p); /* the map is read-only: writing there faults, as it should */
+        memcpy(&t->data, &p,
+               sizeof p); /* the map is read-only: writing there faults, as it should */
         return FCT_OK;
     }
     FCT_TRY(fct_grow(&out->copy, out->n_copy, out->n_copy + 1, (int64_t)sizeof *out->copy));
@@ -158,7 +176,8 @@ static fct_status read_entries(fct_st *out, const json_t *header, const uint8_t 
     qsort(spans, (size_t)out->n, sizeof *spans, by_begin);
     FCT_TRY_OUT(check_cover(spans, out->n, size, out));
     for (int64_t i = 0; i < out->n; i++)
-        FCT_TRY_OUT(place(out, &out->entry[spans[i].index].t, data + spans[i].begin, spans[i].end - spans[i].begin));
+        FCT_TRY_OUT(place(out, &out->entry[spans[i].index].t, data + spans[i].begin,
+                          spans[i].end - spans[i].begin));
     qsort(out->entry, (size_t)out->n, sizeof *out->entry, by_name);
 out:
     fct_free(spans);
@@ -178,19 +197,22 @@ fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n, const char 
     *out = (fct_st){0};
     FCT_TRY(fct_strdup(&out->path, name));
     if (is_lfs_pointer(data, n)) {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: this is a Git LFS pointer, not the file itself: get it with `git lfs pull`",
-                      name);
+        st = fct_fail(
+            FCT_ERR_FORMAT,
+            "%s: this is a Git LFS pointer, not the file itself: get it with `git lfs pull`", name);
         goto out;
     }
     uint64_t length = 0;
     for (int i = 0; i < 8 && n >= 8; i++) length |= (uint64_t)data[i] << (8 * i);
     if (n < 8 || length > MAX_HEADER || (int64_t)length > n - 8) {
         st = fct_fail(FCT_ERR_FORMAT, "%s: not a safetensors file, or cut short: %s", name,
-                      n < 8 ? "it has no room for a header" : "its header would end beyond the file");
+                      n < 8 ? "it has no room for a header"
+                            : "its header would end beyond the file");
         goto out;
     }
     if (length == 0 || data[8] != '{') {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: not a safetensors file: its header does not start with {", name);
+        st = fct_fail(FCT_ERR_FORMAT,
+                      "%s: not a safetensors file: its header does not start with {", name);
         goto out;
     }
     FCT_TRY_OUT(fct_json_parse(&header, (const char *)data + 8, (int64_t)length, name));
@@ -207,8 +229,10 @@ fct_status fct_st_open(fct_st *out, const char *path)
     *out = (fct_st){0};
     FCT_TRY(fct_file_map(&file, path));
     fct_status st = fct_st_parse(out, file.data, file.size, path);
-    if (st == FCT_OK) out->file = file;
-    else fct_file_unmap(&file);
+    if (st == FCT_OK)
+        out->file = file;
+    else
+        fct_file_unmap(&file);
     return st;
 }
 
@@ -231,8 +255,10 @@ const fct_tensor *fct_st_find(const fct_st *s, const char *name)
         int64_t mid = lo + (hi - lo) / 2;
         int order = strcmp(s->entry[mid].name, name);
         if (order == 0) return &s->entry[mid].t;
-        if (order < 0) lo = mid + 1;
-        else hi = mid;
+        if (order < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return NULL;
 }

@@ -1,5 +1,6 @@
-/* safetensors_write.c - writing, atomically and with the same bytes for the same input. Tensors of wider types come
-   first in the data (stable otherwise), so that each lies at a multiple of its element size, which readers rely on. */
+/* safetensors_write.c - writing, atomically and with the same bytes for the same input. Tensors of
+   wider types come first in the data (stable otherwise), so that each lies at a multiple of its
+   element size, which readers rely on. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -17,12 +18,15 @@ static void order_by_width(int64_t *order, const fct_st_entry *entry, int64_t n)
 static fct_status put_metadata(json_t *header, const char *const *metadata)
 {
     json_t *m = json_object();
-    if (json_object_set_new(header, "__metadata__", m) != 0 || json_object_set_new(m, "format", json_string("pt")) != 0)
+    if (json_object_set_new(header, "__metadata__", m) != 0 ||
+        json_object_set_new(m, "format", json_string("pt")) != 0)
         return fct_fail(FCT_ERR_MEMORY, "out of memory while building the header");
     for (int64_t i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
         if (json_object_set_new(m, metadata[i], json_string(metadata[i + 1])) != 0)
-            return fct_fail(FCT_ERR_ARG, "metadata %s cannot be written: it is not valid UTF-8, or memory ran out",
-                            metadata[i]);
+            return fct_fail(
+                FCT_ERR_ARG,
+                "metadata %s cannot be written: it is not valid UTF-8, or memory ran out",
+                metadata[i]);
     return FCT_OK;
 }
 
@@ -34,7 +38,8 @@ static fct_status put_entry(json_t *header, const fct_st_entry *e, int64_t *offs
 #undef DTYPE_TEXT
     };
     if (!e->name || strcmp(e->name, "__metadata__") == 0 || json_object_get(header, e->name))
-        return fct_fail(FCT_ERR_ARG, "tensor name %s is missing, reserved or used twice", e->name ? e->name : "(none)");
+        return fct_fail(FCT_ERR_ARG, "tensor name %s is missing, reserved or used twice",
+                        e->name ? e->name : "(none)");
     if ((unsigned)e->t.dtype >= FCT_DTYPE_COUNT)
         return fct_fail(FCT_ERR_ARG, "tensor %s has no known number format", e->name);
     int64_t bytes = fct_dtype_bytes(e->t.dtype), end;
@@ -43,13 +48,17 @@ static fct_status put_entry(json_t *header, const fct_st_entry *e, int64_t *offs
     if (bytes > 0 && !e->t.data) return fct_fail(FCT_ERR_ARG, "tensor %s has no data", e->name);
     json_t *o = json_object(), *shape = json_array();
     bool fine = o && shape;
-    for (int i = 0; i < e->t.ndim && fine; i++) fine = json_array_append_new(shape, json_integer(e->t.dim[i])) == 0;
+    for (int i = 0; i < e->t.ndim && fine; i++)
+        fine = json_array_append_new(shape, json_integer(e->t.dim[i])) == 0;
     fine = json_object_set_new(o, "dtype", json_string(text[e->t.dtype])) == 0 && fine;
     fine = json_object_set_new(o, "shape", shape) == 0 && fine;
-    fine = json_object_set_new(o, "data_offsets", json_pack("[I,I]", (json_int_t)*offset, (json_int_t)end)) == 0 && fine;
+    fine = json_object_set_new(o, "data_offsets",
+                               json_pack("[I,I]", (json_int_t)*offset, (json_int_t)end)) == 0 &&
+           fine;
     if (json_object_set_new(header, e->name, o) != 0 || !fine)
-        return fct_fail(FCT_ERR_ARG, "tensor %s cannot be written: its name is not valid UTF-8, or memory ran out",
-                        e->name);
+        return fct_fail(
+            FCT_ERR_ARG,
+            "tensor %s cannot be written: its name is not valid UTF-8, or memory ran out", e->name);
     *offset = end;
     return FCT_OK;
 }
@@ -69,7 +78,8 @@ static fct_status write_header(fct_out *o, const json_t *header)
     return st;
 }
 
-fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n, const char *const *metadata)
+fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n,
+                        const char *const *metadata)
 {
     fct_status st = FCT_OK;
     fct_out o = {0};

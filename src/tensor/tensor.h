@@ -1,5 +1,6 @@
-/* tensor.h - the inward header of tensor/: conversion between number formats, and the files that hold tensors and
-   pictures: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it reads), .npy, PNG, JPEG. */
+/* tensor.h - the inward header of tensor/: conversion between number formats, and the files that
+   hold tensors and pictures: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it
+   reads), .npy, PNG, JPEG. */
 #ifndef FCT_TENSOR_TENSOR_H
 #define FCT_TENSOR_TENSOR_H
 
@@ -8,16 +9,21 @@
 
 /* ---- number formats (half.c, convert.c) ---- */
 float fct_f16_to_f32(uint16_t h);
-uint16_t fct_f32_to_f16(float f);  /* round to nearest even; overflow gives infinity, as IEEE says */
+uint16_t fct_f32_to_f16(float f); /* round to nearest even; overflow gives infinity, as IEEE says */
 float fct_bf16_to_f32(uint16_t h);
 uint16_t fct_f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
-/* n elements between any of f32, f16, bf16, f64, and from the integer types to f32. src and dst do not overlap. */
-fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64_t n) FCT_MUST_CHECK;
+/* n elements between any of f32, f16, bf16, f64, and from the integer types to f32. src and dst do
+ * not overlap. */
+fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from,
+                       int64_t n) FCT_MUST_CHECK;
 /* "[320,4,3,3]" into text (64 bytes suffice). */
 void fct_shape_text(char *text, int64_t size, const fct_tensor *t);
 
 /* ---- safetensors (safetensors.c) ---- */
-typedef struct fct_st_entry { char *name; fct_tensor t; } fct_st_entry; /* t.data points into the map */
+typedef struct fct_st_entry {
+    char *name;
+    fct_tensor t;
+} fct_st_entry; /* t.data points into the map */
 typedef struct fct_st {
     fct_file file;
     char *path;
@@ -27,50 +33,67 @@ typedef struct fct_st {
     void **copy;      /* aligned copies of tensors that lie at odd addresses in the file */
     int64_t n_copy;
 } fct_st;
-/* Every rule of the format is checked: header <= 100 MB, offsets without holes or overlap, sizes, no duplicate keys.
-   A Git LFS pointer file is named as such. */
+/* Every rule of the format is checked: header <= 100 MB, offsets without holes or overlap, sizes,
+   no duplicate keys. A Git LFS pointer file is named as such. */
 fct_status fct_st_open(fct_st *out, const char *path) FCT_MUST_CHECK;
-fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n,
+                        const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_st_close(fct_st *s);
 const fct_tensor *fct_st_find(const fct_st *s, const char *name); /* NULL when absent */
-/* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL: an array of key, value,
-   ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so that all are aligned. */
-fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n, const char *const *metadata) FCT_MUST_CHECK;
+/* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL:
+   an array of key, value,
+   ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so
+   that all are aligned. */
+fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n,
+                        const char *const *metadata) FCT_MUST_CHECK;
 
 /* ---- PyTorch files (pth.c, pickle.c) ---- */
 typedef struct fct_pth {
-    fct_st_entry *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data is owned here, contiguous */
+    fct_st_entry *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data
+                            is owned here, contiguous */
     int64_t n;
 } fct_pth;
-fct_status fct_pth_open(fct_pth *out, const char *path) FCT_MUST_CHECK; /* zip and legacy layout; allow-list of globals, nothing is called */
-fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK;
+fct_status fct_pth_open(fct_pth *out, const char *path)
+    FCT_MUST_CHECK; /* zip and legacy layout; allow-list of globals, nothing is called */
+fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n,
+                         const char *name) FCT_MUST_CHECK;
 void fct_pth_close(fct_pth *p);
 const fct_tensor *fct_pth_find(const fct_pth *p, const char *name);
-/* torch.load(weights_only=True) reads it back. nest != NULL: {nest: OrderedDict(name -> tensor)}; nest NULL and n == 1 with an
-   empty name: a bare tensor. column_major[i] != 0 (2-D only; array may be NULL): data of entry i is the transpose's storage,
-   written with strides (1, rows), as the authors' decoder.weight is. */
-fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest, const uint8_t *column_major) FCT_MUST_CHECK;
+/* torch.load(weights_only=True) reads it back. nest != NULL: {nest: OrderedDict(name -> tensor)};
+   nest NULL and n == 1 with an empty name: a bare tensor. column_major[i] != 0 (2-D only; array may
+   be NULL): data of entry i is the transpose's storage, written with strides (1, rows), as the
+   authors' decoder.weight is. */
+fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
+                         const uint8_t *column_major) FCT_MUST_CHECK;
 
 /* ---- NumPy (npy.c) ---- */
-typedef struct fct_npy { fct_file file; fct_tensor t; } fct_npy; /* C order, little endian; others are refused by name */
+typedef struct fct_npy {
+    fct_file file;
+    fct_tensor t;
+} fct_npy; /* C order, little endian; others are refused by name */
 fct_status fct_npy_open(fct_npy *out, const char *path) FCT_MUST_CHECK;
-fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n, const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n,
+                         const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_npy_close(fct_npy *f);
 
 /* ---- pictures (png.c, jpeg.c) ---- */
 typedef struct fct_image { /* 8-bit, channels 1 (grey), 3 (RGB) or 4 (RGBA), rows without padding */
     int64_t width, height, channels;
-    uint8_t *pixel;     /* owned */
-    char **text;        /* PNG text chunks: key, value, key, value ...; UTF-8; owned */
-    int64_t n_text;     /* number of pairs */
+    uint8_t *pixel; /* owned */
+    char **text;    /* PNG text chunks: key, value, key, value ...; UTF-8; owned */
+    int64_t n_text; /* number of pairs */
 } fct_image;
-fct_status fct_image_new(fct_image *out, int64_t width, int64_t height, int64_t channels) FCT_MUST_CHECK;
+fct_status fct_image_new(fct_image *out, int64_t width, int64_t height,
+                         int64_t channels) FCT_MUST_CHECK;
 void fct_image_clear(fct_image *im);
 fct_status fct_image_set_text(fct_image *im, const char *key, const char *value) FCT_MUST_CHECK;
 const char *fct_image_find_text(const fct_image *im, const char *key);
-fct_status fct_png_read(fct_image *out, const char *path, int64_t channels) FCT_MUST_CHECK; /* channels 0: as the file has it; palettes and 16 bit are converted */
-fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name, int64_t channels) FCT_MUST_CHECK;
-fct_status fct_png_write(const fct_image *im, const char *path) FCT_MUST_CHECK; /* tEXt, or iTXt where not Latin-1; deterministic bytes; "-" is stdout */
+fct_status fct_png_read(fct_image *out, const char *path, int64_t channels)
+    FCT_MUST_CHECK; /* channels 0: as the file has it; palettes and 16 bit are converted */
+fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name,
+                         int64_t channels) FCT_MUST_CHECK;
+fct_status fct_png_write(const fct_image *im, const char *path)
+    FCT_MUST_CHECK; /* tEXt, or iTXt where not Latin-1; deterministic bytes; "-" is stdout */
 fct_status fct_png_encode(fct_str *out, const fct_image *im) FCT_MUST_CHECK;
 fct_status fct_jpeg_read(fct_image *out, const char *path) FCT_MUST_CHECK; /* RGB */
 fct_status fct_jpeg_encode(fct_str *out, const fct_image *im, int quality) FCT_MUST_CHECK;

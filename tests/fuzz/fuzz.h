@@ -1,4 +1,5 @@
-/* fuzz.h - the one function of a fuzz target. libFuzzer calls it with its inventions, replay.c with the kept corpus. */
+/* fuzz.h - the one function of a fuzz target. libFuzzer calls it with its inventions, replay.c with
+ * the kept corpus. */
 #ifndef FCT_TESTS_FUZZ_FUZZ_H
 #define FCT_TESTS_FUZZ_FUZZ_H
 

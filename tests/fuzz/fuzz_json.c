@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (int indent = 0; indent <= 2; indent += 2) {
         fct_status st = fct_json_text(&s, j, indent);
         if (st == FCT_OK) {
-            if (fct_json_parse(&again, s.p, s.n, "again") != FCT_OK || !json_equal(j, again)) __builtin_trap();
+            if (fct_json_parse(&again, s.p, s.n, "again") != FCT_OK || !json_equal(j, again))
+                __builtin_trap();
             json_decref(again);
         } else if (st != FCT_ERR_RANGE) {
             __builtin_trap();

@@ -1,4 +1,5 @@
-/* fuzz_png.c - a PNG of any content is refused, or it can be written and reads back with the same pixels and texts. */
+/* fuzz_png.c - a PNG of any content is refused, or it can be written and reads back with the same
+ * pixels and texts. */
 #include <string.h>
 
 #include "fuzz.h"
@@ -13,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (im.width * im.height < 1 << 16) {
         if (fct_png_encode(&s, &im) != FCT_OK) __builtin_trap();
         if (fct_png_parse(&back, (const uint8_t *)s.p, s.n, "back", 0) != FCT_OK) __builtin_trap();
-        if (memcmp(im.pixel, back.pixel, (size_t)(im.width * im.height * im.channels)) != 0) __builtin_trap();
+        if (memcmp(im.pixel, back.pixel, (size_t)(im.width * im.height * im.channels)) != 0)
+            __builtin_trap();
         if (back.n_text != im.n_text) __builtin_trap();
         fct_image_clear(&back);
     }

@@ -1,4 +1,5 @@
-/* fuzz_safetensors.c - a safetensors file of any content is refused, or every tensor of it can be read to the end. */
+/* fuzz_safetensors.c - a safetensors file of any content is refused, or every tensor of it can be
+ * read to the end. */
 #include "fuzz.h"
 #include "tensor/tensor.h"
 

@@ -1,5 +1,6 @@
-/* replay.c - runs a fuzz target over every file of the folders that it is given, without libFuzzer: each finding that was
-   kept is tried again in every ordinary test run. Each file is also tried cut short and with single bits flipped. */
+/* replay.c - runs a fuzz target over every file of the folders that it is given, without libFuzzer:
+   each finding that was kept is tried again in every ordinary test run. Each file is also tried cut
+   short and with single bits flipped. */
 #include <stdio.h>
 
 #include "base/base.h"
@@ -11,7 +12,8 @@ static fct_status replay_file(const char *path)
     int64_t n;
     FCT_TRY(fct_file_read(&data, &n, path));
     LLVMFuzzerTestOneInput((const uint8_t *)data, (size_t)n);
-    for (int64_t cut = 0; cut < n; cut += 1 + n / 16) LLVMFuzzerTestOneInput((const uint8_t *)data, (size_t)cut);
+    for (int64_t cut = 0; cut < n; cut += 1 + n / 16)
+        LLVMFuzzerTestOneInput((const uint8_t *)data, (size_t)cut);
     for (int64_t i = 0; i < n; i += 1 + n / 64) {
         data[i] = (char)(data[i] ^ (1 << (i % 8)));
         LLVMFuzzerTestOneInput((const uint8_t *)data, (size_t)n);

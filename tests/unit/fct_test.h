@@ -1,4 +1,5 @@
-/* fct_test.h - what the C tests share: cmocka with its includes, assertions on statuses, paths, a temporary folder. */
+/* fct_test.h - what the C tests share: cmocka with its includes, assertions on statuses, paths, a
+ * temporary folder. */
 #ifndef FCT_TESTS_UNIT_FCT_TEST_H
 #define FCT_TESTS_UNIT_FCT_TEST_H
 
@@ -17,11 +18,11 @@
 #include "base/base.h"
 
 /* The call succeeds; else its sentence is shown. */
-#define assert_ok(expr)                                                                            \
-    do {                                                                                           \
-        fct_status assert_st_ = (expr);                                                            \
-        if (assert_st_ != FCT_OK)                                                                  \
-            fail_msg("%s: %s: %s", #expr, fct_status_name(assert_st_), fct_error_text());          \
+#define assert_ok(expr)                                                                   \
+    do {                                                                                  \
+        fct_status assert_st_ = (expr);                                                   \
+        if (assert_st_ != FCT_OK)                                                         \
+            fail_msg("%s: %s: %s", #expr, fct_status_name(assert_st_), fct_error_text()); \
     } while (0)
 
 /* The call fails with this status, and its sentence contains this text. */
@@ -43,7 +44,8 @@ static inline const char *test_path(const char *relative)
     return p;
 }
 
-/* A name inside a temporary folder of this process, made on first use. Four results stay valid at a time. */
+/* A name inside a temporary folder of this process, made on first use. Four results stay valid at a
+ * time. */
 static inline const char *temp_path(const char *name)
 {
     static char folder[256], path[4][1024];

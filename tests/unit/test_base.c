@@ -1,4 +1,5 @@
-/* test_base.c - errors, checked integers, memory, arena, strings, numbers, JSON and SHA-256 of src/base. */
+/* test_base.c - errors, checked integers, memory, arena, strings, numbers, JSON and SHA-256 of
+ * src/base. */
 #include "fct_test.h"
 
 static void test_error_text(void **state)
@@ -12,7 +13,8 @@ static void test_error_text(void **state)
     assert_string_equal(fct_error_text(), "loading unet: open x");
     fct_fail(FCT_ERR_IO, "again: %s", fct_error_text()); /* the old text may be an argument */
     assert_string_equal(fct_error_text(), "again: loading unet: open x");
-    for (int st = 0; st < FCT_STATUS_COUNT; st++) assert_true(strlen(fct_status_name((fct_status)st)) > 1);
+    for (int st = 0; st < FCT_STATUS_COUNT; st++)
+        assert_true(strlen(fct_status_name((fct_status)st)) > 1);
     assert_string_equal(fct_version(), FCT_VERSION);
 }
 
@@ -130,10 +132,21 @@ static void test_glob(void **state)
     static const struct {
         const char *pattern, *text;
         bool match;
-    } row[] = {{"", "", true},           {"*", "", true},           {"?", "", false},      {"a*c", "abbc", true},
-               {"a*c", "abbd", false},   {"*.attn?", "x.attn1", true}, {"*a*b*", "xxaxxbxx", true}, {"?", "\xc3\xa4", true},
-               {"??", "\xc3\xa4", false}, {"down.*", "down.2.1", true}, {"down.*", "up.0.1", false}, {"*ab", "aab", true},
-               {"a", "ab", false},       {"ab", "a", false},        {"**", "x", true}};
+    } row[] = {{"", "", true},
+               {"*", "", true},
+               {"?", "", false},
+               {"a*c", "abbc", true},
+               {"a*c", "abbd", false},
+               {"*.attn?", "x.attn1", true},
+               {"*a*b*", "xxaxxbxx", true},
+               {"?", "\xc3\xa4", true},
+               {"??", "\xc3\xa4", false},
+               {"down.*", "down.2.1", true},
+               {"down.*", "up.0.1", false},
+               {"*ab", "aab", true},
+               {"a", "ab", false},
+               {"ab", "a", false},
+               {"**", "x", true}};
     for (size_t i = 0; i < FCT_COUNT(row); i++)
         if (fct_glob_match(row[i].pattern, row[i].text) != row[i].match)
             fail_msg("glob %s on %s", row[i].pattern, row[i].text);
@@ -154,7 +167,8 @@ static void test_numbers(void **state)
     assert_ok(fct_parse_f64(&d, "1.25e2", 0, 1000));
     assert_true(d == 125.0);
     assert_ok(fct_parse_f64(&d, "-.5", -1, 1));
-    static const char *const no_number[] = {"", "nan", "inf", "0x1p3", " 1", "1,5", "1e", "e5", "--1", "1.2.3"};
+    static const char *const no_number[] = {"",    "nan", "inf", "0x1p3", " 1",
+                                            "1,5", "1e",  "e5",  "--1",   "1.2.3"};
     for (size_t i = 0; i < FCT_COUNT(no_number); i++)
         assert_fails(FCT_ERR_ARG, "not a number", fct_parse_f64(&d, no_number[i], -1e9, 1e9));
     assert_fails(FCT_ERR_RANGE, "between", fct_parse_f64(&d, "1e400", 0, 1e9));
@@ -164,7 +178,8 @@ static void test_numbers(void **state)
 static void test_json(void **state)
 {
     (void)state;
-    static const char text[] = "{\"i\": 3, \"f\": 0.5, \"w\": 512.0, \"b\": true, \"s\": \"x\", \"n\": null, \"l\": [1]}";
+    static const char text[] =
+        "{\"i\": 3, \"f\": 0.5, \"w\": 512.0, \"b\": true, \"s\": \"x\", \"n\": null, \"l\": [1]}";
     json_t *j;
     int64_t i;
     double f;
@@ -179,17 +194,22 @@ static void test_json(void **state)
     assert_int_equal(i, 9);
     assert_ok(fct_json_i64(&i, j, "n", 9, "c.json"));
     assert_int_equal(i, 9);
-    assert_fails(FCT_ERR_FORMAT, "c.json: f: want a whole number", fct_json_i64(&i, j, "f", 9, "c.json"));
-    assert_fails(FCT_ERR_FORMAT, "c.json: s: want a whole number, found a text", fct_json_i64(&i, j, "s", 9, "c.json"));
+    assert_fails(FCT_ERR_FORMAT, "c.json: f: want a whole number",
+                 fct_json_i64(&i, j, "f", 9, "c.json"));
+    assert_fails(FCT_ERR_FORMAT, "c.json: s: want a whole number, found a text",
+                 fct_json_i64(&i, j, "s", 9, "c.json"));
     assert_ok(fct_json_f64(&f, j, "i", 9, "c.json"));
     assert_true(f == 3.0);
-    assert_fails(FCT_ERR_FORMAT, "b: want a number, found true", fct_json_f64(&f, j, "b", 9, "c.json"));
+    assert_fails(FCT_ERR_FORMAT, "b: want a number, found true",
+                 fct_json_f64(&f, j, "b", 9, "c.json"));
     assert_ok(fct_json_bool(&b, j, "b", false, "c.json"));
     assert_true(b);
-    assert_fails(FCT_ERR_FORMAT, "i: want true or false", fct_json_bool(&b, j, "i", false, "c.json"));
+    assert_fails(FCT_ERR_FORMAT, "i: want true or false",
+                 fct_json_bool(&b, j, "i", false, "c.json"));
     assert_ok(fct_json_str(&s, j, "s", NULL, "c.json"));
     assert_string_equal(s, "x");
-    assert_fails(FCT_ERR_FORMAT, "l: want a text, found a list", fct_json_str(&s, j, "l", NULL, "c.json"));
+    assert_fails(FCT_ERR_FORMAT, "l: want a text, found a list",
+                 fct_json_str(&s, j, "l", NULL, "c.json"));
     json_decref(j);
     assert_fails(FCT_ERR_FORMAT, "c.json:2:", fct_json_parse(&j, "{\n,", 3, "c.json"));
     assert_null(j);
@@ -201,11 +221,12 @@ static void test_json(void **state)
 static void test_json_text(void **state)
 {
     (void)state;
-    json_t *j = json_pack("{s:f,s:f,s:i,s:s,s:[i,i],s:{},s:[],s:[{s:n}]}", "a", 0.1, "b", 1.0, "c", -3, "d",
-                          "q\"\\\n\x01\xc3\xa4", "e", 1, 2, "f", "g", "h", "k");
+    json_t *j = json_pack("{s:f,s:f,s:i,s:s,s:[i,i],s:{},s:[],s:[{s:n}]}", "a", 0.1, "b", 1.0, "c",
+                          -3, "d", "q\"\\\n\x01\xc3\xa4", "e", 1, 2, "f", "g", "h", "k");
     fct_str s = {0};
     assert_ok(fct_json_text(&s, j, 0));
-    assert_string_equal(s.p, "{\"a\": 0.1, \"b\": 1.0, \"c\": -3, \"d\": \"q\\\"\\\\\\n\\u0001\xc3\xa4\", \"e\": [1, 2], "
+    assert_string_equal(s.p, "{\"a\": 0.1, \"b\": 1.0, \"c\": -3, \"d\": "
+                             "\"q\\\"\\\\\\n\\u0001\xc3\xa4\", \"e\": [1, 2], "
                              "\"f\": {}, \"g\": [], \"h\": [{\"k\": null}]}");
     fct_str_clear(&s);
     assert_ok(fct_json_text(&s, j, 2));
@@ -235,7 +256,8 @@ static void test_sha256(void **state)
         const char *text;
         int repeat;
         const char *hex;
-    } row[] = { /* FIPS 180-4 examples */
+    } row[] = {
+        /* FIPS 180-4 examples */
         {"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
         {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
@@ -245,7 +267,8 @@ static void test_sha256(void **state)
         fct_sha256 s;
         char hex[65];
         fct_sha256_init(&s);
-        for (int k = 0; k < row[i].repeat; k++) fct_sha256_add(&s, row[i].text, (int64_t)strlen(row[i].text));
+        for (int k = 0; k < row[i].repeat; k++)
+            fct_sha256_add(&s, row[i].text, (int64_t)strlen(row[i].text));
         fct_sha256_hex(&s, hex);
         assert_string_equal(hex, row[i].hex);
     }
@@ -277,13 +300,17 @@ static void test_log(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_error_text), cmocka_unit_test(test_long_text_stays_utf8),
-        cmocka_unit_test(test_checked),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_arena_dry_peak_is_real_peak),
-        cmocka_unit_test(test_strings),    cmocka_unit_test(test_glob),
-        cmocka_unit_test(test_numbers),    cmocka_unit_test(test_json),
-        cmocka_unit_test(test_json_text),  cmocka_unit_test(test_sha256),
-        cmocka_unit_test(test_log)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_error_text),
+                                       cmocka_unit_test(test_long_text_stays_utf8),
+                                       cmocka_unit_test(test_checked),
+                                       cmocka_unit_test(test_memory),
+                                       cmocka_unit_test(test_arena_dry_peak_is_real_peak),
+                                       cmocka_unit_test(test_strings),
+                                       cmocka_unit_test(test_glob),
+                                       cmocka_unit_test(test_numbers),
+                                       cmocka_unit_test(test_json),
+                                       cmocka_unit_test(test_json_text),
+                                       cmocka_unit_test(test_sha256),
+                                       cmocka_unit_test(test_log)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

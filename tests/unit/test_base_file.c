@@ -84,7 +84,8 @@ static void test_uncommitted_leaves_nothing(void **state)
     assert_fails(FCT_ERR_ARG, "not open", fct_out_commit(&o));
 }
 
-/* Every step of an output (each write, the sync, the rename) fails once; so does every allocation. */
+/* Every step of an output (each write, the sync, the rename) fails once; so does every allocation.
+ */
 static void test_every_fault(void **state)
 {
     (void)state;
@@ -98,8 +99,10 @@ static void test_every_fault(void **state)
         int failures = 0;
         for (int64_t nth = 1;; nth++) {
             fct_out o;
-            if (kind == 0) fct_fault_write(nth);
-            else fct_fault_alloc(nth);
+            if (kind == 0)
+                fct_fault_write(nth);
+            else
+                fct_fault_alloc(nth);
             fct_status st = fct_out_open(&o, path);
             for (int i = 0; i < 3 && st == FCT_OK; i++) st = fct_out_write(&o, data, BIG / 3);
             if (st == FCT_OK) st = fct_out_write(&o, data, BIG);
@@ -176,9 +179,11 @@ static void test_json_files(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_uncommitted_leaves_nothing), cmocka_unit_test(test_every_fault),
-        cmocka_unit_test(test_folders),        cmocka_unit_test(test_json_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_write_and_read),
+                                       cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_uncommitted_leaves_nothing),
+                                       cmocka_unit_test(test_every_fault),
+                                       cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_json_files)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

@@ -1,5 +1,5 @@
-/* test_base_rng.c - the generator against torch's: printed values of the literature and a table made by
-   tools/make_vectors.py, equal to the last bit. */
+/* test_base_rng.c - the generator against torch's: printed values of the literature and a table
+   made by tools/make_vectors.py, equal to the last bit. */
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
@@ -11,8 +11,11 @@ static void test_published_values(void **state)
         int n, shown;
         float value[16];
     } row[] = {
-        {0, 16, 16, {-1.1258f, -1.1524f, -0.2506f, -0.4339f, 0.8487f, 0.6920f, -0.3160f, -2.1152f, 0.3223f, -1.2633f,
-                     0.3500f, 0.3081f, 0.1198f, 1.2377f, 1.1168f, -0.2473f}},
+        {0,
+         16,
+         16,
+         {-1.1258f, -1.1524f, -0.2506f, -0.4339f, 0.8487f, 0.6920f, -0.3160f, -2.1152f, 0.3223f,
+          -1.2633f, 0.3500f, 0.3081f, 0.1198f, 1.2377f, 1.1168f, -0.2473f}},
         {42, 16, 8, {1.9269f, 1.4873f, 0.9007f, -2.1055f, 0.6784f, -1.2345f, -0.0431f, -1.6047f}},
         {0, 4, 4, {1.5410f, -0.2934f, -2.1788f, 0.5684f}},
         {42, 4, 4, {0.3367f, 0.1288f, 0.2345f, 0.2303f}}};
@@ -36,7 +39,8 @@ static void compare(fct_rng *r, const fct_st *st, const char *seed, int n, const
     fct_rng_normal(r, got, count);
     for (int64_t i = 0; i < count; i++)
         if (got[i] != ((const float *)want->data)[i])
-            fail_msg("%s[%d]: got %.9g, torch has %.9g", name, (int)i, (double)got[i], (double)((float *)want->data)[i]);
+            fail_msg("%s[%d]: got %.9g, torch has %.9g", name, (int)i, (double)got[i],
+                     (double)((float *)want->data)[i]);
 }
 
 static void test_torch_table(void **state)
@@ -86,7 +90,8 @@ static void test_own_draws(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_published_values), cmocka_unit_test(test_torch_table),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_published_values),
+                                       cmocka_unit_test(test_torch_table),
                                        cmocka_unit_test(test_own_draws)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

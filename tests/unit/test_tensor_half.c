@@ -1,4 +1,5 @@
-/* test_tensor_half.c - f16 and bf16: all 65,536 values of each, and rounding around every border, against torch. */
+/* test_tensor_half.c - f16 and bf16: all 65,536 values of each, and rounding around every border,
+ * against torch. */
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
@@ -9,7 +10,10 @@ static uint32_t bits_of(float f)
     return u;
 }
 
-static bool same_float(float a, float b) { return isnan(a) ? isnan(b) : bits_of(a) == bits_of(b); }
+static bool same_float(float a, float b)
+{
+    return isnan(a) ? isnan(b) : bits_of(a) == bits_of(b);
+}
 
 static void test_all_values(void **state)
 {
@@ -37,10 +41,13 @@ static void test_all_values(void **state)
             half[i] = (uint16_t)i;
             float got = row[r].widen((uint16_t)i);
             assert_true(same_float(got, want[i]));
-            if (!isnan(got)) assert_int_equal(row[r].narrow(got), i);
-            else assert_true(isnan(row[r].widen(row[r].narrow(got))));
+            if (!isnan(got))
+                assert_int_equal(row[r].narrow(got), i);
+            else
+                assert_true(isnan(row[r].widen(row[r].narrow(got))));
         }
-        assert_ok(fct_convert(wide, FCT_F32, half, row[r].dtype, 65536)); /* the vector code says the same */
+        assert_ok(fct_convert(wide, FCT_F32, half, row[r].dtype,
+                              65536)); /* the vector code says the same */
         assert_ok(fct_convert(back, row[r].dtype, wide, FCT_F32, 65536));
         for (int i = 0; i < 65536; i++) {
             assert_true(same_float(wide[i], want[i]));
@@ -59,7 +66,8 @@ static void test_rounding(void **state)
     fct_st st;
     assert_ok(fct_st_open(&st, test_path("vectors/halves.safetensors")));
     const fct_tensor *values = fct_st_find(&st, "values");
-    const int16_t *f16 = fct_st_find(&st, "values.f16")->data, *bf16 = fct_st_find(&st, "values.bf16")->data;
+    const int16_t *f16 = fct_st_find(&st, "values.f16")->data,
+                  *bf16 = fct_st_find(&st, "values.bf16")->data;
     const float *v = values->data;
     for (int64_t i = 0; i < fct_tensor_count(values); i++) {
         if (fct_f32_to_f16(v[i]) != (uint16_t)f16[i]) fail_msg("f16 of %a", (double)v[i]);
@@ -120,7 +128,8 @@ static void test_names(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all_values), cmocka_unit_test(test_rounding),
-                                       cmocka_unit_test(test_convert_pairs), cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_values), cmocka_unit_test(test_rounding),
+        cmocka_unit_test(test_convert_pairs), cmocka_unit_test(test_names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* test_tensor_image.c - .npy, PNG and JPEG against NumPy and Pillow; PNG texts both ways; damaged files; faults. */
+/* test_tensor_image.c - .npy, PNG and JPEG against NumPy and Pillow; PNG texts both ways; damaged
+ * files; faults. */
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
@@ -23,7 +24,8 @@ static void test_npy(void **state)
     assert_int_equal(a.t.ndim, 0);
     assert_true(((float *)a.t.data)[0] == 2.5f);
     fct_npy_close(&a);
-    assert_fails(FCT_ERR_UNSUPPORTED, "Fortran", fct_npy_open(&a, test_path("vectors/fortran.npy")));
+    assert_fails(FCT_ERR_UNSUPPORTED, "Fortran",
+                 fct_npy_open(&a, test_path("vectors/fortran.npy")));
     assert_fails(FCT_ERR_UNSUPPORTED, ">f4", fct_npy_open(&a, test_path("vectors/big.npy")));
     assert_fails(FCT_ERR_FORMAT, "not a .npy", fct_npy_open(&a, test_path("vectors/bare.pth")));
 }
@@ -39,14 +41,17 @@ static void test_npy_malformed(void **state)
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 8, NULL},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", 8, NULL},
         {"{\"descr\":\"<f4\",\"shape\":(),\"fortran_order\":True}", 4, NULL},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 7, "needs 8 bytes of data, the file has 7"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 7,
+         "needs 8 bytes of data, the file has 7"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", 12, "needs 8 bytes"},
         {"{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", 8, "|O"},
         {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8, "record"},
         {"{'descr': '<f4', 'fortran_order': 0, 'shape': (2,), }", 8, "fortran_order"},
         {"{'descr': '<f4', 'shape': (2,), }", 8, "missing"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", 8, "not a size"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000000000, 9000000000000000000), }", 8, "impossibly"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (9000000000000000000, "
+         "9000000000000000000), }",
+         8, "impossibly"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,2), }", 8, "dimensions"},
         {"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", 8, "unknown"},
         {"{'descr': '<f4", 8, "not closed"},
@@ -60,13 +65,18 @@ static void test_npy_malformed(void **state)
         memset(file + 10 + n, ' ', padded - n);
         fct_npy a;
         fct_status st = fct_npy_parse(&a, file, 10 + (int64_t)padded + row[i].data, "x.npy");
-        if (!row[i].says) assert_ok(st);
-        else if (st == FCT_OK || !strstr(fct_error_text(), row[i].says) || !strstr(fct_error_text(), "x.npy"))
-            fail_msg("%s: want \"%s\", got %d: %s", row[i].header, row[i].says, (int)st, fct_error_text());
+        if (!row[i].says)
+            assert_ok(st);
+        else if (st == FCT_OK || !strstr(fct_error_text(), row[i].says) ||
+                 !strstr(fct_error_text(), "x.npy"))
+            fail_msg("%s: want \"%s\", got %d: %s", row[i].header, row[i].says, (int)st,
+                     fct_error_text());
     }
     fct_npy a;
-    assert_fails(FCT_ERR_UNSUPPORTED, "version 9", fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\11\0\0\0", 10, "x"));
-    assert_fails(FCT_ERR_FORMAT, "cut short", fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\1\0\xff\0", 10, "x"));
+    assert_fails(FCT_ERR_UNSUPPORTED, "version 9",
+                 fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\11\0\0\0", 10, "x"));
+    assert_fails(FCT_ERR_FORMAT, "cut short",
+                 fct_npy_parse(&a, (const uint8_t *)"\x93NUMPY\1\0\xff\0", 10, "x"));
 }
 
 static void assert_pixels(const char *file, int64_t channels, const char *truth, int tolerance)
@@ -76,13 +86,15 @@ static void assert_pixels(const char *file, int64_t channels, const char *truth,
     assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
     const fct_tensor *t = fct_st_find(&st, truth);
     assert_non_null(t);
-    assert_ok(strstr(file, ".jpg") ? fct_jpeg_read(&im, test_path(file)) : fct_png_read(&im, test_path(file), channels));
+    assert_ok(strstr(file, ".jpg") ? fct_jpeg_read(&im, test_path(file))
+                                   : fct_png_read(&im, test_path(file), channels));
     assert_int_equal(im.height, t->dim[0]);
     assert_int_equal(im.width, t->dim[1]);
     assert_int_equal(im.channels, t->ndim == 2 ? 1 : t->dim[2]);
     for (int64_t i = 0; i < fct_tensor_count(t); i++)
         if (abs(im.pixel[i] - ((const uint8_t *)t->data)[i]) > tolerance)
-            fail_msg("%s: value %d is %d, Pillow has %d", file, (int)i, im.pixel[i], ((const uint8_t *)t->data)[i]);
+            fail_msg("%s: value %d is %d, Pillow has %d", file, (int)i, im.pixel[i],
+                     ((const uint8_t *)t->data)[i]);
     fct_image_clear(&im);
     fct_st_close(&st);
 }
@@ -99,7 +111,8 @@ static void test_pixels(void **state)
     assert_pixels("vectors/grey16.png", 0, "grey16", 0);
     assert_pixels("vectors/photo.jpg", 3, "photo", 1);
     fct_image im;
-    assert_ok(fct_png_read(&im, test_path("vectors/rgba.png"), 3)); /* over black: 128/255 of the value */
+    assert_ok(
+        fct_png_read(&im, test_path("vectors/rgba.png"), 3)); /* over black: 128/255 of the value */
     assert_int_equal(im.pixel[(2 * 9 + 1) * 3], (28 * 128 + 127) / 255);
     assert_int_equal(im.pixel[3], 28);
     fct_image_clear(&im);
@@ -117,8 +130,10 @@ static void test_pillow_texts(void **state)
     packed[300] = '\0';
     for (int i = 0; i < 300; i++) memcpy(umlauts + 2 * i, "\xc3\xbc", 3);
     assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
-    assert_string_equal(fct_image_find_text(&im, "parameters"), "a cat\nSteps: 1, Sampler: Euler a, CFG scale: 1");
-    assert_string_equal(fct_image_find_text(&im, "facet"), "K\xc3\xa4se \xe2\x98\x95 \xe6\x97\xa5\xe6\x9c\xac");
+    assert_string_equal(fct_image_find_text(&im, "parameters"),
+                        "a cat\nSteps: 1, Sampler: Euler a, CFG scale: 1");
+    assert_string_equal(fct_image_find_text(&im, "facet"),
+                        "K\xc3\xa4se \xe2\x98\x95 \xe6\x97\xa5\xe6\x9c\xac");
     assert_string_equal(fct_image_find_text(&im, "packed"), packed);
     assert_string_equal(fct_image_find_text(&im, "packed8"), umlauts);
     assert_string_equal(fct_image_find_text(&im, "latin"), "\xc3\xa9");
@@ -150,10 +165,12 @@ static void test_png_round_trip(void **state)
         for (int64_t i = 0; i < 6; i++) assert_string_equal(back.text[i], im.text[i]);
         fct_image_clear(&back);
         for (int64_t n = 0; n < a.n; n += 3)
-            if (fct_png_parse(&back, (const uint8_t *)a.p, n, "cut", 0) == FCT_OK) fail_msg("cut at %d", (int)n);
+            if (fct_png_parse(&back, (const uint8_t *)a.p, n, "cut", 0) == FCT_OK)
+                fail_msg("cut at %d", (int)n);
         for (int64_t i = 8; i < a.n; i += 5) { /* every byte is under a checksum */
             a.p[i] = (char)(a.p[i] ^ 0x10);
-            if (fct_png_parse(&back, (const uint8_t *)a.p, a.n, "flipped", 0) == FCT_OK) fail_msg("flip at %d", (int)i);
+            if (fct_png_parse(&back, (const uint8_t *)a.p, a.n, "flipped", 0) == FCT_OK)
+                fail_msg("flip at %d", (int)i);
             a.p[i] = (char)(a.p[i] ^ 0x10);
         }
         fct_image_clear(&im);
@@ -189,7 +206,8 @@ static void test_jpeg_round_trip(void **state)
     assert_ok(fct_jpeg_encode(&s, &im, 95));
     assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n));
     assert_ok(fct_jpeg_read(&back, temp_path("x.jpg")));
-    for (int64_t i = 0; i < 32 * 16 * 3; i++) assert_in_range(abs(back.pixel[i] - im.pixel[i]), 0, 4);
+    for (int64_t i = 0; i < 32 * 16 * 3; i++)
+        assert_in_range(abs(back.pixel[i] - im.pixel[i]), 0, 4);
     fct_image_clear(&back);
     assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n / 2));
     assert_fails(FCT_ERR_FORMAT, "x.jpg", fct_jpeg_read(&back, temp_path("x.jpg")));
@@ -207,8 +225,10 @@ static void test_faults(void **state)
     assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
     for (int kind = 0; kind < 2; kind++) {
         for (int64_t nth = 1;; nth++) {
-            if (kind == 0) fct_fault_write(nth);
-            else fct_fault_alloc(nth);
+            if (kind == 0)
+                fct_fault_write(nth);
+            else
+                fct_fault_alloc(nth);
             fct_status st = fct_png_write(&im, path);
             fct_fault_write(0);
             fct_fault_alloc(0);
@@ -238,9 +258,13 @@ static void test_faults(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_npy),          cmocka_unit_test(test_npy_malformed), cmocka_unit_test(test_pixels),
-        cmocka_unit_test(test_pillow_texts), cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_jpeg_round_trip), cmocka_unit_test(test_faults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_npy),
+                                       cmocka_unit_test(test_npy_malformed),
+                                       cmocka_unit_test(test_pixels),
+                                       cmocka_unit_test(test_pillow_texts),
+                                       cmocka_unit_test(test_png_round_trip),
+                                       cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_jpeg_round_trip),
+                                       cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

@@ -1,8 +1,10 @@
-/* test_tensor_pth.c - files that torch.save wrote, read exactly; hostile ones refused by name; facet's own read back. */
+/* test_tensor_pth.c - files that torch.save wrote, read exactly; hostile ones refused by name;
+ * facet's own read back. */
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
-/* Every tensor of the .pth equals the one in the safetensors file made beside it, and none is missing. */
+/* Every tensor of the .pth equals the one in the safetensors file made beside it, and none is
+ * missing. */
 static void assert_same(const char *pth_path, const char *truth_path)
 {
     fct_pth p;
@@ -27,7 +29,8 @@ static void assert_same(const char *pth_path, const char *truth_path)
 static void test_torch_files(void **state)
 {
     (void)state;
-    static const char *const name[] = {"bare", "strides", "types", "nested", "parameter", "unsigned"};
+    static const char *const name[] = {"bare",   "strides",   "types",
+                                       "nested", "parameter", "unsigned"};
     for (size_t i = 0; i < FCT_COUNT(name); i++) {
         for (int legacy = 0; legacy < 2; legacy++) {
             char file[64], truth[64];
@@ -43,8 +46,12 @@ static void test_hostile(void **state)
     (void)state;
     static const struct {
         const char *file, *names;
-    } row[] = {{"system", "posix.system"}, {"popen", "commands.Popen" /* its name of Python 2, which protocol 2 keeps */},    {"eval", "__builtin__.eval"},
-               {"getattr", "__builtin__.getattr"}, {"load", "torch.serialization.load"}, {"object", "collections.Counter"}};
+    } row[] = {{"system", "posix.system"},
+               {"popen", "commands.Popen" /* its name of Python 2, which protocol 2 keeps */},
+               {"eval", "__builtin__.eval"},
+               {"getattr", "__builtin__.getattr"},
+               {"load", "torch.serialization.load"},
+               {"object", "collections.Counter"}};
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
         char file[64];
         fct_pth p;
@@ -59,15 +66,26 @@ static void test_hostile(void **state)
 static void test_malformed(void **state)
 {
     (void)state;
-#define HEAD "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." "\x80\2M\xe9\3." "\x80\2}."
-#define STORAGE "(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" "0X\3\0\0\0cpuK\4NtQ"
-#define KEYS "\x80\2]X\1\0\0\0" "0a."
-#define DATA "\4\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-#define TENSOR(offset, size, stride)                                                               \
-    "\x80\2" "ctorch._utils\n_rebuild_tensor_v2\n(" STORAGE offset size stride "\x89Nt" "R."
-#define ROW(text, says)                                                                            \
-    {                                                                                              \
-        text, sizeof text - 1, says                                                                \
+#define HEAD                                                  \
+    "\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." \
+    "\x80\2M\xe9\3."                                          \
+    "\x80\2}."
+#define STORAGE                                        \
+    "(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" \
+    "0X\3\0\0\0cpuK\4NtQ"
+#define KEYS           \
+    "\x80\2]X\1\0\0\0" \
+    "0a."
+#define DATA           \
+    "\4\0\0\0\0\0\0\0" \
+    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define TENSOR(offset, size, stride)                                           \
+    "\x80\2"                                                                   \
+    "ctorch._utils\n_rebuild_tensor_v2\n(" STORAGE offset size stride "\x89Nt" \
+    "R."
+#define ROW(text, says)             \
+    {                               \
+        text, sizeof text - 1, says \
     }
     static const struct {
         const char *data;
@@ -77,17 +95,22 @@ static void test_malformed(void **state)
         ROW(HEAD TENSOR("K\0", "K\5\x85", "K\1\x85") KEYS DATA, "reaches beyond its data"),
         ROW(HEAD TENSOR("K\1", "K\4\x85", "K\1\x85") KEYS DATA, "reaches beyond its data"),
         ROW(HEAD TENSOR("K\0", "K\2\x85", "K\4\x85") KEYS DATA, "reaches beyond its data"),
-        ROW(HEAD TENSOR("J\xff\xff\xff\xff", "K\2\x85", "K\1\x85") KEYS DATA, "reaches beyond its data"),
+        ROW(HEAD TENSOR("J\xff\xff\xff\xff", "K\2\x85", "K\1\x85") KEYS DATA,
+            "reaches beyond its data"),
         ROW(HEAD TENSOR("K\0", "J\xff\xff\xff\xff\x85", "K\1\x85") KEYS DATA, "negative"),
-        ROW(HEAD TENSOR("K\0", "\x8a\x08\0\0\0\0\0\0\0\x40\x85", "K\0\x85") KEYS DATA, "reaches beyond its data"),
+        ROW(HEAD TENSOR("K\0", "\x8a\x08\0\0\0\0\0\0\0\x40\x85", "K\0\x85") KEYS DATA,
+            "reaches beyond its data"),
         ROW(HEAD TENSOR("K\0", "J\0\0\0\x40\x85", "K\0\x85") KEYS DATA, "far larger than the file"),
         ROW(HEAD TENSOR("K\0", "K\2\x85", "K\1K\1\x86") KEYS DATA, "size or stride"),
-        ROW(HEAD TENSOR("K\0", "(K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1t") KEYS DATA, "7 dimensions"),
+        ROW(HEAD TENSOR("K\0", "(K\1K\1K\1K\1K\1K\1K\1t", "(K\1K\1K\1K\1K\1K\1K\1t") KEYS DATA,
+            "7 dimensions"),
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") "\x80\2].", "data are missing"),
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") KEYS "\4\0\0\0\0\0\0\0\0", "beyond the file"),
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") KEYS "\4\0", "cut short"),
         ROW(HEAD "\x80\2N", "cut short"),
-        ROW(HEAD "\x80\2" "0.", "operation 0x30"),
+        ROW(HEAD "\x80\2"
+                 "0.",
+            "operation 0x30"),
         ROW(HEAD "\x80\2R.", "more from its stack"),
         ROW(HEAD "\x80\2h\5.", "never remembered"),
         ROW(HEAD "\x80\2t.", "mark is missing"),
@@ -98,12 +121,18 @@ static void test_malformed(void **state)
         ROW(HEAD "\x80\2q\1.", "remembers nothing"),
         ROW(HEAD "\x80\2Nr\xff\xff\xff\xff.", "memo"),
         ROW(HEAD "\x80\2NQ.", "not described by a tuple"),
-        ROW(HEAD "\x80\2(X\4\0\0\0evilctorch\nFloatStorage\nX\1\0\0\0" "0X\0\0\0\0K\4tQ.", "not described as torch does"),
+        ROW(HEAD "\x80\2(X\4\0\0\0evilctorch\nFloatStorage\nX\1\0\0\0"
+                 "0X\0\0\0\0K\4tQ.",
+            "not described as torch does"),
         ROW(HEAD "\x80\2NNb.", "objects with a state"),
         ROW(HEAD "\x80\2cos\nsystem\nX\1\0\0\0x\x85R.", "os.system"),
-        ROW(HEAD "\x80\2" "ccollections\nOrderedDict\nN\x85R.", "with arguments"),
+        ROW(HEAD "\x80\2"
+                 "ccollections\nOrderedDict\nN\x85R.",
+            "with arguments"),
         ROW(HEAD "\x80\2ctorch\nFloatStorage\n)R.", "no function"),
-        ROW("\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." "\x80\2K\1.", "unknown version"),
+        ROW("\x80\2\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+            "\x80\2K\1.",
+            "unknown version"),
         ROW("PK\3\4 this is no zip", "not a whole torch file"),
         ROW("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ROW("hello", "not a file from torch.save"),
@@ -111,8 +140,10 @@ static void test_malformed(void **state)
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
         fct_pth p;
         fct_status st = fct_pth_parse(&p, (const uint8_t *)row[i].data, (int64_t)row[i].n, "x.pth");
-        if (st == FCT_OK || !strstr(fct_error_text(), row[i].says) || !strstr(fct_error_text(), "x.pth"))
-            fail_msg("row %d: want \"%s\", got %d: %s", (int)i, row[i].says, (int)st, st ? fct_error_text() : "");
+        if (st == FCT_OK || !strstr(fct_error_text(), row[i].says) ||
+            !strstr(fct_error_text(), "x.pth"))
+            fail_msg("row %d: want \"%s\", got %d: %s", (int)i, row[i].says, (int)st,
+                     st ? fct_error_text() : "");
         assert_null(p.entry);
     }
     fct_pth p;
@@ -129,14 +160,16 @@ static void test_rings(void **state)
     fct_str s = {0};
     fct_pth p;
     static const char ring[] = HEAD "\x80\2]q\1h\1a.\x80\2].";
-    assert_fails(FCT_ERR_RANGE, "nested too deeply", fct_pth_parse(&p, (const uint8_t *)ring, sizeof ring - 1, "x"));
+    assert_fails(FCT_ERR_RANGE, "nested too deeply",
+                 fct_pth_parse(&p, (const uint8_t *)ring, sizeof ring - 1, "x"));
     assert_ok(fct_str_append_n(&s, HEAD "\x80\2]q\0", sizeof HEAD + 4));
     for (char i = 1; i < 30; i++) {
         char step[] = {']', 'q', i, '(', 'h', (char)(i - 1), 'h', (char)(i - 1), 'e'};
         assert_ok(fct_str_append_n(&s, step, sizeof step));
     }
     assert_ok(fct_str_append_n(&s, ".\x80\2].", 5));
-    assert_fails(FCT_ERR_RANGE, "nested too deeply", fct_pth_parse(&p, (const uint8_t *)s.p, s.n, "x"));
+    assert_fails(FCT_ERR_RANGE, "nested too deeply",
+                 fct_pth_parse(&p, (const uint8_t *)s.p, s.n, "x"));
     fct_str_clear(&s);
 }
 
@@ -149,7 +182,8 @@ static void test_cut_anywhere(void **state)
         assert_ok(fct_file_map(&f, test_path(file[k])));
         for (int64_t n = 0; n < f.size; n += 1 + n / 100) {
             fct_pth p;
-            if (fct_pth_parse(&p, f.data, n, "cut") == FCT_OK) fail_msg("%s cut at %d was taken", file[k], (int)n);
+            if (fct_pth_parse(&p, f.data, n, "cut") == FCT_OK)
+                fail_msg("%s cut at %d was taken", file[k], (int)n);
         }
         fct_file_unmap(&f);
     }
@@ -215,8 +249,10 @@ static void test_faults(void **state)
     for (int kind = 0; kind < 2; kind++) {
         int failures = 0;
         for (int64_t nth = 1;; nth++) {
-            if (kind == 0) fct_fault_write(nth);
-            else fct_fault_alloc(nth);
+            if (kind == 0)
+                fct_fault_write(nth);
+            else
+                fct_fault_alloc(nth);
             fct_status st = fct_pth_write(path, e, 5, NULL, NULL);
             fct_fault_write(0);
             fct_fault_alloc(0);
@@ -258,8 +294,9 @@ int main(int argc, char **argv)
         return fct_pth_write(argv[1], e, 5, "state_dict", transposed) != FCT_OK;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch_files), cmocka_unit_test(test_hostile), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_rings),       cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_write_and_read),
+        cmocka_unit_test(test_torch_files),  cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_malformed),    cmocka_unit_test(test_rings),
+        cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_write_and_read),
         cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

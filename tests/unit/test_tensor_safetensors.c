@@ -1,4 +1,5 @@
-/* test_tensor_safetensors.c - the format both ways, every way in which a file can be wrong, and faults. */
+/* test_tensor_safetensors.c - the format both ways, every way in which a file can be wrong, and
+ * faults. */
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
@@ -7,8 +8,10 @@ static const uint8_t u8_data[3] = {7, 8, 9};
 
 static void fill(fct_st_entry *e)
 {
-    e[0] = (fct_st_entry){"z.bytes", fct_tensor_of((void *)(uintptr_t)u8_data, FCT_U8, 1, (int64_t[]){3})};
-    e[1] = (fct_st_entry){"a.m\xc3\xa4trix", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F32, 2, (int64_t[]){2, 3})};
+    e[0] = (fct_st_entry){"z.bytes",
+                          fct_tensor_of((void *)(uintptr_t)u8_data, FCT_U8, 1, (int64_t[]){3})};
+    e[1] = (fct_st_entry){"a.m\xc3\xa4trix", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F32, 2,
+                                                           (int64_t[]){2, 3})};
     e[2] = (fct_st_entry){"empty", fct_tensor_of(NULL, FCT_F16, 2, (int64_t[]){0, 4})};
     e[3] = (fct_st_entry){"scalar", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F64, 0, NULL)};
 }
@@ -71,23 +74,33 @@ static void test_malformed(void **state)
         const char *says;
     } row[] = {
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7, "a needs 8 bytes"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "1 bytes after the last tensor"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, "f32 [3] takes 12 bytes"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9,
+         "1 bytes after the last tensor"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8,
+         "f32 [3] takes 12 bytes"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, "not a range"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", 8, "not a range"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0]}}", 8, "not a pair"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0.5,8]}}", 8, "not a pair"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 16, "holes or overlap"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":"
-         "[2,6]}}", 6, "holes or overlap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 16,
+         "holes or overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\","
+         "\"shape\":[4],\"data_offsets\":"
+         "[2,6]}}",
+         6, "holes or overlap"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, "not a size"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]}}", 8, "shape is not a list"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]}}", 8,
+         "shape is not a list"},
         {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8, "F8_E4M3"},
         {"{\"a\":{\"dtype\":1,\"shape\":[8],\"data_offsets\":[0,8]}}", 8, "dtype is not a text"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,8]}}", 8, "impossibly large"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, "7 dimensions"},
-        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":"
-         "[0,0]}}", 0, "duplicate"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,8]}}", 8,
+         "impossibly large"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8,
+         "7 dimensions"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":{\"dtype\":\"U8\","
+         "\"shape\":[0],\"data_offsets\":"
+         "[0,0]}}",
+         0, "duplicate"},
         {"{\"a\":3}", 0, "a: want an object"},
         {"{\"__metadata__\":{\"a\":1}}", 0, "want a text"},
         {"{\"__metadata__\":[]}", 0, "__metadata__"},
@@ -97,8 +110,10 @@ static void test_malformed(void **state)
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
         fct_st st;
         fct_status got = parse(&st, row[i].header, row[i].n_data);
-        if (got == FCT_OK || !strstr(fct_error_text(), row[i].says) || !strstr(fct_error_text(), "x.safetensors"))
-            fail_msg("%s: want \"%s\", got %d: %s", row[i].header, row[i].says, (int)got, fct_error_text());
+        if (got == FCT_OK || !strstr(fct_error_text(), row[i].says) ||
+            !strstr(fct_error_text(), "x.safetensors"))
+            fail_msg("%s: want \"%s\", got %d: %s", row[i].header, row[i].says, (int)got,
+                     fct_error_text());
         assert_null(st.entry);
     }
     fct_st st;
@@ -108,15 +123,19 @@ static void test_malformed(void **state)
     assert_fails(FCT_ERR_FORMAT, "beyond the file", fct_st_parse(&st, huge, 16, "x"));
     assert_fails(FCT_ERR_FORMAT, "no room", fct_st_parse(&st, huge, 7, "x"));
     static const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
-    assert_fails(FCT_ERR_FORMAT, "git lfs pull", fct_st_parse(&st, (const uint8_t *)lfs, sizeof lfs - 1, "x"));
+    assert_fails(FCT_ERR_FORMAT, "git lfs pull",
+                 fct_st_parse(&st, (const uint8_t *)lfs, sizeof lfs - 1, "x"));
 }
 
 static void test_odd_addresses(void **state)
 {
     (void)state;
     fct_st st;
-    assert_ok(parse(&st, "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],"
-                         "\"data_offsets\":[1,9]}}   ", 9));
+    assert_ok(parse(&st,
+                    "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{"
+                    "\"dtype\":\"F32\",\"shape\":[2],"
+                    "\"data_offsets\":[1,9]}}   ",
+                    9));
     assert_true(st.n_copy > 0);
     const fct_tensor *b = fct_st_find(&st, "b");
     assert_int_equal((uintptr_t)b->data % 4, 0);
@@ -149,8 +168,10 @@ static void test_faults(void **state)
     for (int kind = 0; kind < 2; kind++) {
         int failures = 0;
         for (int64_t nth = 1;; nth++) {
-            if (kind == 0) fct_fault_write(nth);
-            else fct_fault_alloc(nth);
+            if (kind == 0)
+                fct_fault_write(nth);
+            else
+                fct_fault_alloc(nth);
             fct_status st = fct_st_write(path, e, 4, NULL);
             fct_fault_write(0);
             fct_fault_alloc(0);
@@ -174,7 +195,8 @@ static void test_faults(void **state)
         }
         failures++;
         /* jansson calls a failed allocation of its own a syntax error, at times */
-        if (got != FCT_ERR_MEMORY && !strstr(fct_error_text(), "not valid JSON")) fail_msg("allocation %d: %s", (int)nth, fct_error_text());
+        if (got != FCT_ERR_MEMORY && !strstr(fct_error_text(), "not valid JSON"))
+            fail_msg("allocation %d: %s", (int)nth, fct_error_text());
         assert_null(st.entry);
     }
     assert_true(failures > 10);
@@ -184,7 +206,8 @@ int main(void)
 {
     fct_fault_json();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_malformed), cmocka_unit_test(test_odd_addresses),
-        cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_faults)};
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }
