@@ -163,13 +163,16 @@ def to_bytes(x: torch.Tensor) -> torch.Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).byte()
 
 
+_GRAIN = torch.randn(160, 1, world.PX, world.PX, generator=torch.Generator().manual_seed(0))
+
+
 def rough(x: torch.Tensor) -> torch.Tensor:
     """What a small model's good pictures may suffer: slight noise, slight softness, slight shifts of colour."""
-    n = len(x)
+    n, at = len(x), int(torch.randint(0, len(_GRAIN) - len(x), (1,)))
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = torch.lerp(x, soft, 0.8 * torch.rand(n, 1, 1, 1))
     cells = F.interpolate(torch.randn(n, 3, 32, 32), scale_factor=8, mode="bilinear")
-    x = x + 0.10 * torch.rand(n, 1, 1, 1) * cells + 0.04 * torch.rand(n, 1, 1, 1) * torch.randn_like(x)
+    x = x + 0.10 * torch.rand(n, 1, 1, 1) * cells + 0.04 * torch.rand(n, 1, 1, 1) * _GRAIN[at:at + n]
     return (x * (1 + 0.04 * torch.randn(n, 1, 1, 1)) + 0.03 * torch.randn(n, 3, 1, 1)).clamp(-1, 1)
 
 
@@ -249,7 +252,7 @@ def main() -> None:
     ap.add_argument("--minutes", type=float, default=6)
     ap.add_argument("--scenes", type=int, default=6000)
     ap.add_argument("--through", type=int, default=2000, help="of them, that also go through the VAE")
-    ap.add_argument("--batch", type=int, default=64)
+    ap.add_argument("--batch", type=int, default=48)
     ap.add_argument("--lr", type=float, default=2e-3)
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()
