@@ -121,7 +121,7 @@ static void box_grid(float *out, int64_t h, int64_t w, const double box[4])
 static double arc(double u) { return 0.5 * (u * sqrt(fmax(0, 1 - u * u)) + asin(u)); }
 
 /* Area of the unit disc inside [u0,u1] x [v0,v1]: between the places where the circle crosses the rectangle's edges, the top is
-   either v1 or the arc and the bottom either v0 or the arc, so each piece has a closed form. */
+   either v1 or the arc and the bottom either v0 or the arc, so each piece has a closed form (a tie at mid is an edge that only touches the circle: the arc). */
 static double disc_area(double u0, double u1, double v0, double v1)
 {
     double at[6], sum = 0;
@@ -144,8 +144,8 @@ static double disc_area(double u0, double u1, double v0, double v1)
     for (int i = 0; i + 1 < n; i++) {
         double a = at[i], b = at[i + 1], mid = 0.5 * (a + b), s = sqrt(fmax(0, 1 - mid * mid));
         if (s <= v0 || -s >= v1) continue;
-        double top = s < v1 ? arc(b) - arc(a) : v1 * (b - a);
-        double bottom = -s > v0 ? -(arc(b) - arc(a)) : v0 * (b - a);
+        double top = s <= v1 ? arc(b) - arc(a) : v1 * (b - a);
+        double bottom = -s >= v0 ? -(arc(b) - arc(a)) : v0 * (b - a);
         sum += top - bottom;
     }
     return sum;

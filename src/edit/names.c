@@ -1,4 +1,5 @@
 /* names.c - the words of edits: one table each for text, JSON and errors, and how numbers and words are written. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,10 @@ bool fct_edit_replaces(fct_edit_op op)
 void fct_number_text(char *text, int64_t size, double v)
 {
     v += 0.0; /* no minus before zero */
+    if (fabs(v) < 1e15 && v == floor(v)) {
+        snprintf(text, (size_t)size, "%.0f", v); /* 10, not 1e+01 */
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, (size_t)size, "%.*g", digits, v);
         if (strtod(text, NULL) == v) break;
