@@ -1,0 +1,190 @@
+/* prepare.c - everything about a run that is known before it computes: sizes, steps, guidance, token ids, taps, and the key
+   that says whether a saved state belongs to it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/pipeline.h"
+
+static fct_status resolve_size(fct_work *w)
+{
+    const fct_model_info *f = &w->m->info;
+    int64_t width = w->d->width ? w->d->width : f->default_width, height = w->d->height ? w->d->height : f->default_height;
+    if (width < f->vae_factor || height < f->vae_factor || width > (1 << 16) || height > (1 << 16) || width % f->vae_factor || height % f->vae_factor)
+        return fct_fail(FCT_ERR_ARG, "a picture of %lldx%lld: width and height must be multiples of %lld", (long long)width, (long long)height,
+                        (long long)f->vae_factor);
+    w->w = width / f->vae_factor;
+    w->h = height / f->vae_factor;
+    return FCT_OK;
+}
+
+static fct_status resolve_steps(fct_work *w)
+{
+    const fct_run_desc *d = w->d;
+    int64_t steps = d->steps ? d->steps : w->m->info.default_steps;
+    FCT_TRY(fct_sampler_init(&w->sampler, &w->m->scheduler_config, steps));
+    w->first_step = d->resume ? d->resume->step : 1;
+    w->last_step = w->sampler.n;
+    if (d->stop_after_taps && d->stop_step) {
+        if (d->stop_step < 1 || d->stop_step > w->sampler.n)
+            return fct_fail(FCT_ERR_ARG, "stop_step %lld of %lld steps", (long long)d->stop_step, (long long)w->sampler.n);
+        w->last_step = d->stop_step;
+    }
+    w->guidance = d->has_guidance || d->guidance != 0 ? d->guidance : w->m->info.default_guidance;
+    w->guided = w->guidance > 1;
+    return FCT_OK;
+}
+
+/* ---- texts ---- */
+
+typedef struct text_pair { const char *text[2]; } text_pair;
+
+/* An item's texts for the two encoders. diffusers: an empty second prompt is the first one. */
+static text_pair pair_of(const char *first, const char *second)
+{
+    const char *a = first ? first : "";
+    return (text_pair){{a, second ? second : a}};
+}
+
+static text_pair text_of_row(const fct_work *w, int64_t row)
+{
+    const fct_run_desc *d = w->d;
+    if (w->guided && row < w->n) return pair_of(d->negative ? d->negative : "", d->negative_2);
+    const fct_run_item *item = &d->items[row % w->n];
+    return pair_of(item->prompt, item->prompt_2);
+}
+
+static fct_status warn_cut(fct_work *w, const char *cut, int encoder)
+{
+    if (!cut) return FCT_OK;
+    fct_log_line(w->m->log, FCT_LOG_WARN, "the prompt is longer than the %lld tokens that text encoder %d reads; cut off: \"%s\"",
+                 (long long)w->tokens, encoder + 1, cut);
+    return fct_str_printf(&w->warning, "%scut from the prompt (text encoder %d reads %lld tokens): \"%s\"", w->warning.n ? "\n" : "", encoder + 1,
+                          (long long)w->tokens, cut);
+}
+
+/* Both encoders' ids of text number k. The cut is told once when both cut the same. */
+static fct_status add_text(fct_work *w, int64_t k, text_pair t)
+{
+    char *cut[2] = {0};
+    fct_status st = FCT_OK;
+    for (int i = 0; i < 2 && st == FCT_OK; i++)
+        st = fct_where(fct_tokenizer_encode(w->m->tokenizer[i], t.text[i], w->ids[i] + k * w->tokens, &cut[i]), "prompt");
+    if (st == FCT_OK) st = warn_cut(w, cut[0], 0);
+    if (st == FCT_OK && cut[1] && (!cut[0] || strcmp(cut[0], cut[1]) != 0)) st = warn_cut(w, cut[1], 1);
+    for (int i = 0; i < 2; i++) fct_free(cut[i]);
+    return st;
+}
+
+static fct_status tokenize(fct_work *w)
+{
+    w->tokens = fct_tokenizer_length(w->m->tokenizer[0]);
+    w->zeros = w->guided && !w->d->negative && w->m->index.force_zeros;
+    for (int i = 0; i < 2; i++) FCT_TRY(fct_new(&w->ids[i], w->rows * w->tokens, sizeof **w->ids));
+    FCT_TRY(fct_new(&w->text_of, w->rows, sizeof *w->text_of));
+    for (int64_t r = 0; r < w->rows; r++) {
+        w->text_of[r] = -1;
+        if (w->zeros && r < w->n) continue;
+        text_pair t = text_of_row(w, r);
+        for (int64_t q = 0; q < r && w->text_of[r] < 0; q++) { /* the same text is encoded once */
+            text_pair u = text_of_row(w, q);
+            if (w->text_of[q] >= 0 && strcmp(t.text[0], u.text[0]) == 0 && strcmp(t.text[1], u.text[1]) == 0) w->text_of[r] = w->text_of[q];
+        }
+        if (w->text_of[r] >= 0) continue;
+        FCT_TRY(add_text(w, w->n_texts, t));
+        w->text_of[r] = w->n_texts++;
+    }
+    return FCT_OK;
+}
+
+/* ---- the key of saved states ---- */
+
+static void add_number(fct_sha256 *h, int64_t v) { fct_sha256_add(h, &v, sizeof v); }
+
+static void make_key(fct_work *w)
+{
+    const fct_run_desc *d = w->d;
+    const int64_t number[] = {w->n, w->rows, w->h, w->w, w->sampler.n, w->zeros, d->joint_noise, d->noise_dtype, d->original_width,
+                              d->original_height, d->crop_left, d->crop_top, d->target_width, d->target_height, d->init_noise != NULL};
+    fct_sha256 h;
+    fct_sha256_init(&h);
+    fct_sha256_add(&h, w->m->hash, 64);
+    fct_sha256_add(&h, w->m->info.backend, (int64_t)strlen(w->m->info.backend) + 1);
+    fct_sha256_add(&h, w->m->info.precision, (int64_t)strlen(w->m->info.precision) + 1);
+    for (size_t i = 0; i < FCT_COUNT(number); i++) add_number(&h, number[i]);
+    fct_sha256_add(&h, &w->guidance, sizeof w->guidance);
+    for (int64_t i = 0; i < w->n; i++) fct_sha256_add(&h, &d->items[i].seed, sizeof d->items[i].seed);
+    for (int i = 0; i < 2; i++) fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
+    fct_sha256_add(&h, w->text_of, w->rows * (int64_t)sizeof *w->text_of);
+    if (d->init_noise) fct_sha256_add(&h, d->init_noise, w->n * w->channels * w->h * w->w * (int64_t)sizeof(float));
+    fct_sha256_hex(&h, w->key);
+}
+
+static fct_status check_moments(const fct_work *w)
+{
+    const fct_run_desc *d = w->d;
+    if (d->resume && strcmp(d->resume->key, w->key) != 0)
+        return fct_fail(FCT_ERR_ARG, "the saved state belongs to another run: model, prompts, seeds, size, steps and guidance must be the same");
+    if (d->stop_after_taps && w->taps.last_stage < 0) return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
+    if (!d->save) return FCT_OK;
+    bool late = d->save_step == w->first_step && d->resume && d->save_stage < d->resume->stage;
+    if (d->save_step < w->first_step || d->save_step > w->last_step || d->save_stage < 0 || d->save_stage > w->m->unet.n - 1 || late)
+        return fct_fail(FCT_ERR_ARG, "cannot save at stage %lld of step %lld: this run has stages 0 to %lld, steps %lld to %lld",
+                        (long long)d->save_stage, (long long)d->save_step, (long long)w->m->unet.n - 1, (long long)w->first_step, (long long)w->last_step);
+    return FCT_OK;
+}
+
+static fct_status init(fct_work *w)
+{
+    const fct_run_desc *d = w->d;
+    FCT_TRY(resolve_size(w));
+    FCT_TRY(resolve_steps(w));
+    w->rows = w->guided ? 2 * w->n : w->n;
+    w->channels = w->m->unet_config.in_channels;
+    FCT_TRY(tokenize(w));
+    FCT_TRY(fct_taps_init(&w->taps, d->taps, d->n_taps, &w->m->modules, w->m->block, w->m->n_blocks));
+    make_key(w);
+    FCT_TRY(check_moments(w));
+    w->n_rng = d->joint_noise ? 1 : w->n;
+    FCT_TRY(fct_new(&w->rng, w->n_rng, sizeof *w->rng));
+    return FCT_OK;
+}
+
+fct_status fct_work_init(fct_work *w, fct_model *m, const fct_run_desc *d)
+{
+    *w = (fct_work){.m = m, .d = d};
+    if (!d || !d->items || d->n_items < 1 || d->n_items > (1 << 16)) return fct_fail(FCT_ERR_ARG, "a run needs 1 to 65536 items");
+    if (d->n_taps < 0 || (d->n_taps && !d->taps)) return fct_fail(FCT_ERR_ARG, "no taps are given");
+    if ((unsigned)d->noise_dtype > FCT_NOISE_BF16) return fct_fail(FCT_ERR_ARG, "noise is f32, f16 or bf16");
+    if (!d->no_decode && !d->stop_after_taps && !m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded, so there are no pictures");
+    w->n = d->n_items;
+    fct_status st = init(w);
+    if (st != FCT_OK) fct_work_clear(w);
+    return st;
+}
+
+void fct_work_clear(fct_work *w)
+{
+    fct_sampler_clear(&w->sampler);
+    fct_taps_clear(&w->taps);
+    for (int i = 0; i < 2; i++) fct_free(w->ids[i]);
+    fct_free(w->text_of);
+    fct_free(w->rng);
+    fct_str_clear(&w->warning);
+    *w = (fct_work){0};
+}
+
+fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt, int32_t **out, int64_t *out_n, char **out_cut)
+{
+    *out = NULL;
+    if (out_cut) *out_cut = NULL;
+    if (encoder < 0 || encoder > 1) return fct_fail(FCT_ERR_ARG, "encoder %d: there are 0 and 1", encoder);
+    *out_n = fct_tokenizer_length(m->tokenizer[encoder]);
+    FCT_TRY(fct_new(out, *out_n, sizeof **out));
+    fct_status st = fct_tokenizer_encode(m->tokenizer[encoder], prompt ? prompt : "", *out, out_cut);
+    if (st == FCT_OK) return st;
+    fct_free(*out);
+    *out = NULL;
+    return st;
+}
+
+void fct_ids_free(int32_t *ids) { fct_free(ids); }

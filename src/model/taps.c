@@ -1,0 +1,142 @@
+/* taps.c - who watches which module. Names and globs are resolved once, before a run, into a byte of bits for every module:
+   a module that nobody watches costs one comparison.
+
+   A tap sees f32. A bf16 tensor is widened for it and narrowed again only when a tap edits, which is exact; so a tap that
+   only looks changes no byte. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model.h"
+
+static bool fits(const fct_taps *t, const char *pattern, int64_t module)
+{
+    const fct_module *m = &t->modules->v[module];
+    if (fct_glob_match(pattern, m->name)) return true;
+    return m->block >= 0 && fct_glob_match(pattern, t->block[m->block].short_name);
+}
+
+static fct_status no_such_module(const fct_taps *t, const char *name, int64_t n_blocks)
+{
+    fct_str list = {0};
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < n_blocks && st == FCT_OK; i++)
+        st = fct_str_printf(&list, "%s%s", i ? ", " : "", t->block[i].short_name);
+    if (st == FCT_OK)
+        st = fct_fail(FCT_ERR_MISSING, "no module of the U-Net is called %s; its blocks are %s, other modules have diffusers' names, as in %s",
+                      name, list.p ? list.p : "", t->n_modules > 1 ? t->modules->v[1].name : "unet.conv_in");
+    fct_str_clear(&list);
+    return st;
+}
+
+static fct_status resolve(fct_taps *t, int64_t i, int64_t n_blocks)
+{
+    const fct_tap *tap = &t->tap[i];
+    if (!tap->module || !tap->fn) return fct_fail(FCT_ERR_ARG, "a tap needs a module and a function");
+    if ((unsigned)tap->what > FCT_TAP_DELTA) return fct_fail(FCT_ERR_ARG, "%s: a tap is in, out or delta", tap->module);
+    bool any = false;
+    for (int64_t k = 1; k < t->n_modules; k++) {
+        if (!fits(t, tap->module, k)) continue;
+        const fct_module *m = &t->modules->v[k];
+        if (tap->what == FCT_TAP_DELTA && tap->edits && m->block < 0)
+            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: only a transformer block's delta can be edited; edit this module's out instead", m->name);
+        any = true;
+        t->hit[i * t->n_modules + k] = 1;
+        t->mask[k] |= (uint8_t)(1u << tap->what);
+        if (m->stage > t->last_stage) t->last_stage = m->stage;
+    }
+    return any ? FCT_OK : no_such_module(t, tap->module, n_blocks);
+}
+
+fct_status fct_taps_init(fct_taps *t, const fct_tap *tap, int64_t n, const fct_modules *modules, const fct_block_info *block,
+                         int64_t n_blocks)
+{
+    *t = (fct_taps){.tap = tap, .n = n, .n_modules = modules->n, .last_stage = -1, .modules = modules, .block = block};
+    fct_status st = fct_new(&t->mask, modules->n + 1, 1);
+    if (st == FCT_OK) st = fct_new(&t->hit, n * (modules->n + 1), 1);
+    for (int64_t i = 0; i < n && st == FCT_OK; i++) st = resolve(t, i, n_blocks);
+    if (st != FCT_OK) fct_taps_clear(t);
+    return st;
+}
+
+void fct_taps_clear(fct_taps *t)
+{
+    fct_free(t->mask);
+    fct_free(t->hit);
+    *t = (fct_taps){0};
+}
+
+static bool wanted(const fct_rt *rt, int32_t id, fct_tap_what what)
+{
+    return fct_tapped(rt, id) && rt->taps->mask[id] & (1u << what);
+}
+
+static bool edited(const fct_taps *t, int32_t id, fct_tap_what what)
+{
+    for (int64_t i = 0; i < t->n; i++)
+        if (t->tap[i].what == what && t->tap[i].edits && t->hit[i * t->n_modules + id]) return true;
+    return false;
+}
+
+fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t)
+{
+    if (!wanted(rt, id, what)) return FCT_OK;
+    const fct_taps *taps = rt->taps;
+    const fct_module *m = &taps->modules->v[id];
+    fct_tensor value = *t;
+    fct_mark mark = fct_arena_mark(rt->cx.arena);
+    if (t->dtype != FCT_F32) {
+        FCT_TRY(fct_rt_take(rt, &value, FCT_F32, t->ndim, t->dim));
+        if (value.data) FCT_TRY(fct_convert(value.data, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
+    }
+    fct_tap_event event = rt->event;
+    event.name = m->name;
+    event.block = m->block >= 0 ? &taps->block[m->block] : NULL;
+    event.what = what;
+    for (int64_t i = 0; i < taps->n && !fct_rt_dry(rt); i++) {
+        const fct_tap *tap = &taps->tap[i];
+        if (tap->what != what || !taps->hit[i * taps->n_modules + id]) continue;
+        fct_tensor given = value;
+        fct_status st = tap->fn(tap->user, &event, &given);
+        if (st != FCT_OK) return fct_where(st, "tap on %s, step %lld", m->name, (long long)event.step);
+    }
+    if (value.data && value.data != t->data && edited(taps, id, what))
+        FCT_TRY(fct_convert(t->data, t->dtype, value.data, FCT_F32, fct_tensor_count(t)));
+    fct_arena_reset(rt->cx.arena, mark);
+    return FCT_OK;
+}
+
+fct_status fct_tap_in(fct_rt *rt, int32_t id, fct_tensor *x)
+{
+    if (!wanted(rt, id, FCT_TAP_IN)) return FCT_OK;
+    if (edited(rt->taps, id, FCT_TAP_IN)) {
+        fct_tensor copy;
+        FCT_TRY(fct_rt_take(rt, &copy, x->dtype, x->ndim, x->dim));
+        if (copy.data) memcpy(copy.data, x->data, (size_t)fct_tensor_bytes(x));
+        *x = copy;
+    }
+    return fct_tap_fire(rt, id, FCT_TAP_IN, x);
+}
+
+static fct_status fire_delta(fct_rt *rt, int32_t id, const fct_tensor *y, const fct_tensor *x)
+{
+    const char *name = rt->taps->modules->v[id].name;
+    char a[64], b[64];
+    fct_shape_text(a, sizeof a, x);
+    fct_shape_text(b, sizeof b, y);
+    if (strcmp(a, b) != 0)
+        return fct_fail(FCT_ERR_SHAPE, "%s has no delta: its input is %s, its output %s", name, a, b);
+    fct_tensor delta;
+    fct_mark mark = fct_arena_mark(rt->cx.arena);
+    FCT_TRY(fct_rt_take(rt, &delta, FCT_F32, y->ndim, y->dim));
+    FCT_TRY(fct_op_add(&rt->cx, &(fct_add_args){.a = *y, .b = *x, .y = delta, .scale = -1}));
+    FCT_TRY(fct_tap_fire(rt, id, FCT_TAP_DELTA, &delta));
+    fct_arena_reset(rt->cx.arena, mark);
+    return FCT_OK;
+}
+
+fct_status fct_tap_out(fct_rt *rt, int32_t id, fct_tensor *y, const fct_tensor *x)
+{
+    if (!fct_tapped(rt, id)) return FCT_OK;
+    FCT_TRY(fct_tap_fire(rt, id, FCT_TAP_OUT, y));
+    return wanted(rt, id, FCT_TAP_DELTA) ? fire_delta(rt, id, y, x) : FCT_OK;
+}
