@@ -43,6 +43,11 @@ static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_
 {
     return dnnl_memory_desc_create_with_tag(m, nd, d, t, tag);
 }
+static dnnl_status_t md_rows(md_owned *m, const dnnl_dim_t *d, dnnl_data_type_t t,
+                             const dnnl_dim_t *strides)
+{
+    return dnnl_memory_desc_create_with_strides(m, 2, d, t, strides);
+}
 static dnnl_status_t md_copy(md_owned *m, md_ref from)
 {
     return dnnl_memory_desc_clone(m, from);
@@ -91,6 +96,11 @@ static dnnl_status_t md_tag(md_owned *m, int nd, const dnnl_dim_t *d, dnnl_data_
                             dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(m, nd, d, t, tag);
+}
+static dnnl_status_t md_rows(md_owned *m, const dnnl_dim_t *d, dnnl_data_type_t t,
+                             const dnnl_dim_t *strides)
+{
+    return dnnl_memory_desc_init_by_strides(m, 2, d, t, strides);
 }
 static dnnl_status_t md_copy(md_owned *m, md_ref from)
 {
@@ -370,9 +380,11 @@ void dn_packed_free(dn_packed *p)
 
 struct dn_plan {
     dnnl_primitive_desc_t pd;
-    dnnl_primitive_t prim, relayout; /* relayout: packed weights into the layout of prim, or NULL */
-    dnnl_memory_t x, w, bias, residual, y, pad;
-    int64_t pad_bytes, w_bytes; /* scratchpad; converted weights, 0 without relayout */
+    dnnl_primitive_t prim;
+    dnnl_memory_t x, w, bias, residual, y,
+        pad; /* w: this plan's own copy of the weights, or NULL */
+    void *w_data;
+    int64_t pad_bytes;
     const char *impl;
     int act_at_residual; /* index of the residual among the post-ops */
 };
@@ -401,7 +413,8 @@ static fct_status plan_residual(dn_plan *p, dn *d, const dn_shape *s)
     return st;
 }
 
-/* oneDNN's choice for the packed layout; where that is its slow reference, its choice for a free layout and a conversion. */
+/* oneDNN's choice for the packed layout; where that is its slow reference, its choice for a free layout and a copy of the
+   weights in that layout, which the plan keeps. Seen with small odd channel counts on small maps. */
 static fct_status plan_choose(dn_plan *p, dn *d, const dn_shape *s, const dn_packed *w)
 {
     fct_status st = make_pd(&p->pd, d, s, md_get(&w->layout));
@@ -409,12 +422,9 @@ static fct_status plan_choose(dn_plan *p, dn *d, const dn_shape *s, const dn_pac
     if (p->pd) dnnl_primitive_desc_destroy(p->pd);
     FCT_TRY(make_pd(&p->pd, d, s, NULL));
     md_ref want = dnnl_primitive_desc_query_md(p->pd, dnnl_query_weights_md, 0);
-    dnnl_primitive_desc_t rpd = NULL;
-    DN_TRY(reorder_pd(&rpd, d->engine, md_get(&w->layout), want), "reorder");
-    st = check(dnnl_primitive_create(&p->relayout, rpd), "reorder");
-    dnnl_primitive_desc_destroy(rpd);
-    p->w_bytes = round64((int64_t)md_bytes(want));
-    return st;
+    FCT_TRY(fct_new(&p->w_data, (int64_t)md_bytes(want), 1));
+    DN_TRY(dnnl_memory_create(&p->w, want, d->engine, p->w_data), "weights");
+    return reorder(d, md_get(&w->layout), w->memory, want, p->w);
 }
 
 fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed *w)
@@ -427,7 +437,6 @@ fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed 
     DN_TRY_OUT(dnnl_primitive_create(&p->prim, p->pd), "primitive");
     FCT_TRY_OUT(plan_memory(&p->x, p, d, dnnl_query_src_md));
     FCT_TRY_OUT(plan_memory(&p->y, p, d, dnnl_query_dst_md));
-    FCT_TRY_OUT(plan_memory(&p->w, p, d, dnnl_query_weights_md));
     FCT_TRY_OUT(plan_memory(&p->pad, p, d, dnnl_query_scratchpad_md));
     if (s->bias) {
         md_ref bias = dnnl_primitive_desc_query_md(p->pd, dnnl_query_weights_md, 1);
@@ -451,7 +460,7 @@ void dn_plan_free(dn_plan *p)
     const dnnl_memory_t memory[] = {p->x, p->w, p->bias, p->residual, p->y, p->pad};
     for (size_t i = 0; i < FCT_COUNT(memory); i++)
         if (memory[i]) dnnl_memory_destroy(memory[i]);
-    if (p->relayout) dnnl_primitive_destroy(p->relayout);
+    fct_free(p->w_data);
     if (p->prim) dnnl_primitive_destroy(p->prim);
     if (p->pd) dnnl_primitive_desc_destroy(p->pd);
     fct_free(p);
@@ -459,7 +468,7 @@ void dn_plan_free(dn_plan *p)
 
 int64_t dn_plan_scratch(const dn_plan *p)
 {
-    return p->pad_bytes + p->w_bytes;
+    return p->pad_bytes;
 }
 const char *dn_plan_impl(const dn_plan *p)
 {
@@ -477,19 +486,13 @@ static void *unconst(const void *p)
 
 fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
 {
-    dnnl_memory_t weights = io->w->memory;
+    dnnl_memory_t weights = p->w ? p->w : io->w->memory;
     DN_TRY(dnnl_memory_set_data_handle(p->x, unconst(io->x)), "input");
     DN_TRY(dnnl_memory_set_data_handle(p->y, io->y), "output");
     DN_TRY(dnnl_memory_set_data_handle(p->pad, io->scratch), "scratch");
     if (p->bias) DN_TRY(dnnl_memory_set_data_handle(p->bias, unconst(io->bias)), "bias");
     if (p->residual)
         DN_TRY(dnnl_memory_set_data_handle(p->residual, unconst(io->residual)), "residual");
-    if (p->relayout) {
-        DN_TRY(dnnl_memory_set_data_handle(p->w, (uint8_t *)io->scratch + p->pad_bytes), "weights");
-        const dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, weights}, {DNNL_ARG_TO, p->w}};
-        DN_TRY(dnnl_primitive_execute(p->relayout, d->stream, 2, args), "reorder");
-        weights = p->w;
-    }
     dnnl_exec_arg_t args[6] = {{DNNL_ARG_SRC, p->x},
                                {DNNL_ARG_WEIGHTS, weights},
                                {DNNL_ARG_DST, p->y},
@@ -501,6 +504,123 @@ fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
             DNNL_ARG_ATTR_MULTIPLE_POST_OP(p->act_at_residual) | DNNL_ARG_SRC_1, p->residual};
     DN_TRY(dnnl_primitive_execute(p->prim, d->stream, n, args), "run");
     return check(dnnl_stream_wait(d->stream), "run");
+}
+
+/* ---- small products in parallel regions ---- */
+
+typedef struct half_thread { /* handles carry pointers, so each thread has its own */
+    dnnl_stream_t stream;
+    dnnl_memory_t a, b, c, pad;
+} half_thread;
+
+struct dn_half {
+    dnnl_engine_t engine;
+    dnnl_primitive_t prim;
+    half_thread *thread;
+    int threads;
+    int64_t pad_bytes;
+};
+
+static fct_status half_thread_open(half_thread *t, dnnl_engine_t e, dnnl_primitive_desc_t pd)
+{
+    const struct {
+        dnnl_memory_t *memory;
+        dnnl_query_t what;
+    } part[] = {{&t->a, dnnl_query_src_md},
+                {&t->b, dnnl_query_weights_md},
+                {&t->c, dnnl_query_dst_md},
+                {&t->pad, dnnl_query_scratchpad_md}};
+    DN_TRY(dnnl_stream_create(&t->stream, e, dnnl_stream_default_flags), "stream");
+    for (size_t i = 0; i < FCT_COUNT(part); i++) {
+        md_ref md = dnnl_primitive_desc_query_md(pd, part[i].what, 0);
+        DN_TRY(dnnl_memory_create(part[i].memory, md, e, DNNL_MEMORY_NONE), "memory");
+    }
+    return FCT_OK;
+}
+
+static fct_status half_primitive(dn_half *h, md_ref a, md_ref b, md_ref c)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_attr_t attr = NULL;
+    fct_status st = FCT_OK;
+    DN_TRY_OUT(dnnl_primitive_attr_create(&attr), "attributes");
+    DN_TRY_OUT(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
+               "attributes");
+    DN_TRY_OUT(matmul_pd(&pd, h->engine, a, b, NULL, c, attr), "product");
+    DN_TRY_OUT(dnnl_primitive_create(&h->prim, pd), "product");
+    h->pad_bytes =
+        round64((int64_t)md_bytes(dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0)));
+    for (int i = 0; i < h->threads; i++)
+        FCT_TRY_OUT(half_thread_open(&h->thread[i], h->engine, pd));
+out:
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return st;
+}
+
+fct_status dn_half_new(dn_half **out, const dn_half_shape *s, int threads)
+{
+    const dnnl_dims_t ad = {s->m, s->k}, bd = {s->k, s->n}, cd = {s->m, s->n};
+    const dnnl_dims_t as = {s->lda, 1}, cs = {s->ldc, 1};
+    const dnnl_dims_t bs = {s->trans_b ? 1 : s->ldb, s->trans_b ? s->ldb : 1};
+    md_owned a = {0}, b = {0}, c = {0};
+    fct_status st = FCT_OK;
+    FCT_TRY(fct_new(out, 1, sizeof **out));
+    dn_half *h = *out;
+    h->threads = threads;
+    FCT_TRY_OUT(fct_new(&h->thread, threads, sizeof *h->thread));
+    DN_TRY_OUT(dnnl_engine_create(&h->engine, dnnl_cpu, 0), "engine");
+    DN_TRY_OUT(md_rows(&a, ad, dnnl_bf16, as), "input");
+    DN_TRY_OUT(md_rows(&b, bd, dnnl_bf16, bs), "input");
+    DN_TRY_OUT(md_rows(&c, cd, dnnl_f32, cs), "output");
+    FCT_TRY_OUT(half_primitive(h, md_get(&a), md_get(&b), md_get(&c)));
+out:
+    md_clear(&a);
+    md_clear(&b);
+    md_clear(&c);
+    if (st != FCT_OK) {
+        dn_half_free(h);
+        *out = NULL;
+    }
+    return st;
+}
+
+void dn_half_free(dn_half *h)
+{
+    if (!h) return;
+    for (int i = 0; h->thread && i < h->threads; i++) {
+        half_thread *t = &h->thread[i];
+        if (t->a) dnnl_memory_destroy(t->a);
+        if (t->b) dnnl_memory_destroy(t->b);
+        if (t->c) dnnl_memory_destroy(t->c);
+        if (t->pad) dnnl_memory_destroy(t->pad);
+        if (t->stream) dnnl_stream_destroy(t->stream);
+    }
+    fct_free(h->thread);
+    if (h->prim) dnnl_primitive_destroy(h->prim);
+    if (h->engine) dnnl_engine_destroy(h->engine);
+    fct_free(h);
+}
+
+int64_t dn_half_scratch(const dn_half *h)
+{
+    return h->pad_bytes;
+}
+
+fct_status dn_half_run(dn_half *h, int thread, const uint16_t *a, const uint16_t *b, float *c,
+                       void *scratch)
+{
+    half_thread *t = &h->thread[thread];
+    DN_TRY(dnnl_memory_set_data_handle(t->a, unconst(a)), "input");
+    DN_TRY(dnnl_memory_set_data_handle(t->b, unconst(b)), "input");
+    DN_TRY(dnnl_memory_set_data_handle(t->c, c), "output");
+    DN_TRY(dnnl_memory_set_data_handle(t->pad, scratch), "scratch");
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, t->a},
+                                    {DNNL_ARG_WEIGHTS, t->b},
+                                    {DNNL_ARG_DST, t->c},
+                                    {DNNL_ARG_SCRATCHPAD, t->pad}};
+    DN_TRY(dnnl_primitive_execute(h->prim, t->stream, 4, args), "run");
+    return check(dnnl_stream_wait(t->stream), "run");
 }
 
 /* ---- the rest ---- */

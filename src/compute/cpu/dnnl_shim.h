@@ -2,8 +2,8 @@
    between oneDNN 2 and 3 is behind this header; nobody else includes dnnl.h.
 
    A *packed* weight has the layout that oneDNN chose at a canonical size; a *plan* is a primitive for one exact shape that
-   takes this layout. Where a shape's only fast primitive wants another one, the plan converts the weight into scratch at
-   each run. Scratch is the caller's (user-mode scratchpad), so that memory can be counted before it is taken. */
+   takes this layout. Where a shape's only fast primitive wants another one, the plan keeps its own copy of the
+   weight. Scratch is the caller's (user-mode scratchpad), so that memory can be counted before it is taken. */
 #ifndef FCT_COMPUTE_CPU_DNNL_SHIM_H
 #define FCT_COMPUTE_CPU_DNNL_SHIM_H
 
@@ -66,6 +66,19 @@ typedef struct dn_gemm {
     float alpha, beta;
 } dn_gemm;
 fct_status dn_sgemm(const dn_gemm *g) FCT_MUST_CHECK;
+
+/* Small bf16 products inside a parallel region: c [m,n] f32 = a [m,k] · b, b stored [n,k] (trans_b) or [k,n]. One primitive,
+   and for each thread the handles that its run needs. */
+typedef struct dn_half dn_half;
+typedef struct dn_half_shape {
+    bool trans_b;
+    int64_t m, n, k, lda, ldb, ldc;
+} dn_half_shape;
+fct_status dn_half_new(dn_half **out, const dn_half_shape *s, int threads) FCT_MUST_CHECK;
+void dn_half_free(dn_half *h);
+int64_t dn_half_scratch(const dn_half *h); /* bytes that each thread's run needs */
+fct_status dn_half_run(dn_half *h, int thread, const uint16_t *a, const uint16_t *b, float *c,
+                       void *scratch) FCT_MUST_CHECK;
 
 bool dn_has_bf16(void);
 fct_status dn_describe(fct_str *out) FCT_MUST_CHECK; /* "oneDNN 2.6.3, AVX512-BF16, AMX" */

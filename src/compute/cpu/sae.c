@@ -66,13 +66,11 @@ fct_status cpu_sparse_decode(fct_cx *cx, const fct_sparse_decode_args *a)
 
 FCT_CLONES static float dot(const float *x, const float *y, int64_t n)
 {
-    float lane[4 * VEC_LANES] = {0};
-    int64_t whole = n / (4 * VEC_LANES) * (4 * VEC_LANES);
-    for (int64_t i = 0; i < whole; i += 4 * VEC_LANES)
-        for (int l = 0; l < 4 * VEC_LANES; l++) lane[l] += x[i + l] * y[i + l];
+    float lane[VEC_LANES] = {0};
+    int64_t whole = n / VEC_LANES * VEC_LANES;
+    for (int64_t i = 0; i < whole; i += VEC_LANES)
+        for (int l = 0; l < VEC_LANES; l++) lane[l] += x[i + l] * y[i + l];
     for (int64_t i = whole; i < n; i++) lane[i - whole] += x[i] * y[i];
-    for (int l = 0; l < VEC_LANES; l++)
-        lane[l] = (lane[l] + lane[l + 16]) + (lane[l + 32] + lane[l + 48]);
     return vec_lanes_sum(lane);
 }
 

@@ -5,7 +5,7 @@
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
-enum { LANES = 16 };
+enum { BLOCK = 64 };
 
 /* Floats as unsigned numbers of the same order; -0 equals +0, NaN is above everything so that it comes to light. */
 CPU_INLINE uint32_t order_of(float v)
@@ -61,8 +61,14 @@ static void sift(uint64_t *key, int64_t root, int64_t n) /* smallest at the top 
     }
 }
 
-static void sort_keys(uint64_t *key, int64_t n) /* heap sort, largest first */
+static void sort_keys(uint64_t *key,
+                      int64_t n) /* largest first: by insertion, long ones as a heap */
 {
+    if (n <= 32) {
+        for (int64_t i = 1; i < n; i++)
+            for (int64_t j = i; j > 0 && key[j] > key[j - 1]; j--) swap_keys(&key[j], &key[j - 1]);
+        return;
+    }
     for (int64_t i = n / 2 - 1; i >= 0; i--) sift(key, i, n);
     for (int64_t i = n - 1; i > 0; i--) {
         swap_keys(&key[0], &key[i]);
@@ -77,35 +83,39 @@ static uint64_t smallest(const uint64_t *key, int64_t n)
     return least;
 }
 
-/* The keys of the k best candidates into buffer [cap], unordered; returns how many there are (less than k when masked). */
+/* How many of the block exceed the bar; NaN does. */
+CPU_INLINE uint32_t count_above(const float *x, float bar)
+{
+    uint32_t above = 0;
+    for (int i = 0; i < BLOCK; i++) above += !(x[i] <= bar);
+    return above;
+}
+
+/* The keys of the k best candidates into buffer [cap], unordered; returns how many there are (less than k when masked).
+   Appending has no branch: every entry is written, and the place moves on only past those that count. */
 FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, const uint8_t *mask,
                                int64_t n, int64_t k)
 {
     int64_t fill = 0;
     uint32_t bar =
-        0; /* the k-th best so far; later entries must exceed it, since equal ones have higher indices */
+        0; /* the k-th best so far; later entries must exceed it: equal ones have higher indices */
+    float bar_value = 0;
     bool full = false;
-    for (int64_t c = 0; c < n; c += LANES) {
-        uint32_t o[LANES];
-        int64_t m = n - c < LANES ? n - c : LANES;
-        uint32_t any = 0;
-        if (m == LANES)
-            for (int i = 0; i < LANES; i++) {
-                o[i] = order_of(x[c + i]);
-                any |= o[i] > bar ? 1u : 0u;
-            }
-        else
-            for (int64_t i = 0; i < m; i++) o[i] = order_of(x[c + i]);
-        if (m == LANES && full && !any) continue;
+    for (int64_t c = 0; c < n; c += BLOCK) {
+        int64_t m = n - c < BLOCK ? n - c : BLOCK;
+        if (full && m == BLOCK && count_above(x + c, bar_value) == 0) continue;
+        if (fill + BLOCK > cap) {
+            select_keys(buffer, fill, k);
+            fill = k;
+            full = true;
+            uint64_t least = smallest(buffer, k);
+            bar = (uint32_t)(least >> 32);
+            bar_value = x[index_of(least)];
+        }
         for (int64_t i = 0; i < m; i++) {
-            if ((full && o[i] <= bar) || (mask && !mask[c + i])) continue;
-            buffer[fill++] = key_of(o[i], c + i);
-            if (fill == cap) {
-                select_keys(buffer, fill, k);
-                fill = k;
-                full = true;
-                bar = (uint32_t)(smallest(buffer, k) >> 32);
-            }
+            uint32_t o = order_of(x[c + i]);
+            buffer[fill] = key_of(o, c + i);
+            fill += (!full | (o > bar)) & (!mask || mask[c + i] != 0);
         }
     }
     if (fill > k) select_keys(buffer, fill, k);
@@ -147,7 +157,7 @@ static void topk_row(const fct_topk_args *a, int64_t r, uint64_t *buffer, int64_
 
 fct_status cpu_topk(fct_cx *cx, const fct_topk_args *a)
 {
-    int64_t cap = 2 * a->k + 64, stride;
+    int64_t cap = 2 * a->k + 2 * BLOCK, stride;
     uint8_t *base;
     fct_mark mark = fct_arena_mark(cx->arena);
     fct_status st = cpu_thread_scratch(cx, &base, &stride, cap * (int64_t)sizeof(uint64_t));
