@@ -1,0 +1,272 @@
+/* open.c - a store on disk, read: store.json checked whole at once, shards mapped when their first row is wanted. */
+#include <string.h>
+
+#include "store/store.h"
+
+typedef struct shard_map { char *file; int64_t first, rows; bool open; fct_st st; const fct_tensor *data; } shard_map;
+
+typedef struct block_map { char *name, *full_name; shard_map *shard; int64_t n_shards; } block_map;
+
+struct fct_store {
+    fct_store_info info;
+    char *path, *text;
+    json_t *json;            /* owns most strings of info */
+    fct_store_block *block;
+    block_map *map;          /* [n_blocks] */
+    fct_prompt *prompt;
+};
+
+void fct_store_close(fct_store *s)
+{
+    if (!s) return;
+    for (int64_t b = 0; s->map && b < s->info.n_blocks; b++) {
+        block_map *m = &s->map[b];
+        for (int64_t i = 0; m->shard && i < m->n_shards; i++) {
+            if (m->shard[i].open) fct_st_close(&m->shard[i].st);
+            fct_free(m->shard[i].file);
+        }
+        fct_free(m->shard);
+        fct_free(m->name);
+        fct_free(m->full_name);
+    }
+    fct_free(s->map);
+    fct_free(s->block);
+    fct_free(s->prompt);
+    fct_free(s->path);
+    fct_free(s->text);
+    json_decref(s->json);
+    fct_free(s);
+}
+
+const fct_store_info *fct_store_get_info(const fct_store *s) { return &s->info; }
+
+/* ---- store.json ---- */
+
+static fct_status read_shards(block_map *m, int64_t *out_rows, const json_t *j, const char *where)
+{
+    const json_t *list = json_object_get(j, "shards");
+    if (!json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: shards: want a list", where);
+    m->n_shards = (int64_t)json_array_size(list);
+    FCT_TRY(fct_new(&m->shard, m->n_shards, sizeof *m->shard));
+    *out_rows = 0;
+    for (int64_t i = 0; i < m->n_shards; i++) {
+        const json_t *o = json_array_get(list, (size_t)i);
+        const char *file;
+        shard_map *s = &m->shard[i];
+        if (!json_is_object(o)) return fct_fail(FCT_ERR_FORMAT, "%s: shard %lld: want an object", where, (long long)i);
+        FCT_TRY(fct_json_str(&file, o, "file", "", where));
+        FCT_TRY(fct_json_i64(&s->rows, o, "rows", -1, where));
+        FCT_TRY(fct_store_check_name(file));
+        if (s->rows < 0) return fct_fail(FCT_ERR_FORMAT, "%s: shard %s: rows are missing", where, file);
+        FCT_TRY(fct_strdup(&s->file, file));
+        s->first = *out_rows;
+        FCT_TRY(fct_add_i64(out_rows, *out_rows, s->rows));
+    }
+    return FCT_OK;
+}
+
+static fct_status read_block(fct_store_block *b, block_map *m, const json_t *j, const char *where)
+{
+    int64_t rows;
+    const char *name, *full;
+    if (!json_is_object(j)) return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want objects", where);
+    FCT_TRY(fct_json_str(&name, j, "name", "", where));
+    FCT_TRY(fct_json_str(&full, j, "full_name", name, where));
+    FCT_TRY(fct_where(fct_store_check_name(name), "%s", where));
+    FCT_TRY(fct_strdup(&m->name, name));
+    FCT_TRY(fct_strdup(&m->full_name, full));
+    b->name = m->name;
+    b->full_name = m->full_name;
+    FCT_TRY(fct_json_i64(&b->d, j, "d", 0, where));
+    FCT_TRY(fct_json_i64(&b->rows, j, "rows", -1, where));
+    FCT_TRY(fct_json_i64(&b->rows_per_prompt, j, "rows_per_prompt", 0, where));
+    const json_t *grid = json_object_get(j, "grid");
+    if (json_is_array(grid) && json_array_size(grid) == 2) {
+        b->grid_h = json_integer_value(json_array_get(grid, 0));
+        b->grid_w = json_integer_value(json_array_get(grid, 1));
+    }
+    if (b->d < 1 || b->rows_per_prompt < 0 || b->grid_h < 0 || b->grid_w < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: block %s: d, rows_per_prompt or grid is not possible", where, name);
+    FCT_TRY(read_shards(m, &rows, j, where));
+    if (rows != b->rows) return fct_fail(FCT_ERR_FORMAT, "%s: block %s: the shards have %lld rows together, not %lld", where, name, (long long)rows, (long long)b->rows);
+    return FCT_OK;
+}
+
+static fct_status read_blocks(fct_store *s, const char *where)
+{
+    const json_t *list = json_object_get(s->json, "blocks");
+    if (!json_is_array(list) || json_array_size(list) == 0) return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want a list", where);
+    int64_t n = (int64_t)json_array_size(list);
+    FCT_TRY(fct_new(&s->block, n, sizeof *s->block));
+    FCT_TRY(fct_new(&s->map, n, sizeof *s->map));
+    s->info.n_blocks = n;
+    s->info.block = s->block;
+    for (int64_t b = 0; b < n; b++) FCT_TRY(read_block(&s->block[b], &s->map[b], json_array_get(list, (size_t)b), where));
+    return FCT_OK;
+}
+
+static fct_status read_prompts(fct_store *s, const char *where)
+{
+    const json_t *list = json_object_get(s->json, "prompts");
+    int64_t n = (int64_t)json_array_size(list);
+    FCT_TRY(fct_new(&s->prompt, n, sizeof *s->prompt));
+    for (int64_t i = 0; i < n; i++) {
+        const json_t *o = json_array_get(list, (size_t)i);
+        int64_t seed;
+        if (!json_is_object(o)) return fct_fail(FCT_ERR_FORMAT, "%s: prompt %lld: want an object", where, (long long)i);
+        FCT_TRY(fct_json_str(&s->prompt[i].text, o, "text", "", where));
+        FCT_TRY(fct_json_i64(&seed, o, "seed", 0, where));
+        s->prompt[i].seed = (uint64_t)seed;
+        s->prompt[i].has_seed = true;
+    }
+    s->info.prompt = s->prompt;
+    s->info.n_prompts = n;
+    return FCT_OK;
+}
+
+static fct_status read_description(fct_store *s, const char *where)
+{
+    const char *format, *dtype;
+    int64_t version;
+    if (!json_is_object(s->json)) return fct_fail(FCT_ERR_FORMAT, "%s: want an object", where);
+    FCT_TRY(fct_json_str(&format, s->json, "format", "", where));
+    FCT_TRY(fct_json_i64(&version, s->json, "version", 0, where));
+    if (strcmp(format, FCT_STORE_FORMAT) != 0) return fct_fail(FCT_ERR_FORMAT, "%s: format is not " FCT_STORE_FORMAT, where);
+    if (version != FCT_STORE_VERSION)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: version %lld, this program reads version %d", where, (long long)version, FCT_STORE_VERSION);
+    FCT_TRY(fct_json_str(&dtype, s->json, "dtype", "", where));
+    FCT_TRY(fct_where(fct_dtype_find(&s->info.dtype, dtype), "%s", where));
+    if (s->info.dtype != FCT_F16 && s->info.dtype != FCT_BF16 && s->info.dtype != FCT_F32)
+        return fct_fail(FCT_ERR_FORMAT, "%s: dtype %s: want f16, bf16 or f32", where, dtype);
+    const json_t *model = json_object_get(s->json, "model"), *options = json_object_get(s->json, "options");
+    if (json_is_object(model)) FCT_TRY(fct_json_str(&s->info.model, model, "name", NULL, where));
+    if (json_is_object(model)) FCT_TRY(fct_json_str(&s->info.model_hash, model, "hash", NULL, where));
+    if (json_is_object(options)) FCT_TRY(fct_json_str(&s->info.what, options, "what", NULL, where));
+    FCT_TRY(read_blocks(s, where));
+    return read_prompts(s, where);
+}
+
+fct_status fct_store_open(fct_store **out, const char *dir)
+{
+    fct_status st = FCT_OK;
+    fct_store *s = NULL;
+    fct_store_kind kind;
+    char *path = NULL;
+    int64_t n;
+    *out = NULL;
+    FCT_TRY(fct_store_dir_kind(&kind, dir));
+    if (kind == FCT_DIR_UNFINISHED)
+        return fct_fail(FCT_ERR_MISSING, "%s: the capture is not finished: the same command continues it", dir);
+    if (kind != FCT_DIR_STORE) return fct_fail(FCT_ERR_MISSING, "%s: no store in it (no store.json)", dir);
+    FCT_TRY(fct_new(&s, 1, sizeof *s));
+    FCT_TRY_OUT(fct_strdup(&s->path, dir));
+    FCT_TRY_OUT(fct_store_path(&path, dir, NULL, "store.json"));
+    FCT_TRY_OUT(fct_file_read(&s->text, &n, path));
+    FCT_TRY_OUT(fct_json_parse(&s->json, s->text, n, path));
+    s->info.path = s->path;
+    s->info.json = s->text;
+    FCT_TRY_OUT(read_description(s, path));
+    *out = s;
+    s = NULL;
+out:
+    fct_free(path);
+    fct_store_close(s);
+    return st;
+}
+
+fct_status fct_store_find_block(int64_t *out, const fct_store *s, const char *name)
+{
+    fct_str text = {0};
+    fct_status st = FCT_OK;
+    *out = 0;
+    if (!name && s->info.n_blocks == 1) return FCT_OK;
+    for (int64_t b = 0; name && b < s->info.n_blocks; b++)
+        if (strcmp(name, s->block[b].name) == 0 || strcmp(name, s->block[b].full_name) == 0) {
+            *out = b;
+            return FCT_OK;
+        }
+    for (int64_t b = 0; b < s->info.n_blocks && st == FCT_OK; b++) st = fct_str_printf(&text, " %s", s->block[b].name);
+    if (st == FCT_OK)
+        st = name ? fct_fail(FCT_ERR_MISSING, "%s has no block %s; it has%s", s->path, name, text.p)
+                  : fct_fail(FCT_ERR_ARG, "%s has several blocks, name one of%s", s->path, text.p);
+    fct_str_clear(&text);
+    return st;
+}
+
+/* ---- rows ---- */
+
+static fct_status open_shard(const fct_store *s, int64_t block, shard_map *m)
+{
+    fct_status st = FCT_OK;
+    char *path = NULL;
+    FCT_TRY_OUT(fct_store_path(&path, s->path, s->block[block].name, m->file));
+    FCT_TRY_OUT(fct_st_open(&m->st, path));
+    m->open = true;
+    m->data = fct_st_find(&m->st, "rows");
+    if (!m->data || m->data->ndim != 2 || m->data->dim[0] != m->rows || m->data->dim[1] != s->block[block].d || m->data->dtype != s->info.dtype) {
+        st = fct_fail(FCT_ERR_FORMAT, "%s: rows: want %s [%lld,%lld], as store.json says", path, fct_dtype_name(s->info.dtype), (long long)m->rows,
+                      (long long)s->block[block].d);
+        fct_st_close(&m->st);
+        m->open = false;
+        m->data = NULL;
+    }
+out:
+    fct_free(path);
+    return st;
+}
+
+static fct_status find_shard(shard_map **out, const fct_store *s, int64_t block, int64_t row)
+{
+    block_map *m = &s->map[block];
+    int64_t lo = 0, hi = m->n_shards;
+    if (row < 0 || row >= s->block[block].rows)
+        return fct_fail(FCT_ERR_RANGE, "row %lld is not in block %s: it has %lld", (long long)row, m->name, (long long)s->block[block].rows);
+    while (hi - lo > 1) {
+        int64_t middle = lo + (hi - lo) / 2;
+        if (m->shard[middle].first <= row) lo = middle;
+        else hi = middle;
+    }
+    *out = &m->shard[lo];
+    return (*out)->open ? FCT_OK : open_shard(s, block, *out);
+}
+
+fct_status fct_store_row(const void **out, const fct_store *s, int64_t block, int64_t row)
+{
+    shard_map *m;
+    FCT_TRY(find_shard(&m, s, block, row));
+    *out = (const uint8_t *)m->data->data + (row - m->first) * s->block[block].d * fct_dtype_bytes(s->info.dtype);
+    return FCT_OK;
+}
+
+static const void *column(const shard_map *m, const char *name, fct_dtype dtype, int64_t width)
+{
+    const fct_tensor *t = fct_st_find(&m->st, name);
+    return t && t->dtype == dtype && fct_tensor_count(t) == m->rows * width ? t->data : NULL;
+}
+
+static void read_meta(fct_row_meta *out, const shard_map *m, int64_t at, int64_t n)
+{
+    const int32_t *prompt = column(m, "prompt", FCT_I32, 1);
+    const int16_t *step = column(m, "step", FCT_I16, 1), *yx = column(m, "yx", FCT_I16, 2);
+    const uint8_t *branch = column(m, "branch", FCT_U8, 1);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t r = at + i;
+        out[i] = (fct_row_meta){prompt ? prompt[r] : 0, step ? step[r] : (int16_t)0, yx ? yx[2 * r] : (int16_t)0,
+                                yx ? yx[2 * r + 1] : (int16_t)0, branch ? branch[r] : (uint8_t)0};
+    }
+}
+
+fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n, float *rows, fct_row_meta *meta)
+{
+    if (block < 0 || block >= s->info.n_blocks) return fct_fail(FCT_ERR_ARG, "block number %lld", (long long)block);
+    int64_t d = s->block[block].d;
+    for (int64_t at = 0; at < n;) {
+        shard_map *m;
+        FCT_TRY(find_shard(&m, s, block, first + at));
+        int64_t in = first + at - m->first, take = m->rows - in < n - at ? m->rows - in : n - at;
+        FCT_TRY(fct_convert(rows + at * d, FCT_F32, (const uint8_t *)m->data->data + in * d * fct_dtype_bytes(s->info.dtype), s->info.dtype, take * d));
+        if (meta) read_meta(meta + at, m, in, take);
+        at += take;
+    }
+    return FCT_OK;
+}
