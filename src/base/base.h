@@ -56,11 +56,14 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
 
 /* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the
    program starts. Both the prototype (if any) and the definition carry it; callees must be inlined
-   or cloned too. Empty where the compiler or C library cannot do it, and under sanitizers, whose
-   start-up does not survive ifunc resolvers. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
-#if __has_attribute(target_clones) && !FCT_SANITIZED
+   or cloned too. Empty where the C library cannot do it, under sanitizers (their start-up does not
+   survive ifunc resolvers) and with clang (14 gives the resolvers of static functions global names
+   that collide). */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && !FCT_SANITIZED
+#if __GNUC__ >= 12
 #define FCT_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define FCT_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #endif
 #endif
 #ifndef FCT_CLONES
