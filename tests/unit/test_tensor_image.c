@@ -256,8 +256,22 @@ static void test_faults(void **state)
     }
 }
 
-int main(void)
+/* Writes the picture that tests/python checks with Pillow. */
+static int write_sample(const char *path)
 {
+    fct_image im;
+    fct_status st = fct_image_new(&im, 9, 7, 3);
+    for (int64_t i = 0; st == FCT_OK && i < 9 * 7 * 3; i++) im.pixel[i] = (uint8_t)(i * 3);
+    if (st == FCT_OK) st = fct_image_set_text(&im, "parameters", "a caf\xc3\xa9\nSteps: 1");
+    if (st == FCT_OK) st = fct_image_set_text(&im, "facet", "{\"prompt\": \"\xe7\x8c\xab\"}");
+    if (st == FCT_OK) st = fct_png_write(&im, path);
+    fct_image_clear(&im);
+    return st != FCT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2) return write_sample(argv[1]);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_npy),
                                        cmocka_unit_test(test_npy_malformed),
                                        cmocka_unit_test(test_pixels),
