@@ -46,6 +46,7 @@ static inline fct_sae *draw_sae(const json_t *spec)
     int64_t d = json_integer_value(json_object_get(spec, "d")), f = json_integer_value(json_object_get(spec, "f"));
     assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, d, f, json_integer_value(json_object_get(spec, "k"))));
     fct_rng_init(&rng, (uint64_t)json_integer_value(json_object_get(spec, "seed")));
+    assert_ok(fct_new(&s->density, f, (int64_t)sizeof(float)));
     assert_ok(fct_new(&s->mean, f, (int64_t)sizeof(float)));
     assert_ok(fct_new(&s->std, f, (int64_t)sizeof(float)));
     assert_ok(fct_new(&s->max, f, (int64_t)sizeof(float)));

@@ -1,0 +1,290 @@
+/* test_edit_run.c - edited runs of a twin: what must change no byte, batches and reuse of compiled edits, recipes that replay
+   to the same pixels, and what is refused. */
+#include "test_edit_twin.h"
+
+static edit_twin twin;
+
+static int open_twin(void **state)
+{
+    (void)state;
+    edit_twin_open(&twin, "a");
+    return 0;
+}
+
+static int close_twin(void **state)
+{
+    edit_twin_close(&twin);
+    return temp_clear(state);
+}
+
+static fct_status run_texts(fct_run_result *r, const fct_run_desc *d, const char *const *texts, int n)
+{
+    fct_edit edits[4];
+    for (int i = 0; i < n; i++) {
+        assert_ok(fct_edit_parse(&edits[i], texts[i]));
+        assert_ok(fct_edit_load(&edits[i], test_path("golden/edit")));
+    }
+    fct_status st = fct_edit_run(twin.model, d, edits, n, &twin.saes, r);
+    for (int i = 0; i < n; i++) fct_edit_clear(&edits[i]);
+    return st;
+}
+
+static void assert_same_latents(const fct_run_result *a, const fct_run_result *b)
+{
+    assert_int_equal(fct_tensor_bytes(&a->latents), fct_tensor_bytes(&b->latents));
+    assert_memory_equal(a->latents.data, b->latents.data, (size_t)fct_tensor_bytes(&a->latents));
+}
+
+typedef struct quiet { /* finds a feature that is nowhere active in the block, and one that is */
+    const fct_sae *sae;
+    bool *active;
+} quiet;
+
+static fct_status mark_active(void *user, const fct_tap_event *event, fct_tensor *value)
+{
+    quiet *q = user;
+    fct_codes c;
+    (void)event;
+    FCT_TRY(fct_codes_of_rows(&c, q->sae, value->data, fct_tensor_count(value) / q->sae->d));
+    for (int64_t i = 0; i < c.n * c.k; i++)
+        if (c.value[i] > 0) q->active[c.index[i]] = true;
+    fct_codes_clear(&c);
+    return FCT_OK;
+}
+
+static int64_t quiet_feature(const fct_run_desc *desc)
+{
+    const fct_block_info *block;
+    fct_run_desc d = *desc;
+    fct_run_result r;
+    quiet q = {0};
+    int64_t f = 0;
+    assert_ok(fct_block_find(&block, fct_model_get_info(twin.model), "up.0.1"));
+    q.sae = fct_sae_set_find(&twin.saes, block);
+    assert_ok(fct_new(&q.active, q.sae->f, (int64_t)sizeof *q.active));
+    fct_tap tap = {.module = "up.0.1", .what = FCT_TAP_DELTA, .user = &q, .fn = mark_active};
+    d.taps = &tap;
+    d.n_taps = 1;
+    assert_ok(fct_model_run(twin.model, &d, &r));
+    fct_run_result_clear(&r);
+    while (f < q.sae->f && q.active[f]) f++;
+    fct_free(q.active);
+    assert_true(f < q.sae->f);
+    return f;
+}
+
+static void test_no_byte(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {"one", "guided"};
+    for (int s = 0; s < 2; s++) {
+        fct_run_desc d;
+        fct_run_item items[4];
+        fct_run_result clean, r;
+        char ablate[64];
+        read_setting(&d, items, &twin, "a", settings[s]);
+        snprintf(ablate, sizeof ablate, "up.0.1:%d x0", (int)quiet_feature(&d));
+        assert_ok(fct_model_run(twin.model, &d, &clean));
+        const char *const texts[] = {"mid.0:5 +0", "mid.0:5 -0 @mask.png", "mid.0:5 x1", "up.0.1:7 x1 static", ablate,
+                                     "mid.0 zero @map:5>1e9", s ? "mid.0 from source-guided.json:3,4 x0" : "mid.0 from source-one.json:3,4 x0"};
+        for (size_t i = 0; i < FCT_COUNT(texts); i++) {
+            assert_ok(run_texts(&r, &d, &texts[i], 1));
+            assert_same_latents(&r, &clean);
+            fct_run_result_clear(&r);
+        }
+        const char *const several[] = {"mid.0:5 +0", "up.0.1:7 x1", "down.2.1:3 x1 static"};
+        assert_ok(run_texts(&r, &d, several, 3));
+        assert_same_latents(&r, &clean);
+        fct_run_result_clear(&r);
+        fct_run_result_clear(&clean);
+    }
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result a, b;
+    const char *const one[] = {"mid.0:5 +2.3", "mid.0:9 x-1.7 @mask.png", "mid.0 rebuild", "up.0.1:3 +1"};
+    const char *const two[] = {"up.0.1:3 +1", "mid.0 rebuild", "mid.0:9 x-1.7 @mask.png", "mid.0:5 +2.3"};
+    read_setting(&d, items, &twin, "a", "three");
+    assert_ok(run_texts(&a, &d, one, 4));
+    assert_ok(run_texts(&b, &d, two, 4));
+    assert_same_latents(&a, &b);
+    fct_run_result_clear(&a);
+    fct_run_result_clear(&b);
+}
+
+/* Two masks that share out the picture do what no mask does. */
+static void test_mask_sum(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result whole, parts;
+    const char *const two[] = {"mid.0:5 +3 @box:0,0,0.37,1", "mid.0:5 +3 @box:0.37,0,1,1"};
+    read_setting(&d, items, &twin, "a", "one");
+    assert_ok(run_texts(&whole, &d, (const char *const[]){"mid.0:5 +3"}, 1));
+    assert_ok(run_texts(&parts, &d, two, 2));
+    assert_true(rel_l2(parts.latents.data, whole.latents.data, NULL, fct_tensor_count(&whole.latents)) < 1e-5);
+    fct_run_result_clear(&whole);
+    fct_run_result_clear(&parts);
+}
+
+/* A batch's pictures are what they are alone (other products, so not the same bytes), and compiled edits serve many runs. */
+static void test_batch(void **state)
+{
+    (void)state;
+    fct_edit e[2];
+    fct_edit_set *set = NULL;
+    fct_run_result all, one, again;
+    fct_run_item items[2] = {{.prompt = "a dog", .seed = 1}, {.prompt = "the sea", .seed = 2}};
+    fct_run_desc d = {.items = items, .n_items = 2, .width = 96, .height = 64, .steps = 2, .guidance = 3, .has_guidance = true,
+                      .no_decode = true};
+    assert_ok(fct_edit_parse(&e[0], "mid.0:5 x-3 static"));
+    assert_ok(fct_edit_parse(&e[1], "down.2.1:9 +4 @ellipse:0.1,0.2,0.9,0.8"));
+    assert_ok(fct_edit_run(twin.model, &d, e, 2, &twin.saes, &all));
+    assert_ok(fct_edit_set_open(&set, twin.model, &d, e, 2, &twin.saes));
+    d.taps = fct_edit_set_taps(set, &d.n_taps);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(fct_model_run(twin.model, &d, &again));
+        assert_same_latents(&all, &again);
+        fct_run_result_clear(&again);
+    }
+    fct_edit_set_close(set);
+    d.taps = NULL;
+    d.n_taps = 0;
+    d.n_items = 1;
+    int64_t n = fct_tensor_count(&all.latents) / 2;
+    for (int i = 0; i < 2; i++) {
+        d.items = &items[i];
+        assert_ok(fct_edit_run(twin.model, &d, e, 2, &twin.saes, &one));
+        assert_true(rel_l2((const float *)all.latents.data + i * n, one.latents.data, NULL, n) < 1e-4);
+        fct_run_result_clear(&one);
+    }
+    fct_run_result_clear(&all);
+    for (int i = 0; i < 2; i++) fct_edit_clear(&e[i]);
+}
+
+/* ---- recipes ---- */
+
+static void test_replay(void **state)
+{
+    (void)state;
+    fct_edit e[3];
+    fct_run_result r, again;
+    fct_recipe recipe, back;
+    fct_image im;
+    fct_run_item items[2] = {{.prompt = "a dog", .seed = 3}, {.prompt = "snow, at night", .seed = 3}};
+    fct_run_desc d = {.items = items, .n_items = 2, .joint_noise = true, .width = 96, .height = 128, .steps = 1};
+    static const char *const texts[] = {"mid.0:5 +3 @mask.png", "up.0.1 from source-replay.json:3,4 x2", "down.2.1:9 x0 static"};
+    static const char source[] = "{\"format\":\"facet-recipe\",\"prompt\":\"a cat\",\"width\":96,\"height\":128,\"steps\":1}";
+    assert_ok(fct_file_write(temp_path("source-replay.json"), source, (int64_t)strlen(source)));
+    for (int i = 0; i < 3; i++) {
+        assert_ok(fct_edit_parse(&e[i], texts[i]));
+        assert_ok(fct_edit_load(&e[i], i == 0 ? test_path("golden/edit") : temp_path("")));
+    }
+    assert_ok(fct_edit_run(twin.model, &d, e, 3, &twin.saes, &r));
+    assert_ok(fct_recipe_of_run(&recipe, twin.model, &d, e, 3, &twin.saes, 1));
+    assert_int_equal(recipe.n_saes, 3); /* the fourth SAE is not used */
+    assert_true(recipe.has_guidance && recipe.width == 96 && recipe.threads > 0);
+    assert_ok(fct_image_new(&im, r.width, r.height, 3));
+    memcpy(im.pixel, r.pixels + r.width * r.height * 3, (size_t)(r.width * r.height * 3));
+    assert_ok(fct_recipe_stamp(&recipe, &im));
+    assert_ok(fct_png_write(&im, temp_path("replay.png")));
+    assert_ok(fct_file_remove(temp_path("source-replay.json"))); /* the picture carries all of it */
+    assert_ok(fct_recipe_read(&back, temp_path("replay.png")));
+    assert_int_equal(back.index, 1);
+    assert_ok(fct_recipe_check(&back, twin.model, &twin.saes));
+    assert_ok(fct_recipe_run(twin.model, &back, &twin.saes, &again));
+    assert_memory_equal(r.pixels, again.pixels, (size_t)(r.n * r.width * r.height * 3));
+    assert_memory_equal(im.pixel, again.pixels + back.index * r.width * r.height * 3, (size_t)(r.width * r.height * 3));
+    fct_run_result_clear(&again);
+    fct_run_result_clear(&r);
+    back.model_hash[0] = back.model_hash[0] == '0' ? '1' : '0';
+    back.sae[1].hash[0] = back.sae[1].hash[0] == '0' ? '1' : '0';
+    assert_fails(FCT_ERR_ARG, "it will come out differently: the model's hash was", fct_recipe_check(&back, twin.model, &twin.saes));
+    assert_non_null(strstr(fct_error_text(), back.sae[1].block));
+    fct_recipe_clear(&back);
+    fct_recipe_clear(&recipe);
+    fct_image_clear(&im);
+    for (int i = 0; i < 3; i++) fct_edit_clear(&e[i]);
+}
+
+/* A set of SAE folders found by name, by metadata and by the recipe. */
+static void test_sets(void **state)
+{
+    (void)state;
+    fct_sae_set set = {0};
+    fct_recipe r = {0};
+    char text[1300], folder[1200];
+    const fct_sae *mid = NULL;
+    for (int64_t i = 0; i < twin.saes.n; i++) {
+        const fct_sae_bound *b = &twin.saes.bound[i];
+        snprintf(folder, sizeof folder, "%s/%s", temp_path("saes"), b->block->short_name);
+        assert_ok(fct_sae_save(b->sae, folder, NULL));
+        if (strcmp(b->block->short_name, "mid.0") == 0) mid = b->sae;
+    }
+    assert_ok(fct_sae_set_add(&set, twin.model, temp_path("saes"))); /* one folder a block */
+    assert_int_equal(set.n, twin.saes.n);
+    assert_ok(fct_sae_set_hash(&set));
+    assert_ok(fct_sae_set_hash(&twin.saes));
+    for (int64_t i = 0; i < set.n; i++) {
+        assert_string_equal(set.bound[i].hash, twin.saes.bound[i].hash);
+        assert_string_equal(set.bound[i].stats_hash, twin.saes.bound[i].stats_hash);
+    }
+    fct_sae_set_clear(&set);
+    snprintf(text, sizeof text, "unet.mid_block.attentions.0=%s/mid.0", temp_path("saes"));
+    assert_ok(fct_sae_set_add(&set, twin.model, text));
+    assert_int_equal(set.n, 1);
+    assert_fails(FCT_ERR_ARG, "block mid.0 has two SAEs", fct_sae_set_add(&set, twin.model, text));
+    fct_sae_set_clear(&set);
+    snprintf(text, sizeof text, "%s/mid.0", temp_path("saes"));
+    assert_ok(fct_sae_set_add(&set, twin.model, text));
+    assert_string_equal(set.bound[0].block->short_name, "mid.0");
+    fct_sae_set_clear(&set);
+    snprintf(text, sizeof text, "mid.7=%s/mid.0", temp_path("saes"));
+    assert_fails(FCT_ERR_MISSING, "there is no block \"mid.7\"; this model has", fct_sae_set_add(&set, twin.model, text));
+    snprintf(text, sizeof text, "up.1.0=%s/mid.0", temp_path("saes"));
+    assert_int_not_equal(fct_sae_set_add(&set, twin.model, text), FCT_OK); /* another width */
+    assert_int_equal(set.n, 0);
+    assert_ok(fct_sae_save(mid, temp_path("nameless"), NULL));
+    assert_fails(FCT_ERR_ARG, "does not say which block it belongs to; give it as BLOCK=", fct_sae_set_add(&set, twin.model, temp_path("nameless")));
+    snprintf(text, sizeof text, "{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":[{\"block\":\"mid.0\",\"path\":\"saes/mid.0\"}]}");
+    assert_ok(fct_recipe_parse(&r, text, (int64_t)strlen(text), "r"));
+    assert_fails(FCT_ERR_MISSING, "the recipe's SAE of mid.0 is not at saes/mid.0; give it with --sae mid.0=DIR",
+                 fct_recipe_find_saes(&r, twin.model, NULL, &set));
+    assert_ok(fct_recipe_find_saes(&r, twin.model, temp_path(""), &set));
+    assert_int_equal(set.n, 1);
+    fct_recipe_clear(&r);
+    fct_sae_set_clear(&set);
+    remove_tree(temp_path("saes"));
+    remove_tree(temp_path("nameless"));
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result r;
+    static const char *const cases[][2] = {{"mid.0:999 +1", "there is no feature 999: the SAE of mid.0 has features 0 to 159"},
+                                           {"down.1.0:1 +1", "block down.1.0 has no SAE"},
+                                           {"mid.0 from source-three.json:1", "features move only between runs of the same size"},
+                                           {"nowhere:1 +1", "there is no block \"nowhere\""}};
+    read_setting(&d, items, &twin, "a", "one");
+    for (size_t i = 0; i < FCT_COUNT(cases); i++) {
+        fct_status st = run_texts(&r, &d, cases[i], 1);
+        if (st == FCT_OK || !strstr(fct_error_text(), cases[i][1])) fail_msg("%s: got %s", cases[i][0], fct_error_text());
+        assert_null(r.latents.data);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_byte), cmocka_unit_test(test_order),  cmocka_unit_test(test_mask_sum),
+                                       cmocka_unit_test(test_batch),   cmocka_unit_test(test_replay), cmocka_unit_test(test_sets),
+                                       cmocka_unit_test(test_refused)};
+    return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
+}
