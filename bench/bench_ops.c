@@ -1,13 +1,19 @@
-/* bench_ops.c - times operations at the shapes of SDXL, of its autoencoder, of the demo model and of SAE training.
+/* bench_ops.c - times operations at the shapes of SDXL, of its autoencoder, of the demo model and
+   of SAE training.
 
-   Machines are shared and clocks wander, so nothing here is a bare time: each round measures a yardstick and then the case,
-   and what counts is the median of their ratio. The yardstick is a product that oneDNN does best, in the case's dtype
-   (`of peak` is then a share of what this machine gives at this moment), or a copy for operations that only move memory.
+   Machines are shared and clocks wander, so nothing here is a bare time: each round measures a
+   yardstick and then the case, in processor time divided by the threads (which other programs
+   disturb least, if waiting threads sleep: set OMP_WAIT_POLICY=passive), and what counts is the
+   median of their ratio. The yardstick is a product that oneDNN does best, in the case's dtype
+   (`of peak` is then a share of what this machine gives at this moment), or a copy for operations
+   that only move memory.
 
-   Usage: bench_ops [BACKEND [FILTER [ROUNDS]]]     cpu, all cases whose name contains FILTER, 7 rounds */
+   Usage: bench_ops [BACKEND [FILTER [ROUNDS]]]     cpu, all cases whose name contains FILTER, 7
+   rounds */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "compute/backend.h"
 #include "compute/view.h"
@@ -268,6 +274,7 @@ static fct_status run_case(work *w)
                                                                       .k = n[1],
                                                                       .d = n[3],
                                                                       .table = w->t.data,
+                                                                      .n = n[2],
                                                                       .y = w->x.data});
     case OUTER:
         return fct_op_sparse_outer(&w->cx, &(fct_sparse_outer_args){.index = w->index,
@@ -285,6 +292,7 @@ static fct_status run_case(work *w)
                                                                 .d = n[3],
                                                                 .x = w->x.data,
                                                                 .table = w->t.data,
+                                                                .n = n[2],
                                                                 .coef = w->y.data});
     }
     return FCT_OK;
@@ -307,18 +315,26 @@ static void warm_up(work *w)
     die(run_case(w));
 }
 
-/* Seconds of one run: repeated until a few milliseconds have passed, the fastest of three such groups. */
+static double processor_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return ((double)t.tv_sec + (double)t.tv_nsec * 1e-9) / fct_threads();
+}
+
+/* Seconds of one run: repeated until a few milliseconds have passed, the fastest of three such
+ * groups. */
 static double seconds(work *w)
 {
-    double start = fct_seconds();
+    double start = processor_seconds();
     die(run_case(w));
-    double once = fct_seconds() - start;
+    double once = processor_seconds() - start;
     int repeat = once > 5e-3 ? 1 : (int)(5e-3 / (once + 1e-9)) + 1;
     double best = repeat == 1 ? once : 1e9;
     for (int g = 0; g < 3 && repeat > 1; g++) {
-        start = fct_seconds();
+        start = processor_seconds();
         for (int i = 0; i < repeat; i++) die(run_case(w));
-        double t = (fct_seconds() - start) / repeat;
+        double t = (processor_seconds() - start) / repeat;
         best = t < best ? t : best;
     }
     return best;
@@ -354,10 +370,10 @@ static void measure(const fct_backend *be, const bench_case *c, int rounds)
     for (int i = 0; i < rounds; i++) {
         double yard;
         if (moves) { /* a copy of 20 MB: read and write */
-            double start = fct_seconds();
+            double start = processor_seconds();
             memcpy(y.x.data, (uint8_t *)y.x.data + fct_tensor_bytes(&y.x) / 2,
                    (size_t)fct_tensor_bytes(&y.x) / 2);
-            yard = (double)fct_tensor_bytes(&y.x) / (fct_seconds() - start);
+            yard = (double)fct_tensor_bytes(&y.x) / (processor_seconds() - start);
         } else {
             yard = y.flop / seconds(&y);
         }

@@ -141,6 +141,7 @@ typedef struct fct_sparse_decode_args {
     const float *table;            /* [n,d] */
     const float *bias;
     float *y;
+    int64_t n;                     /* rows of table; 0: not told, which costs speed where k is large */
 } fct_sparse_decode_args;
 
 /* grad [n,d] += sum over (r,j) with index[r,j]==f of coef[r,j] * x[r,:]; fixed order of summation (rows ascending) whatever
@@ -160,6 +161,7 @@ typedef struct fct_sparse_dot_args {
     const float *x;                /* [rows,d] */
     const float *table;            /* [n,d] */
     float *coef;
+    int64_t n;                     /* rows of table; 0: not told, which costs speed where k is large */
 } fct_sparse_dot_args;
 
 /* ---- the table: X(name) makes the struct's members, the wrappers and the check that none is missing ---- */

@@ -1,5 +1,6 @@
-/* ops.c - the checked wrappers: each verifies shapes, dtypes and pointers once for all backends, so that a backend may
-   index without looking, and an error names the operation and the sizes that do not fit. Zero rows are a no-op. */
+/* ops.c - the checked wrappers: each verifies shapes, dtypes and pointers once for all backends, so
+   that a backend may index without looking, and an error names the operation and the sizes that do
+   not fit. Zero rows are a no-op. */
 #include "compute/backend.h"
 #include "compute/view.h"
 
@@ -10,7 +11,8 @@ static bool is_dry(const fct_cx *cx)
     return fct_arena_dry(cx->arena);
 }
 
-/* A tensor of activations: f32 or bf16, between lo and hi dimensions, data unless this is a dry run. */
+/* A tensor of activations: f32 or bf16, between lo and hi dimensions, data unless this is a dry
+ * run. */
 static fct_status check_tensor(const fct_cx *cx, const char *name, const fct_tensor *t, int lo,
                                int hi)
 {
@@ -316,7 +318,7 @@ static fct_status check_topk(const fct_cx *cx, const fct_topk_args *a, bool *emp
 static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_args *a,
                                       bool *empty)
 {
-    FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->d}, 3));
+    FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->d, a->n}, 4));
     *empty = a->rows == 0 || a->d == 0;
     if (*empty) return FCT_OK;
     if (a->k > 0) {
@@ -347,7 +349,7 @@ static fct_status check_sparse_outer(const fct_cx *cx, const fct_sparse_outer_ar
 
 static fct_status check_sparse_dot(const fct_cx *cx, const fct_sparse_dot_args *a, bool *empty)
 {
-    FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->d}, 3));
+    FCT_TRY(check_counts((const int64_t[]){a->rows, a->k, a->d, a->n}, 4));
     *empty = a->rows == 0 || a->k == 0;
     if (*empty) return FCT_OK;
     FCT_TRY(check_pointer(cx, a->index, "index"));

@@ -1,5 +1,5 @@
-/* registry.c - which backends there are, and the checks around packing a weight. A backend with a hole in its table is
-   refused here, when the model opens, never in the middle of a run. */
+/* registry.c - which backends there are, and the checks around packing a weight. A backend with a
+   hole in its table is refused here, when the model opens, never in the middle of a run. */
 #include <string.h>
 
 #include "compute/backend.h"
@@ -11,7 +11,8 @@ static fct_status check_complete(const fct_backend *be)
 #define MEMBER(op) \
     if (!be->op) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no %s", be->name, #op);
     MEMBER(pack)
-    MEMBER(unpack) MEMBER(has_bf16) MEMBER(describe) FCT_OP_LIST(MEMBER)
+    MEMBER(unpack)
+    MEMBER(has_bf16) MEMBER(describe) FCT_OP_LIST(MEMBER)
 #undef MEMBER
         return FCT_OK;
 }

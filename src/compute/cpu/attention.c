@@ -1,10 +1,12 @@
-/* attention.c - softmax(scale·q·kᵀ + mask)·v without ever holding the whole score matrix (Dao et al., FlashAttention):
-   a block of queries of one head meets the keys block by block, keeping each row's running maximum and sum. The threads
-   share the (picture, head, query block) triples; blocks are fixed by the shape, so the threads change no byte.
+/* attention.c - softmax(scale·q·kᵀ + mask)·v without ever holding the whole score matrix (Dao et
+   al., FlashAttention): a block of queries of one head meets the keys block by block, keeping each
+   row's running maximum and sum. The threads share the (picture, head, query block) triples; blocks
+   are fixed by the shape, so the threads change no byte.
 
-   A block's two products are oneDNN's on one thread: f32, or bf16 with f32 results where q, k and v are bf16, the machine
-   has instructions for it, and the work is large enough to pay for two primitives (weights e^(s - top) are then rounded to
-   bf16 before they meet v, as PyTorch's kernel does). */
+   A block's two products are oneDNN's on one thread: f32, or bf16 with f32 results where q, k and v
+   are bf16, the machine has instructions for it, and the work is large enough to pay for two
+   primitives (weights e^(s - top) are then rounded to bf16 before they meet v, as PyTorch's kernel
+   does). */
 #include <math.h>
 
 #include "compute/cpu/cpu.h"
@@ -79,7 +81,8 @@ static piece piece_of(const plan *p, uint8_t *base, int thread)
 
 /* ---- one block ---- */
 
-/* `rows` tokens of one head from element `at` on, as floats: in place when they are f32, else a packed copy. */
+/* `rows` tokens of one head from element `at` on, as floats: in place when they are f32, else a
+ * packed copy. */
 FCT_CLONES static const float *block(const fct_tensor *t, int64_t at, int64_t stride, int64_t rows,
                                      int64_t d, float *copy, int64_t *ld)
 {
@@ -93,8 +96,8 @@ FCT_CLONES static const float *block(const fct_tensor *t, int64_t at, int64_t st
     return copy;
 }
 
-/* One row of scores becomes weights e^(scale·s - top), of which `keys` of n are visible. Returns the factor that brings
-   what was summed before to the new maximum. */
+/* One row of scores becomes weights e^(scale·s - top), of which `keys` of n are visible. Returns
+   the factor that brings what was summed before to the new maximum. */
 FCT_CLONES static float soften(float *score, int64_t n, int64_t keys, float scale, float *top,
                                float *sum)
 {
@@ -240,7 +243,8 @@ static fct_status run_tile(const plan *p, const piece *s, const tile *t)
 
 /* ---- all of them ---- */
 
-/* The bf16 products: full and last blocks of queries times full and last blocks of keys, as far as they occur. */
+/* The bf16 products: full and last blocks of queries times full and last blocks of keys, as far as
+ * they occur. */
 static fct_status open_half(plan *p)
 {
     const int64_t rows[2] = {p->qb, p->tq % p->qb}, keys[2] = {p->kb, p->tk % p->kb};

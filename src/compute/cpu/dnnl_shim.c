@@ -1,6 +1,7 @@
-/* dnnl_shim.c - the only file that speaks oneDNN's C interface, versions 2 and 3. The two differ in how memory
-   descriptors are held (by value, by handle) and in how primitive descriptors are made (through an operation descriptor,
-   directly); the helpers at the top hide that, the rest is common. */
+/* dnnl_shim.c - the only file that speaks oneDNN's C interface, versions 2 and 3. The two differ in
+   how memory descriptors are held (by value, by handle) and in how primitive descriptors are made
+   (through an operation descriptor, directly); the helpers at the top hide that, the rest is
+   common. */
 #include "compute/cpu/dnnl_shim.h"
 
 #include <dnnl.h>
@@ -413,8 +414,9 @@ static fct_status plan_residual(dn_plan *p, dn *d, const dn_shape *s)
     return st;
 }
 
-/* oneDNN's choice for the packed layout; where that is its slow reference, its choice for a free layout and a copy of the
-   weights in that layout, which the plan keeps. Seen with small odd channel counts on small maps. */
+/* oneDNN's choice for the packed layout; where that is its slow reference, its choice for a free
+   layout and a copy of the weights in that layout, which the plan keeps. Seen with small odd
+   channel counts on small maps. */
 static fct_status plan_choose(dn_plan *p, dn *d, const dn_shape *s, const dn_packed *w)
 {
     fct_status st = make_pd(&p->pd, d, s, md_get(&w->layout));

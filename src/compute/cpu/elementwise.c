@@ -1,5 +1,6 @@
-/* elementwise.c - activations, sums, conversion, concatenation and pooling: every pass goes through short runs of floats
-   that stay in the first-level cache, so any mix of f32 and bf16 is one code. Nothing here depends on the threads. */
+/* elementwise.c - activations, sums, conversion, concatenation and pooling: every pass goes through
+   short runs of floats that stay in the first-level cache, so any mix of f32 and bf16 is one code.
+   Nothing here depends on the threads. */
 #include <math.h>
 
 #include "compute/cpu/cpu.h"
@@ -128,7 +129,8 @@ fct_status cpu_concat(fct_cx *cx, const fct_concat_args *a)
 
 /* ---- pooling ---- */
 
-/* Channels [c, c+m) of one window; averages add rows of a window first, so a large map loses no precision. */
+/* Channels [c, c+m) of one window; averages add rows of a window first, so a large map loses no
+ * precision. */
 FCT_CLONES static void pool_run(const fct_pool_args *a, int64_t first, int64_t sh, int64_t sw,
                                 int64_t out, int64_t c, int64_t m)
 {

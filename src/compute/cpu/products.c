@@ -1,8 +1,9 @@
-/* products.c - linear layers and convolutions: what oneDNN fuses is left to it (bias, activation, residual); this file
-   brings inputs and outputs into the dtypes and shapes that it takes.
+/* products.c - linear layers and convolutions: what oneDNN fuses is left to it (bias, activation,
+   residual); this file brings inputs and outputs into the dtypes and shapes that it takes.
 
-   Before a product: x is converted to the weight's dtype, resized (nearest) or, for 1x1 kernels with stride or padding,
-   gathered, all in one pass into scratch. After it: the time embedding of several pictures, and f32 sums into bf16. */
+   Before a product: x is converted to the weight's dtype, resized (nearest) or, for 1x1 kernels
+   with stride or padding, gathered, all in one pass into scratch. After it: the time embedding of
+   several pictures, and f32 sums into bf16. */
 #include <string.h>
 
 #include "compute/cpu/cpu.h"
@@ -112,7 +113,8 @@ static void gather(const source *s)
             for (int64_t j = 0; j < s->w; j++) gather_pixel(s, b, i, j);
 }
 
-/* x as the product wants it: itself, or a copy in scratch. `small`: kernel 1x1, whose copy already has y's pixels. */
+/* x as the product wants it: itself, or a copy in scratch. `small`: kernel 1x1, whose copy already
+ * has y's pixels. */
 static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, const void **out,
                              int64_t *h, int64_t *w)
 {

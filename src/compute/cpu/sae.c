@@ -1,5 +1,6 @@
-/* sae.c - the products of sparse autoencoders: the dense one is oneDNN's, the sparse ones go through memory in blocks of
-   columns that stay in registers. Orders of summation are fixed by the data, never by the threads. */
+/* sae.c - the products of sparse autoencoders: the dense one is oneDNN's, the sparse ones go
+   through memory in blocks of columns that stay in registers. Orders of summation are fixed by the
+   data, never by the threads. */
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
@@ -32,37 +33,25 @@ fct_status cpu_matmul(fct_cx *cx, const fct_matmul_args *a)
                                .ldc = a->n});
 }
 
-/* ---- y = bias + sum of table rows ---- */
+/* ---- pieces of the sparse products ---- */
 
-FCT_CLONES static void decode_row(const fct_sparse_decode_args *a, int64_t r)
+/* Columns [0,n) of a block: sum += sum of coef[j] * x[row[j]]; rows of x are `width` floats apart.
+ */
+FCT_CLONES static void add_rows(float *sum, const float *x, int64_t width, const int32_t *row,
+                                const float *coef, int64_t count, int64_t n)
 {
-    const int32_t *index = a->index + r * a->k;
-    const float *value = a->value + r * a->k;
-    for (int64_t c = 0; c < a->d; c += COLUMNS) {
-        float sum[COLUMNS] = {0};
-        int64_t n = a->d - c < COLUMNS ? a->d - c : COLUMNS;
-        if (a->bias) memcpy(sum, a->bias + c, (size_t)n * sizeof *sum);
-        for (int64_t j = 0; j < a->k; j++) {
-            const float *row = a->table + index[j] * a->d + c;
-            float v = value[j];
-            if (n == COLUMNS)
-                for (int i = 0; i < COLUMNS; i++) sum[i] += v * row[i];
-            else
-                for (int64_t i = 0; i < n; i++) sum[i] += v * row[i];
-        }
-        memcpy(a->y + r * a->d + c, sum, (size_t)n * sizeof *sum);
+    float s[COLUMNS] = {0};
+    memcpy(s, sum, (size_t)n * sizeof *s);
+    for (int64_t j = 0; j < count; j++) {
+        const float *v = x + row[j] * width;
+        float g = coef[j];
+        if (n == COLUMNS)
+            for (int i = 0; i < COLUMNS; i++) s[i] += g * v[i];
+        else
+            for (int64_t i = 0; i < n; i++) s[i] += g * v[i];
     }
+    memcpy(sum, s, (size_t)n * sizeof *s);
 }
-
-fct_status cpu_sparse_decode(fct_cx *cx, const fct_sparse_decode_args *a)
-{
-    if (fct_arena_dry(cx->arena)) return FCT_OK;
-#pragma omp parallel for schedule(static) if (a->rows * (a->k + 1) * a->d > CPU_SMALL)
-    for (int64_t r = 0; r < a->rows; r++) decode_row(a, r);
-    return FCT_OK;
-}
-
-/* ---- coef = x · table rows ---- */
 
 FCT_CLONES static float dot(const float *x, const float *y, int64_t n)
 {
@@ -74,14 +63,121 @@ FCT_CLONES static float dot(const float *x, const float *y, int64_t n)
     return vec_lanes_sum(lane);
 }
 
-fct_status cpu_sparse_dot(fct_cx *cx, const fct_sparse_dot_args *a)
+static int64_t columns(int64_t d, int64_t c)
 {
-    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    return d - c < COLUMNS ? d - c : COLUMNS;
+}
+
+static void copy_columns(float *copy, const float *x, int64_t row, int64_t d,
+                         int64_t c) /* one row's block */
+{
+    memcpy(copy + row * COLUMNS, x + row * d + c, (size_t)columns(d, c) * sizeof *copy);
+}
+
+/* When rows are met many times, a block of their columns is copied together, where it stays in the
+   second-level cache, and all work is done block by block; else rows are read where they lie.
+   Depends on sizes alone: so does the order of sums. */
+static bool pays(int64_t uses, int64_t rows, int64_t d)
+{
+    return uses >= 8 * rows && d > COLUMNS;
+}
+
+static fct_status take_copy(fct_cx *cx, float **copy, int64_t rows, bool wanted)
+{
+    return fct_arena_take(cx->arena, copy, wanted ? rows : 0, COLUMNS * sizeof **copy);
+}
+
+/* ---- y = bias + sum of table rows ---- */
+
+static void decode_columns(const fct_sparse_decode_args *a, int64_t r, int64_t c,
+                           const float *table, int64_t width)
+{
+    float *y = a->y + r * a->d + c;
+    int64_t n = columns(a->d, c);
+    if (a->bias)
+        memcpy(y, a->bias + c, (size_t)n * sizeof *y);
+    else
+        memset(y, 0, (size_t)n * sizeof *y);
+    add_rows(y, table, width, a->index + r * a->k, a->value + r * a->k, a->k, n);
+}
+
+static void decode(const fct_sparse_decode_args *a, float *copy)
+{
+#pragma omp parallel if (a->rows * (a->k + 1) * a->d > CPU_SMALL)
+    for (int64_t c = 0; c < a->d; c += COLUMNS) {
+        if (copy) {
+#pragma omp for schedule(static)
+            for (int64_t f = 0; f < a->n; f++) copy_columns(copy, a->table, f, a->d, c);
+        }
+#pragma omp for schedule(static)
+        for (int64_t r = 0; r < a->rows; r++)
+            decode_columns(a, r, c, copy ? copy : a->table + c, copy ? COLUMNS : a->d);
+    }
+}
+
+/* Rows as they lie: each row's columns one after the other, so that the table's rows are read once.
+ */
+static void decode_in_place(const fct_sparse_decode_args *a)
+{
+#pragma omp parallel for schedule(static) if (a->rows * (a->k + 1) * a->d > CPU_SMALL)
+    for (int64_t r = 0; r < a->rows; r++)
+        for (int64_t c = 0; c < a->d; c += COLUMNS) decode_columns(a, r, c, a->table + c, a->d);
+}
+
+fct_status cpu_sparse_decode(fct_cx *cx, const fct_sparse_decode_args *a)
+{
+    float *copy;
+    bool wanted = a->n > 0 && pays(a->rows * a->k, a->n, a->d);
+    fct_mark mark = fct_arena_mark(cx->arena);
+    FCT_TRY(take_copy(cx, &copy, a->n, wanted));
+    if (!fct_arena_dry(cx->arena)) {
+        if (wanted)
+            decode(a, copy);
+        else
+            decode_in_place(a);
+    }
+    fct_arena_reset(cx->arena, mark);
+    return FCT_OK;
+}
+
+/* ---- coef = x · table rows ---- */
+
+static void dots(const fct_sparse_dot_args *a, float *copy)
+{
+    memset(a->coef, 0, (size_t)(a->rows * a->k) * sizeof *a->coef);
+#pragma omp parallel if (a->rows * a->k * a->d > CPU_SMALL)
+    for (int64_t c = 0; c < a->d; c += COLUMNS) {
+#pragma omp for schedule(static)
+        for (int64_t f = 0; f < a->n; f++) copy_columns(copy, a->table, f, a->d, c);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < a->rows * a->k; i++)
+            a->coef[i] +=
+                dot(a->x + i / a->k * a->d + c, copy + a->index[i] * COLUMNS, columns(a->d, c));
+    }
+}
+
+static void dots_in_place(const fct_sparse_dot_args *a)
+{
 #pragma omp parallel for schedule(static) if (a->rows * a->k * a->d > CPU_SMALL)
     for (int64_t r = 0; r < a->rows; r++)
         for (int64_t j = 0; j < a->k; j++)
             a->coef[r * a->k + j] =
                 dot(a->x + r * a->d, a->table + a->index[r * a->k + j] * a->d, a->d);
+}
+
+fct_status cpu_sparse_dot(fct_cx *cx, const fct_sparse_dot_args *a)
+{
+    float *copy;
+    bool wanted = a->n > 0 && pays(a->rows * a->k, a->n, a->d);
+    fct_mark mark = fct_arena_mark(cx->arena);
+    FCT_TRY(take_copy(cx, &copy, a->n, wanted));
+    if (!fct_arena_dry(cx->arena)) {
+        if (wanted)
+            dots(a, copy);
+        else
+            dots_in_place(a);
+    }
+    fct_arena_reset(cx->arena, mark);
     return FCT_OK;
 }
 
@@ -93,7 +189,8 @@ typedef struct buckets { /* the entries of each feature, rows ascending */
     float *coef;
 } buckets;
 
-/* Counting sort by feature. Entries with coefficient 0 are left out (and stay out of NaN's way: 0 times NaN is NaN). */
+/* Counting sort by feature. Entries with coefficient 0 are left out (and stay out of NaN's way: 0
+ * times NaN is NaN). */
 static void fill_buckets(buckets *b, const fct_sparse_outer_args *a)
 {
     memset(b->start, 0, (size_t)(a->n + 1) * sizeof *b->start);
@@ -111,38 +208,20 @@ static void fill_buckets(buckets *b, const fct_sparse_outer_args *a)
     b->start[0] = 0;
 }
 
-/* One feature's columns [0,n) of a block: grad += sum of coef * x; x rows are `width` floats apart. */
-FCT_CLONES static void outer_run(float *grad, const float *x, int64_t width, const int32_t *row,
-                                 const float *coef, int64_t count, int64_t n)
-{
-    float sum[COLUMNS] = {0};
-    memcpy(sum, grad, (size_t)n * sizeof *sum);
-    for (int64_t j = 0; j < count; j++) {
-        const float *v = x + row[j] * width;
-        float g = coef[j];
-        if (n == COLUMNS)
-            for (int i = 0; i < COLUMNS; i++) sum[i] += g * v[i];
-        else
-            for (int64_t i = 0; i < n; i++) sum[i] += g * v[i];
-    }
-    memcpy(grad, sum, (size_t)n * sizeof *sum);
-}
-
-/* Columns in blocks, so that a block of x ([rows,64], copied together) stays in the second-level cache while all features pass. */
+/* Columns in blocks, so that a block of x ([rows,64], copied together) stays in the second-level
+ * cache while all features pass. */
 static void outer(const fct_sparse_outer_args *a, const buckets *b, float *copy)
 {
 #pragma omp parallel if (a->rows * a->k * a->d > CPU_SMALL)
     for (int64_t c = 0; c < a->d; c += COLUMNS) {
-        int64_t n = a->d - c < COLUMNS ? a->d - c : COLUMNS;
 #pragma omp for schedule(static)
-        for (int64_t r = 0; r < a->rows; r++)
-            memcpy(copy + r * COLUMNS, a->x + r * a->d + c, (size_t)n * sizeof *copy);
+        for (int64_t r = 0; r < a->rows; r++) copy_columns(copy, a->x, r, a->d, c);
 #pragma omp for schedule(dynamic, 32)
         for (int64_t f = 0; f < a->n; f++) {
             int64_t at = b->start[f], count = b->start[f + 1] - at;
             if (count > 0)
-                outer_run(a->grad + f * a->d + c, copy, COLUMNS, b->row + at, b->coef + at, count,
-                          n);
+                add_rows(a->grad + f * a->d + c, copy, COLUMNS, b->row + at, b->coef + at, count,
+                         columns(a->d, c));
         }
     }
 }

@@ -1,18 +1,27 @@
-/* topk.c - the k largest of each row, exactly. A row is scanned against the k-th largest value seen so far; what exceeds
-   it is appended to a buffer, and a full buffer is cut back to its k best, which raises the bar. On random rows about
-   k·(1 + ln(n/k)) entries are ever touched. Value and index form one 64-bit key (larger value, then lower index), so there are no
-   ties to get wrong. */
+/* topk.c - the k largest of each row, exactly. A first pass over the row bounds the k-th largest
+   value from below; a second appends what reaches the bound to a buffer, of which the k best are
+   selected and sorted. A full buffer (many ties, or a rising row) is cut back to its k best, which
+   raises the bar. Value and index form one 64-bit key (larger value, then lower index), so there
+   are no ties to get wrong. */
+#include <math.h>
+
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
 enum { BLOCK = 64 };
 
-/* Floats as unsigned numbers of the same order; -0 equals +0, NaN is above everything so that it comes to light. */
+/* Floats as unsigned numbers of the same order; -0 equals +0, NaN is above everything so that it
+ * comes to light. */
 CPU_INLINE uint32_t order_of(float v)
 {
     uint32_t b = vec_bits(v + 0.0f);
     uint32_t o = b >> 31 ? ~b : b | 0x80000000u;
     return v != v ? 0xffffffffu : o;
+}
+
+CPU_INLINE float value_of(uint32_t order) /* the other way; NaN for orders that no number has */
+{
+    return vec_of_bits(order >> 31 ? order & 0x7fffffffu : ~order);
 }
 
 CPU_INLINE uint64_t key_of(uint32_t order, int64_t i)
@@ -31,7 +40,8 @@ static void swap_keys(uint64_t *a, uint64_t *b)
     *b = t;
 }
 
-/* Reorders so that the k largest come first (quickselect, middle as pivot: no state, no randomness). */
+/* Reorders so that the k largest come first (quickselect, middle as pivot: no state, no
+ * randomness). */
 static void select_keys(uint64_t *key, int64_t n, int64_t k)
 {
     int64_t lo = 0, hi = n - 1;
@@ -76,46 +86,61 @@ static void sort_keys(uint64_t *key,
     }
 }
 
-static uint64_t smallest(const uint64_t *key, int64_t n)
+static uint32_t least_order(const uint64_t *key, int64_t n)
 {
     uint64_t least = key[0];
     for (int64_t i = 1; i < n; i++) least = key[i] < least ? key[i] : least;
-    return least;
+    return (uint32_t)(least >> 32);
 }
 
-/* How many of the block exceed the bar; NaN does. */
-CPU_INLINE uint32_t count_above(const float *x, float bar)
+/* Lanes [width] of a row take every width-th entry; the k-th largest of their maxima is a lower
+   bound of the k-th largest entry, since it stands for k different ones. A close one, as there are
+   more than 2k lanes. */
+FCT_CLONES static uint32_t lane_bound(uint64_t *key, float *lane, int64_t width, const float *x,
+                                      const uint8_t *mask, int64_t n, int64_t k)
 {
-    uint32_t above = 0;
-    for (int i = 0; i < BLOCK; i++) above += !(x[i] <= bar);
-    return above;
+    for (int64_t j = 0; j < width; j++) lane[j] = -INFINITY;
+    for (int64_t c = 0; c + width <= n; c += width)
+        if (mask)
+            for (int64_t j = 0; j < width; j++)
+                lane[j] = mask[c + j] && x[c + j] > lane[j] ? x[c + j] : lane[j];
+        else
+            for (int64_t j = 0; j < width; j++) lane[j] = x[c + j] > lane[j] ? x[c + j] : lane[j];
+    for (int64_t j = 0; j < width; j++) key[j] = key_of(order_of(lane[j]), j);
+    select_keys(key, width, k);
+    return least_order(key, k);
 }
 
-/* The keys of the k best candidates into buffer [cap], unordered; returns how many there are (less than k when masked).
-   Appending has no branch: every entry is written, and the place moves on only past those that count. */
+/* How many of the block reach the bar; NaN does. */
+CPU_INLINE uint32_t count_reaching(const float *x, float bar)
+{
+    uint32_t reaching = 0;
+    for (int i = 0; i < BLOCK; i++) reaching += !(x[i] < bar);
+    return reaching;
+}
+
+/* The keys of the k best candidates into buffer [cap], unordered; returns how many there are (less
+   than k when masked). Only entries of order `bar` or more can be among them. Appending has no
+   branch: every entry is written, and the place moves on only past those that count. */
 FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, const uint8_t *mask,
-                               int64_t n, int64_t k)
+                               int64_t n, int64_t k, uint32_t bar)
 {
     int64_t fill = 0;
-    uint32_t bar =
-        0; /* the k-th best so far; later entries must exceed it: equal ones have higher indices */
-    float bar_value = 0;
-    bool full = false;
     for (int64_t c = 0; c < n; c += BLOCK) {
         int64_t m = n - c < BLOCK ? n - c : BLOCK;
-        if (full && m == BLOCK && count_above(x + c, bar_value) == 0) continue;
-        if (fill + BLOCK > cap) {
+        uint32_t order[BLOCK];
+        if (m == BLOCK && count_reaching(x + c, value_of(bar)) == 0) continue;
+        if (fill + BLOCK >
+            cap) { /* full: the k best stay, and later entries must exceed the least of them */
             select_keys(buffer, fill, k);
             fill = k;
-            full = true;
-            uint64_t least = smallest(buffer, k);
-            bar = (uint32_t)(least >> 32);
-            bar_value = x[index_of(least)];
+            bar = least_order(buffer, k) + 1;
+            if (bar == 0) return k; /* all NaN */
         }
+        for (int64_t i = 0; i < m; i++) order[i] = order_of(x[c + i]);
         for (int64_t i = 0; i < m; i++) {
-            uint32_t o = order_of(x[c + i]);
-            buffer[fill] = key_of(o, c + i);
-            fill += (!full | (o > bar)) & (!mask || mask[c + i] != 0);
+            buffer[fill] = key_of(order[i], c + i);
+            fill += (order[i] >= bar) & (!mask || mask[c + i] != 0);
         }
     }
     if (fill > k) select_keys(buffer, fill, k);
@@ -140,15 +165,23 @@ static void fill_unused(int32_t *index, float *value, int64_t have, int64_t k)
     }
 }
 
-static void topk_row(const fct_topk_args *a, int64_t r, uint64_t *buffer, int64_t cap)
+typedef struct room { /* one thread's scratch */
+    uint64_t *key;    /* [cap] */
+    float *lane;      /* [width] */
+    int64_t cap, width;
+} room;
+
+static void topk_row(const fct_topk_args *a, int64_t r, const room *s)
 {
     const float *x = a->x + r * a->n;
     int32_t *index = a->index + r * a->k;
     float *value = a->value + r * a->k;
-    int64_t have = scan(buffer, cap, x, a->mask, a->n, a->k);
-    sort_keys(buffer, have);
+    uint32_t bar =
+        a->n >= 2 * s->width ? lane_bound(s->key, s->lane, s->width, x, a->mask, a->n, a->k) : 0;
+    int64_t have = scan(s->key, s->cap, x, a->mask, a->n, a->k, bar);
+    sort_keys(s->key, have);
     for (int64_t j = 0; j < have; j++) {
-        int64_t i = index_of(buffer[j]);
+        int64_t i = index_of(s->key[j]);
         index[j] = (int32_t)i;
         value[j] = x[i] <= 0 ? 0 : x[i];
     }
@@ -157,14 +190,20 @@ static void topk_row(const fct_topk_args *a, int64_t r, uint64_t *buffer, int64_
 
 fct_status cpu_topk(fct_cx *cx, const fct_topk_args *a)
 {
-    int64_t cap = 2 * a->k + 2 * BLOCK, stride;
+    const room size = {.cap = 2 * a->k + 2 * BLOCK, .width = (2 * a->k + BLOCK) / BLOCK * BLOCK};
+    int64_t stride;
     uint8_t *base;
     fct_mark mark = fct_arena_mark(cx->arena);
-    fct_status st = cpu_thread_scratch(cx, &base, &stride, cap * (int64_t)sizeof(uint64_t));
+    int64_t bytes = size.cap * (int64_t)sizeof *size.key + size.width * (int64_t)sizeof *size.lane;
+    fct_status st = cpu_thread_scratch(cx, &base, &stride, bytes);
     if (st == FCT_OK && !fct_arena_dry(cx->arena)) {
 #pragma omp parallel for schedule(static) if (a->rows * a->n > CPU_SMALL)
-        for (int64_t r = 0; r < a->rows; r++)
-            topk_row(a, r, (uint64_t *)(void *)(base + stride * fct_thread_index()), cap);
+        for (int64_t r = 0; r < a->rows; r++) {
+            room s = size;
+            s.key = (uint64_t *)(void *)(base + stride * fct_thread_index());
+            s.lane = (float *)(void *)(s.key + s.cap);
+            topk_row(a, r, &s);
+        }
     }
     fct_arena_reset(cx->arena, mark);
     return st;

@@ -137,13 +137,22 @@ CPU_INLINE void vec_act(fct_act act, float *v, int64_t n) /* in place */
    shorter inner loops away before they think of vectors. */
 enum { VEC_LANES = 64 };
 
+typedef float vec_16 __attribute__((vector_size(64)));
+typedef float vec_8 __attribute__((vector_size(32)));
+typedef float vec_4 __attribute__((vector_size(16)));
+
 CPU_INLINE float vec_lanes_sum(const float *lane)
 {
-    float s[VEC_LANES];
-    memcpy(s, lane, sizeof s);
-    for (int w = VEC_LANES / 2; w > 0; w /= 2)
-        for (int i = 0; i < w; i++) s[i] += s[i + w];
-    return s[0];
+    vec_16 a[4];
+    vec_8 b[2];
+    vec_4 c[2];
+    memcpy(a, lane, sizeof a);
+    a[0] = (a[0] + a[1]) + (a[2] + a[3]);
+    memcpy(b, a, sizeof b);
+    b[0] += b[1];
+    memcpy(c, b, sizeof c);
+    c[0] += c[1];
+    return (c[0][0] + c[0][1]) + (c[0][2] + c[0][3]);
 }
 
 #endif

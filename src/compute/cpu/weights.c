@@ -1,11 +1,13 @@
-/* weights.c - packing for oneDNN, and the plans a weight remembers: making a primitive costs 0.1 to 7 ms, running the
-   smallest one some microseconds, and a model meets each weight at very few shapes. */
+/* weights.c - packing for oneDNN, and the plans a weight remembers: making a primitive costs 0.1 to
+   7 ms, running the smallest one some microseconds, and a model meets each weight at very few
+   shapes. */
 #include <string.h>
 
 #include "compute/cpu/cpu.h"
 #include "compute/pack.h"
 
-/* Canonical sizes: small and large maps and row counts, since oneDNN's favourite layout differs between them. */
+/* Canonical sizes: small and large maps and row counts, since oneDNN's favourite layout differs
+ * between them. */
 static int canonical(dn_shape *out, const fct_weight *w)
 {
     static const int64_t sizes[] = {32, 8, 64};
