@@ -1,26 +1,31 @@
-/* facet/edit.h - edits of a run, the SAEs they speak of, and recipes: everything that makes a picture.
+/* facet/edit.h - edits of a run, the SAEs they speak of, and recipes: all that makes a picture.
 
    Do this:
        fct_sae_set saes = {0};
        fct_sae_set_add(&saes, model, "up.0.1=out/saes/up.0.1");
        fct_edit edit = {0};
        fct_edit_parse(&edit, "up.0.1:4977 +3 @box:0.2,0.2,0.8,0.8");
-       fct_edit_run(model, &(fct_run_desc){ .items = &item, .n_items = 1 }, &edit, 1, &saes, &result);
+       fct_run_desc run = {.items = &item, .n_items = 1};
+       fct_edit_run(model, &run, &edit, 1, &saes, &result);
        fct_edit_clear(&edit);
        fct_sae_set_clear(&saes);
 
-   What each edit does to a block's delta (u: the feature's statistic named by unit, z: its activation map, d: its direction,
-   M: the mask in [0,1]):
-       +V -V        + V*u*M*d             under guidance: cond plus, uncond minus (branch picks one of the two)
-       xS           + (S-1)*z*M*d         x0 ablates, x1 changes nothing
+   What each edit does to a block's delta (u: the feature's statistic named by unit, z: its
+   activation map, d: its direction, M: the mask in [0,1]):
+
+       +V -V        + V*u*M*d         under guidance: cond plus, uncond minus (branch picks one)
+       xS           + (S-1)*z*M*d     x0 ablates, x1 changes nothing
        =V           + (V*u - z)*M*d
-       only V       delta := V*k*u*d      on the halves of branch (default cond), the other half's delta := 0
+       only V       delta := V*k*u*d  on branch's halves (default cond); the other half's := 0
        rebuild      delta := the SAE's reconstruction of delta
        zero         delta := 0
-       from R:F xS  + S*sum_f z_source*M*d over the features F of the run that recipe R describes (its cond half); halves as for +V
-   In one block and step first at most one replacing edit (only, rebuild, zero; with a mask: delta + M*(new - delta)), then all
-   additive ones summed. Every code is read from the incoming delta; a static edit's codes come from the run without edits.
-   The order in which edits are given changes no byte; neither does an edit whose coefficient is zero. */
+       from R:F xS  + S*sum_f z_source*M*d   over the features F of the run that recipe R
+                                      describes (its cond half); halves as for +V
+
+   In one block and step first at most one replacing edit (only, rebuild, zero; with a mask:
+   delta + M*(new - delta)), then all additive ones summed. Every code is read from the incoming
+   delta; a static edit's codes come from the run without edits. The order in which edits are given
+   changes no byte; neither does an edit whose coefficient is zero. */
 #ifndef FACET_EDIT_H
 #define FACET_EDIT_H
 
@@ -44,47 +49,67 @@ typedef enum fct_edit_op {
     FCT_EDIT_FROM     /* from RECIPE:FEATURES xS */
 } fct_edit_op;
 
-typedef enum fct_edit_unit { FCT_UNIT_MEAN, FCT_UNIT_STD, FCT_UNIT_MAX, FCT_UNIT_ONE } fct_edit_unit;
+typedef enum fct_edit_unit {
+    FCT_UNIT_MEAN,
+    FCT_UNIT_STD,
+    FCT_UNIT_MAX,
+    FCT_UNIT_ONE
+} fct_edit_unit;
 
 /* DEFAULT: both; for only: cond. */
-typedef enum fct_edit_half { FCT_HALF_DEFAULT, FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH } fct_edit_half;
+typedef enum fct_edit_half {
+    FCT_HALF_DEFAULT,
+    FCT_HALF_COND,
+    FCT_HALF_UNCOND,
+    FCT_HALF_BOTH
+} fct_edit_half;
 
-typedef enum fct_mask_kind { FCT_MASK_NONE, FCT_MASK_FILE, FCT_MASK_BOX, FCT_MASK_ELLIPSE, FCT_MASK_MAP } fct_mask_kind;
+typedef enum fct_mask_kind {
+    FCT_MASK_NONE,
+    FCT_MASK_FILE,
+    FCT_MASK_BOX,
+    FCT_MASK_ELLIPSE,
+    FCT_MASK_MAP
+} fct_mask_kind;
 
 typedef struct fct_mask {
     fct_mask_kind kind;
-    char *path;              /* FILE: a PNG, white is 1; owned */
-    int64_t width, height;   /* FILE, once loaded: */
-    uint8_t *grey;           /* [height,width]; owned */
-    double box[4];           /* BOX, and ELLIPSE's bounding box: x0,y0,x1,y1 in [0,1] of the picture, y down */
-    int64_t feature;         /* MAP: 1 where this feature's code is above threshold, else 0 */
+    char *path;            /* FILE: a PNG, white is 1; owned */
+    int64_t width, height; /* FILE, once loaded: */
+    uint8_t *grey;         /* [height,width]; owned */
+    double box[4];         /* BOX, ELLIPSE's bounding box: x0,y0,x1,y1 of the picture, y down */
+    int64_t feature;       /* MAP: 1 where this feature's code is above threshold, else 0 */
     double threshold;
 } fct_mask;
 
 typedef struct fct_edit { /* zero-initialised or filled by parse; strings and arrays owned */
-    char *block;             /* short or full name */
-    int64_t feature;         /* ADD, SCALE, SET, ONLY */
+    char *block;          /* short or full name */
+    int64_t feature;      /* ADD, SCALE, SET, ONLY */
     fct_edit_op op;
-    double value;            /* V or S */
+    double value; /* V or S */
     fct_edit_unit unit;
     fct_mask mask;
     int64_t first_step, last_step; /* from 1, both included; 0, 0: all */
     fct_edit_half branch;
     bool is_static;
-    char *source_path;       /* FROM: recipe or PNG */
-    fct_recipe *source;      /* FROM, once loaded */
-    int64_t *features;       /* FROM */
+    char *source_path;  /* FROM: recipe or PNG */
+    fct_recipe *source; /* FROM, once loaded */
+    int64_t *features;  /* FROM */
     int64_t n_features;
 } fct_edit;
 
-/* 'BLOCK:FEATURE OP [@MASK] [steps=1-3] [branch=cond|uncond|both] [unit=mean|std|max|one] [static]', options in any order; without a
-   feature: 'BLOCK rebuild', 'BLOCK zero', 'BLOCK from RECIPE:3,17 x1'. Masks: @file.png @box:x0,y0,x1,y1 @ellipse:x0,y0,x1,y1
-   @map:FEATURE>T. Words with spaces go in "double quotes". Reads no file. Errors say what was read and what would be right. */
+/* 'BLOCK:FEATURE OP [@MASK] [steps=1-3] [branch=cond|uncond|both] [unit=mean|std|max|one]
+   [static]', options in any order; without a feature: 'BLOCK rebuild', 'BLOCK zero', 'BLOCK from
+   RECIPE:3,17 x1'. Masks: @file.png @box:x0,y0,x1,y1 @ellipse:x0,y0,x1,y1
+   @map:FEATURE>T. Words with spaces go in "double quotes". Reads no file. Errors say what was read
+   and what would be right. */
 FCT_API fct_status fct_edit_parse(fct_edit *out, const char *text) FCT_MUST_CHECK;
-/* The canonical text of an edit, which parses back to the same (files are named, not held). *out: release with fct_path_free. */
+/* The canonical text of an edit, which parses back to the same (files are named, not held).
+   Release out with fct_path_free. */
 FCT_API fct_status fct_edit_text(char **out, const fct_edit *e) FCT_MUST_CHECK;
-/* Reads what an edit names: mask pictures, source recipes. Relative paths are taken from `folder` (NULL: the working directory).
-   Does nothing the second time. fct_edit_run and fct_edit_set_open call it. */
+/* Reads what an edit names: mask pictures, source recipes. Relative paths are taken from `folder`
+   (NULL: the working directory). Does nothing the second time. fct_edit_run and fct_edit_set_open
+   call it. */
 FCT_API fct_status fct_edit_load(fct_edit *e, const char *folder) FCT_MUST_CHECK;
 FCT_API fct_status fct_edit_copy(fct_edit *out, const fct_edit *e) FCT_MUST_CHECK;
 FCT_API void fct_edit_clear(fct_edit *e);
@@ -92,8 +117,10 @@ FCT_API void fct_edit_clear(fct_edit *e);
 /* '@file.png', 'box:…' …, with or without the '@'. */
 FCT_API fct_status fct_mask_parse(fct_mask *out, const char *text) FCT_MUST_CHECK;
 FCT_API fct_status fct_mask_load(fct_mask *m, const char *folder) FCT_MUST_CHECK;
-/* The mask over a grid, [h,w], row by row: the share of each cell that is covered. NONE gives ones; MAP is refused (it needs codes). */
-FCT_API fct_status fct_mask_grid(float *out, int64_t h, int64_t w, const fct_mask *m) FCT_MUST_CHECK;
+/* The mask over a grid, [h,w], row by row: the share of each cell that is covered. NONE gives ones;
+   MAP is refused (it needs codes). */
+FCT_API fct_status fct_mask_grid(float *out, int64_t h, int64_t w,
+                                 const fct_mask *m) FCT_MUST_CHECK;
 FCT_API void fct_mask_clear(fct_mask *m);
 
 /* ---- the SAEs of a run: at most one a block ---- */
@@ -101,85 +128,108 @@ typedef struct fct_sae_bound {
     const fct_block_info *block; /* in the model's table */
     fct_sae *sae;
     bool owned;
-    char hash[65];           /* of the weights as f32, hex; "" until asked for */
-    char stats_hash[65];     /* of mean, std and max; "" when there are none */
+    char hash[65];       /* of the weights as f32, hex; "" until asked for */
+    char stats_hash[65]; /* of mean, std and max; "" when there are none */
 } fct_sae_bound;
 typedef struct fct_sae_set {
-    fct_sae_bound *bound;    /* in running order of the blocks */
+    fct_sae_bound *bound; /* in running order of the blocks */
     int64_t n;
 } fct_sae_set;
 
-/* text: "[BLOCK=]DIR". Without BLOCK the SAE's own metadata or the folder's name tells it; a folder that holds one folder a block
-   (named by short names) adds all of them. A second SAE for the same block, or another width than the block's, is an error. */
-FCT_API fct_status fct_sae_set_add(fct_sae_set *set, const fct_model *m, const char *text) FCT_MUST_CHECK;
+/* text: "[BLOCK=]DIR". Without BLOCK the SAE's own metadata or the folder's name tells it; a folder
+   that holds one folder a block (named by short names) adds all of them. A second SAE for the same
+   block, or another width than the block's, is an error. */
+FCT_API fct_status fct_sae_set_add(fct_sae_set *set, const fct_model *m,
+                                   const char *text) FCT_MUST_CHECK;
 /* An SAE in memory. take: the set releases it (also when this fails). */
-FCT_API fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block, fct_sae *sae, bool take) FCT_MUST_CHECK;
-FCT_API const fct_sae *fct_sae_set_find(const fct_sae_set *set, const fct_block_info *block); /* NULL: none */
+FCT_API fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block,
+                                    fct_sae *sae, bool take) FCT_MUST_CHECK;
+/* NULL: none. */
+FCT_API const fct_sae *fct_sae_set_find(const fct_sae_set *set, const fct_block_info *block);
 FCT_API fct_status fct_sae_set_hash(fct_sae_set *set) FCT_MUST_CHECK; /* fills the hashes */
 FCT_API void fct_sae_set_clear(fct_sae_set *set);
 
 /* ---- edited runs ---- */
-/* The run of desc with the edits: source runs and the clean pass first where edits need them. desc's own taps see each block's
-   delta before it is edited. edits: not const, because files that they name are read into them. */
-FCT_API fct_status fct_edit_run(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
+/* The run of desc with the edits: source runs and the clean pass first where edits need them.
+   desc's own taps see each block's delta before it is edited. edits: not const, because files that
+   they name are read into them. */
+FCT_API fct_status fct_edit_run(fct_model *m, const fct_run_desc *desc, fct_edit *edits,
+                                int64_t n_edits, const fct_sae_set *saes,
                                 fct_run_result *out) FCT_MUST_CHECK;
 
-/* The same in two parts: compiled edits hold everything checked and gathered (codes of clean and source runs, masks on their grids),
-   and can serve many runs of the same prompts, seeds, size, steps and guidance. All must outlive the set. */
+/* The same in two parts: compiled edits hold everything checked and gathered (codes of clean and
+   source runs, masks on their grids), and can serve many runs of the same prompts, seeds, size,
+   steps and guidance. All must outlive the set. */
 typedef struct fct_edit_set fct_edit_set;
-FCT_API fct_status fct_edit_set_open(fct_edit_set **out, fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
+FCT_API fct_status fct_edit_set_open(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
+                                     fct_edit *edits, int64_t n_edits,
                                      const fct_sae_set *saes) FCT_MUST_CHECK;
-FCT_API const fct_tap *fct_edit_set_taps(const fct_edit_set *set, int64_t *out_n); /* to be put behind a run's other taps */
+/* To be put behind a run's other taps. */
+FCT_API const fct_tap *fct_edit_set_taps(const fct_edit_set *set, int64_t *out_n);
 FCT_API void fct_edit_set_close(fct_edit_set *set);
 
 /* ---- recipes ---- */
-typedef struct fct_recipe_sae { char *block, *path, *hash, *stats_hash; } fct_recipe_sae;
+typedef struct fct_recipe_sae {
+    char *block, *path, *hash, *stats_hash;
+} fct_recipe_sae;
 
-struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned. Recipes of runs are resolved; in recipes written by
-                       hand 0 and NULL mean the model's default */
-    char *version;           /* of the facet that wrote it */
+struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned. Recipes of runs are
+                       resolved; in recipes written by hand 0 and NULL mean the model's default */
+    char *version;  /* of the facet that wrote it */
     char *model, *model_path, *model_hash;
     char *backend, *precision;
-    char *sampler;           /* the scheduler's class */
-    char *plan;              /* hash of the resolved plan; NULL: not known */
+    char *sampler; /* the scheduler's class */
+    char *plan;    /* hash of the resolved plan; NULL: not known */
     int64_t threads;
-    fct_run_item *item;      /* the whole batch; its strings are owned here */
+    fct_run_item *item; /* the whole batch; its strings are owned here */
     int64_t n_items;
-    int64_t index;           /* which item of the batch this picture is, from 0 */
+    int64_t index; /* which item of the batch this picture is, from 0 */
     bool joint_noise;
     char *negative, *negative_2;
     int64_t width, height, steps;
     double guidance;
-    bool has_guidance;       /* false: the model's */
+    bool has_guidance; /* false: the model's */
     fct_noise_dtype noise_dtype;
-    int64_t original_width, original_height, crop_left, crop_top, target_width, target_height; /* 0: the picture's */
-    fct_recipe_sae *sae;     /* those that the edits use */
+    int64_t original_width, original_height, crop_left, crop_top; /* 0: the picture's */
+    int64_t target_width, target_height;                          /* 0: the picture's */
+    fct_recipe_sae *sae;                                          /* those that the edits use */
     int64_t n_saes;
     fct_edit *edit;
     int64_t n_edits;
 };
 
-/* What a run was: desc's zeros are resolved by the model. edits and saes may be NULL with n_edits 0. */
-FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc, const fct_edit *edits,
-                                     int64_t n_edits, fct_sae_set *saes, int64_t index) FCT_MUST_CHECK;
+/* What a run was: desc's zeros are resolved by the model. edits and saes may be NULL with
+   n_edits 0. */
+FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
+                                     const fct_edit *edits, int64_t n_edits, fct_sae_set *saes,
+                                     int64_t index) FCT_MUST_CHECK;
 /* A run description that points into the recipe. Taps and decoding are the caller's to add. */
 FCT_API void fct_recipe_desc(const fct_recipe *r, fct_run_desc *out);
-/* Reads recipe JSON or a PNG made by facet; then loads the files that its edits name (relative to it). */
+/* Reads recipe JSON or a PNG made by facet; then loads the files that its edits name (relative to
+   it). */
 FCT_API fct_status fct_recipe_read(fct_recipe *out, const char *path) FCT_MUST_CHECK;
 /* The same from memory; reads no file. name: for errors. */
-FCT_API fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const char *name) FCT_MUST_CHECK;
-FCT_API fct_status fct_recipe_text(char **out, const fct_recipe *r) FCT_MUST_CHECK; /* JSON; release with fct_path_free */
+FCT_API fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n,
+                                    const char *name) FCT_MUST_CHECK;
+/* JSON; release with fct_path_free. */
+FCT_API fct_status fct_recipe_text(char **out, const fct_recipe *r) FCT_MUST_CHECK;
 FCT_API fct_status fct_recipe_write(const fct_recipe *r, const char *path) FCT_MUST_CHECK;
-/* The picture's texts: `parameters` (the line that other tools read) and `facet` (the whole recipe). */
+/* The picture's texts: `parameters` (the line that other tools read) and `facet` (the whole
+   recipe). */
 FCT_API fct_status fct_recipe_stamp(const fct_recipe *r, fct_image *picture) FCT_MUST_CHECK;
-/* Adds the recipe's own SAEs for blocks that the set has none for, from the paths that it names (relative ones are tried from the
-   working directory, then from `folder`, which may be NULL). */
-FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder, fct_sae_set *saes) FCT_MUST_CHECK;
-/* FCT_OK when this model, with its backend and precision, and these SAEs are those that made the picture; else an error that names
-   every difference. A caller that goes on all the same shows the text as a warning. */
-FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set *saes) FCT_MUST_CHECK;
-/* The recipe's whole batch, edits included; the recipe's picture is number r->index of it. Not const: see fct_edit_run. */
-FCT_API fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, fct_run_result *out) FCT_MUST_CHECK;
+/* Adds the recipe's own SAEs for blocks that the set has none for, from the paths that it names
+   (relative ones are tried from the working directory, then from `folder`, which may be NULL). */
+FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
+                                        fct_sae_set *saes) FCT_MUST_CHECK;
+/* FCT_OK when this model, with its backend and precision, and these SAEs are those that made the
+   picture; else an error that names every difference. A caller that goes on all the same shows the
+   text as a warning. */
+FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m,
+                                    fct_sae_set *saes) FCT_MUST_CHECK;
+/* The recipe's whole batch, edits included; the recipe's picture is number r->index of it. Not
+   const: see fct_edit_run. */
+FCT_API fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes,
+                                  fct_run_result *out) FCT_MUST_CHECK;
 FCT_API fct_status fct_recipe_copy(fct_recipe *out, const fct_recipe *r) FCT_MUST_CHECK;
 FCT_API void fct_recipe_clear(fct_recipe *r);
 

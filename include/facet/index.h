@@ -1,5 +1,5 @@
-/* facet/index.h - what features are: the strongest ones of a picture, the strongest pictures of one, its icon, and what tells two
-   runs apart; and the drawing of maps over pictures.
+/* facet/index.h - what features are: the strongest ones of a picture, the strongest pictures of
+   one, its icon, and what tells two runs apart; and the drawing of maps over pictures.
 
    Do this:
        fct_look look = {0};
@@ -7,8 +7,9 @@
        ... look.block[b].feature[i].map ...
        fct_look_clear(&look);
 
-   Features are ranked by the mean of their activation map over the grid, as the paper does. Under guidance the cond half is looked at.
-   Pictures are fct_image (tensor/tensor.h). Nothing here prints. */
+   Features are ranked by the mean of their activation map over the grid, as the paper does. Under
+   guidance the cond half is looked at. Pictures are fct_image (tensor/tensor.h). Nothing here
+   prints. */
 #ifndef FACET_INDEX_H
 #define FACET_INDEX_H
 
@@ -25,35 +26,37 @@ typedef struct fct_block_feature {
 
 typedef struct fct_feature_map { /* one feature over one picture's grid */
     int64_t feature;
-    float mean, max;         /* over the grid, cells without it counted as 0 */
-    float share;             /* of the cells in which it is active */
+    float mean, max; /* over the grid, cells without it counted as 0 */
+    float share;     /* of the cells in which it is active */
     int64_t h, w;
-    float *map;              /* [h,w]; owned by the result that holds it */
+    float *map; /* [h,w]; owned by the result that holds it */
 } fct_feature_map;
 
 /* "BLOCK:FEATURE", as in edits. */
-FCT_API fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const fct_sae_set *saes, const char *text) FCT_MUST_CHECK;
+FCT_API fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m,
+                                     const fct_sae_set *saes, const char *text) FCT_MUST_CHECK;
 
 /* ---- look: the strongest features of one picture ---- */
 typedef struct fct_look_desc {
     const fct_recipe *recipe;
-    int64_t top;             /* features a block; 0: 10 */
-    int64_t step;            /* from 1; 0: the mean over all steps */
-    bool overlays;           /* also draw every map over the picture */
+    int64_t top;   /* features a block; 0: 10 */
+    int64_t step;  /* from 1; 0: the mean over all steps */
+    bool overlays; /* also draw every map over the picture */
     const fct_log *log;
 } fct_look_desc;
 typedef struct fct_look_block {
     const fct_block_info *block;
     fct_feature_map *feature; /* strongest first; fewer than top when fewer are active */
-    fct_image *overlay;      /* [n_features], with desc.overlays; else NULL */
+    fct_image *overlay;       /* [n_features], with desc.overlays; else NULL */
     int64_t n_features;
 } fct_look_block;
 typedef struct fct_look {
-    fct_image *picture;      /* one */
-    fct_look_block *block;   /* those that have an SAE, in running order */
+    fct_image *picture;    /* one */
+    fct_look_block *block; /* those that have an SAE, in running order */
     int64_t n_blocks;
 } fct_look;
-FCT_API fct_status fct_look_run(fct_look *out, fct_model *m, const fct_sae_set *saes, const fct_look_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_look_run(fct_look *out, fct_model *m, const fct_sae_set *saes,
+                                const fct_look_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_look_clear(fct_look *l);
 
 /* ---- top: the strongest pictures of features, over prompts ---- */
@@ -63,18 +66,18 @@ typedef struct fct_top_desc {
     const char *const *prompts; /* prompt i, from 0, has seed + i */
     int64_t n_prompts;
     uint64_t seed;
-    int64_t top;             /* pictures a feature; 0: 9 */
+    int64_t top;                         /* pictures a feature; 0: 9 */
     int64_t width, height, steps, batch; /* 0: the model's; batch 0: 8 */
     double guidance;
     bool has_guidance;
     const char *negative;
-    bool no_pictures;        /* ranks and maps only */
+    bool no_pictures; /* ranks and maps only */
     const fct_log *log;
 } fct_top_desc;
 typedef struct fct_top_example {
-    int64_t prompt;          /* its number */
+    int64_t prompt; /* its number */
     uint64_t seed;
-    fct_feature_map map;     /* mean over the steps */
+    fct_feature_map map;          /* mean over the steps */
     fct_image *picture, *overlay; /* one each; NULL with no_pictures */
 } fct_top_example;
 typedef struct fct_top_feature {
@@ -86,32 +89,37 @@ typedef struct fct_top {
     fct_top_feature *feature; /* in desc's order */
     int64_t n_features;
 } fct_top;
-FCT_API fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes, const fct_top_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
+                               const fct_top_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_top_clear(fct_top *t);
 
 /* ---- icon: the empty prompt with one feature alone in its block ---- */
 typedef struct fct_icon_desc {
     fct_block_feature feature;
-    double strength;         /* 0: 1 */
+    double strength; /* 0: 1 */
     fct_edit_unit unit;
     const uint64_t *seeds;
-    int64_t n_seeds;         /* 0: seeds 0, 1, 2 */
+    int64_t n_seeds; /* 0: seeds 0, 1, 2 */
     int64_t width, height, steps;
     double guidance;
     bool has_guidance;
 } fct_icon_desc;
 typedef struct fct_icon {
-    fct_image *icon, *clean; /* [n] each: with the feature alone, and as the empty prompt makes it */
+    fct_image *icon;  /* [n]: with the feature alone */
+    fct_image *clean; /* [n]: as the empty prompt makes it */
     int64_t n;
 } fct_icon;
-FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes, const fct_icon_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes,
+                                const fct_icon_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_icon_clear(fct_icon *i);
 
-/* ---- contrast: score_f = mean_A(f) / sum mean_A - mean_B(f) / sum mean_B, over the codes of all blocks together ---- */
+/* ---- contrast: score_f = mean_A(f) / sum mean_A - mean_B(f) / sum mean_B, all blocks together
+ * ---- */
 typedef struct fct_contrast_desc {
     const fct_recipe *a, *b;
-    const fct_mask *mask_a, *mask_b; /* means are weighted by them; NULL: everywhere. MAP masks are refused */
-    int64_t step;            /* from 1; 0: the mean over all steps */
+    const fct_mask *mask_a; /* means are weighted by it; NULL: everywhere. MAP masks are refused */
+    const fct_mask *mask_b;
+    int64_t step; /* from 1; 0: the mean over all steps */
     const fct_log *log;
 } fct_contrast_desc;
 typedef struct fct_contrast_row {
@@ -120,35 +128,40 @@ typedef struct fct_contrast_row {
     double score, mean_a, mean_b;
 } fct_contrast_row;
 typedef struct fct_contrast {
-    fct_contrast_row *row;   /* every feature that is active in A or B, highest score first */
+    fct_contrast_row *row; /* every feature that is active in A or B, highest score first */
     int64_t n;
 } fct_contrast;
-FCT_API fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes, const fct_contrast_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes,
+                                    const fct_contrast_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_contrast_clear(fct_contrast *c);
 
 typedef struct fct_transport_desc {
     int64_t n_add, n_remove; /* highest and lowest scored features */
     double strength;         /* of what is added; 0: 1 */
 } fct_transport_desc;
-/* B's recipe with edits that bring A's features (from A, under mask_a) and take out B's own (x0 static, under mask_b). */
-FCT_API fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes, const fct_contrast *c,
-                                       const fct_contrast_desc *desc, const fct_transport_desc *transport) FCT_MUST_CHECK;
+/* B's recipe with edits that bring A's features (from A, under mask_a) and take out B's own
+   (x0 static, under mask_b). */
+FCT_API fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,
+                                       const fct_contrast *c, const fct_contrast_desc *desc,
+                                       const fct_transport_desc *transport) FCT_MUST_CHECK;
 
 /* ---- drawing (draw.c) ---- */
 /* RGB picture from a run's pixels, [height,width,3]; copied. */
-FCT_API fct_status fct_draw_pixels(fct_image *out, const uint8_t *pixels, int64_t width, int64_t height) FCT_MUST_CHECK;
+FCT_API fct_status fct_draw_pixels(fct_image *out, const uint8_t *pixels, int64_t width,
+                                   int64_t height) FCT_MUST_CHECK;
 /* The jet colour map; t in [0,1] (clamped). */
 FCT_API void fct_draw_jet(uint8_t rgb[3], double t);
-/* A map [h,w] over a picture: repeated to its size (nearest), min-max normalised, jet, blended with alpha (0: 0.6), cells of value 0
-   left clear. picture NULL: over black, every cell 16 pixels wide. */
-FCT_API fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *map, int64_t h, int64_t w, double alpha) FCT_MUST_CHECK;
+/* A map [h,w] over a picture: repeated to its size (nearest), min-max normalised, jet, blended with
+   alpha (0: 0.6), cells of value 0 left clear. picture NULL: over black, each cell 16 pixels. */
+FCT_API fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *map,
+                                 int64_t h, int64_t w, double alpha) FCT_MUST_CHECK;
 typedef struct fct_draw_grid_desc {
     const fct_image *const *cell; /* RGB, or NULL for an empty place */
     int64_t n;
-    int64_t columns;         /* 0: the square root, rounded up */
-    int64_t gap;             /* pixels between cells and around them; 0: 8, negative: none */
-    uint8_t background[3];   /* zero: white */
-    bool black;              /* background really is black */
+    int64_t columns;       /* 0: the square root, rounded up */
+    int64_t gap;           /* pixels between cells and around them; 0: 8, negative: none */
+    uint8_t background[3]; /* zero: white */
+    bool black;            /* background really is black */
 } fct_draw_grid_desc;
 /* A contact sheet: all cells in the size of the largest. */
 FCT_API fct_status fct_draw_grid(fct_image *out, const fct_draw_grid_desc *desc) FCT_MUST_CHECK;

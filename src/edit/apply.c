@@ -1,16 +1,18 @@
-/* apply.c - what the edits of one block do to its delta in one step: the table of facet/edit.h, row by row.
+/* apply.c - what the edits of one block do to its delta in one step: the table of facet/edit.h, row
+   by row.
 
-   All codes are taken first, from the incoming delta (or the clean run's). Sums are f64 and rounded once; a row on which every
-   coefficient is zero is not touched, so that an edit of strength 0, x1, or of a feature that is nowhere active changes no byte. */
+   All codes are taken first, from the incoming delta (or the clean run's). Sums are f64 and rounded
+   once; a row on which every coefficient is zero is not touched, so that an edit of strength 0, x1,
+   or of a feature that is nowhere active changes no byte. */
 #include <string.h>
 
 #include "edit/edit.h"
 
 typedef struct context {
     const fct_apply_args *a;
-    fct_codes incoming;      /* of b*h*w rows, when an edit reads them */
-    float *rebuilt;          /* [b*h*w,d], for rebuild */
-    double *base, *sum;      /* [d]: the row before additions, and what is added */
+    fct_codes incoming; /* of b*h*w rows, when an edit reads them */
+    float *rebuilt;     /* [b*h*w,d], for rebuild */
+    double *base, *sum; /* [d]: the row before additions, and what is added */
 } context;
 
 static bool acts_on(const fct_edit *e, bool uncond)
@@ -20,19 +22,24 @@ static bool acts_on(const fct_edit *e, bool uncond)
     return half == FCT_HALF_BOTH || (half == FCT_HALF_UNCOND) == uncond;
 }
 
-static const fct_codes *codes_for(const context *c, const fct_edit *e) { return e->is_static ? c->a->clean : &c->incoming; }
+static const fct_codes *codes_for(const context *c, const fct_edit *e)
+{
+    return e->is_static ? c->a->clean : &c->incoming;
+}
 
 /* M of one row. */
 static double mask_at(const context *c, const fct_live_edit *live, int64_t row, int64_t place)
 {
     const fct_mask *m = &live->edit->mask;
-    if (m->kind == FCT_MASK_MAP) return fct_codes_at(codes_for(c, live->edit), row, m->feature) > m->threshold ? 1 : 0;
+    if (m->kind == FCT_MASK_MAP)
+        return fct_codes_at(codes_for(c, live->edit), row, m->feature) > m->threshold ? 1 : 0;
     return live->mask ? live->mask[place] : 1;
 }
 
 /* ---- replacing ---- */
 
-/* base := base + M*(new - base), where new = scale * direction, or the rebuilt row, or zero. Returns whether it changed. */
+/* base := base + M*(new - base), where new = scale * direction, or the rebuilt row, or zero.
+ * Returns whether it changed. */
 static bool blend(double *base, const float *fresh, double scale, double m, int64_t d)
 {
     for (int64_t i = 0; i < d; i++) {
@@ -42,7 +49,8 @@ static bool blend(double *base, const float *fresh, double scale, double m, int6
     return true;
 }
 
-static bool replace_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row, int64_t place)
+static bool replace_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row,
+                        int64_t place)
 {
     const fct_edit *e = live->edit;
     const fct_sae *sae = c->a->sae;
@@ -53,7 +61,8 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     if (m == 0) return false;
     if (e->op == FCT_EDIT_REBUILD) return blend(c->base, c->rebuilt + row * d, 1, m, d);
     if (e->op == FCT_EDIT_ZERO || !acts) return blend(c->base, NULL, 0, m, d);
-    return blend(c->base, sae->w_dec + e->feature * d, e->value * (double)sae->k * live->unit, m, d);
+    return blend(c->base, sae->w_dec + e->feature * d, e->value * (double)sae->k * live->unit, m,
+                 d);
 }
 
 /* ---- adding ---- */
@@ -76,7 +85,8 @@ static bool add_source(const context *c, const fct_live_edit *live, double scale
     return changed;
 }
 
-static bool add_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row, int64_t place)
+static bool add_row(const context *c, const fct_live_edit *live, bool uncond, int64_t row,
+                    int64_t place)
 {
     const fct_edit *e = live->edit;
     if (!acts_on(e, uncond)) return false;
@@ -86,10 +96,12 @@ static bool add_row(const context *c, const fct_live_edit *live, bool uncond, in
     case FCT_EDIT_ADD: return add_direction(c, e->feature, sign * e->value * live->unit * m);
     case FCT_EDIT_FROM: return add_source(c, live, sign * e->value * m, place);
     case FCT_EDIT_SCALE:
-        return add_direction(c, e->feature, (e->value - 1) * fct_codes_at(codes_for(c, e), row, e->feature) * m);
-    default: /* SET */
         return add_direction(c, e->feature,
-                             (e->value * live->unit - fct_codes_at(codes_for(c, e), row, e->feature)) * m);
+                             (e->value - 1) * fct_codes_at(codes_for(c, e), row, e->feature) * m);
+    default: /* SET */
+        return add_direction(
+            c, e->feature,
+            (e->value * live->unit - fct_codes_at(codes_for(c, e), row, e->feature)) * m);
     }
 }
 
@@ -103,8 +115,10 @@ static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
         c->sum[i] = 0;
     }
     for (int64_t i = 0; i < a->n_edits; i++) {
-        if (fct_edit_replaces(a->edit[i].edit->op)) replaced |= replace_row(c, &a->edit[i], uncond, row, place);
-        else added |= add_row(c, &a->edit[i], uncond, row, place);
+        if (fct_edit_replaces(a->edit[i].edit->op))
+            replaced |= replace_row(c, &a->edit[i], uncond, row, place);
+        else
+            added |= add_row(c, &a->edit[i], uncond, row, place);
     }
     if (!replaced && !added) return;
     for (int64_t i = 0; i < a->d; i++)

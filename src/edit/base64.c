@@ -1,4 +1,5 @@
-/* base64.c - RFC 4648: how a mask picture travels inside a recipe, so that a recipe stays whole when files move. */
+/* base64.c - RFC 4648: how a mask picture travels inside a recipe, so that a recipe stays whole
+ * when files move. */
 #include <string.h>
 
 #include "edit/edit.h"
@@ -29,14 +30,18 @@ static int value_of(char c)
 fct_status fct_base64_parse(fct_str *out, const char *text)
 {
     size_t n = strlen(text);
-    if (n % 4 != 0) return fct_fail(FCT_ERR_FORMAT, "base64 text has %zu characters, which is no multiple of 4", n);
+    if (n % 4 != 0)
+        return fct_fail(FCT_ERR_FORMAT, "base64 text has %zu characters, which is no multiple of 4",
+                        n);
     for (size_t i = 0; i < n; i += 4) {
         bool last = i + 4 == n;
         int pad = last && text[i + 3] == '=' ? (text[i + 2] == '=' ? 2 : 1) : 0;
         uint32_t v = 0;
         for (int k = 0; k < 4 - pad; k++) {
             int d = value_of(text[i + (size_t)k]);
-            if (d < 0) return fct_fail(FCT_ERR_FORMAT, "base64 text: character %zu is not one of its 64", i + (size_t)k + 1);
+            if (d < 0)
+                return fct_fail(FCT_ERR_FORMAT, "base64 text: character %zu is not one of its 64",
+                                i + (size_t)k + 1);
             v |= (uint32_t)d << (18 - 6 * k);
         }
         char three[3] = {(char)(v >> 16), (char)(v >> 8 & 255), (char)(v & 255)};

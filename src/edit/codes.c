@@ -1,4 +1,5 @@
-/* codes.c - the activations of some rows, kept as the SAE gives them: k pairs a row, or all of them when there is no fixed k. */
+/* codes.c - the activations of some rows, kept as the SAE gives them: k pairs a row, or all of them
+ * when there is no fixed k. */
 #include <string.h>
 
 #include "edit/edit.h"

@@ -1,5 +1,6 @@
-/* compile.c - from edits as they are written to edits that can act: blocks and features that exist, statistics that are there,
-   steps that the run has, and no two edits that contradict each other. All of it before the first step runs. */
+/* compile.c - from edits as they are written to edits that can act: blocks and features that exist,
+   statistics that are there, steps that the run has, and no two edits that contradict each other.
+   All of it before the first step runs. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,20 +16,25 @@ void fct_run_resolve(fct_run_desc *d, const fct_model_info *info)
     d->has_guidance = true;
 }
 
-bool fct_run_guided(const fct_run_desc *resolved) { return resolved->guidance > 1; }
+bool fct_run_guided(const fct_run_desc *resolved)
+{
+    return resolved->guidance > 1;
+}
 
 fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info, const char *name)
 {
     *out = NULL;
     for (int64_t i = 0; i < info->n_blocks; i++)
-        if (strcmp(info->block[i].short_name, name) == 0 || strcmp(info->block[i].name, name) == 0) *out = &info->block[i];
+        if (strcmp(info->block[i].short_name, name) == 0 || strcmp(info->block[i].name, name) == 0)
+            *out = &info->block[i];
     if (*out) return FCT_OK;
     fct_str list = {0};
     fct_status st = FCT_OK;
     for (int64_t i = 0; i < info->n_blocks && st == FCT_OK; i++)
         st = fct_str_printf(&list, "%s%s", i ? ", " : "", info->block[i].short_name);
     if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_MISSING, "there is no block \"%s\"; this model has %s", name, list.p ? list.p : "none");
+        st = fct_fail(FCT_ERR_MISSING, "there is no block \"%s\"; this model has %s", name,
+                      list.p ? list.p : "none");
     fct_str_clear(&list);
     return st;
 }
@@ -37,9 +43,12 @@ fct_status fct_edit_where(fct_status st, const fct_edit *e)
 {
     char *text = NULL, *why = NULL;
     if (st == FCT_OK) return st;
-    if (fct_strdup(&why, fct_error_text()) != FCT_OK) return st; /* writing the text may set another sentence */
-    if (fct_edit_text(&text, e) == FCT_OK) (void)(fct_fail)(st, "edit \"%s\": %s", text, why);
-    else (void)(fct_fail)(st, "an edit of %s: %s", e->block ? e->block : "no block", why);
+    if (fct_strdup(&why, fct_error_text()) != FCT_OK)
+        return st; /* writing the text may set another sentence */
+    if (fct_edit_text(&text, e) == FCT_OK)
+        (void)(fct_fail)(st, "edit \"%s\": %s", text, why);
+    else
+        (void)(fct_fail)(st, "an edit of %s: %s", e->block ? e->block : "no block", why);
     fct_free(text);
     fct_free(why);
     return st;
@@ -50,11 +59,15 @@ fct_status fct_edit_where(fct_status st, const fct_edit *e)
 static fct_status check_feature(const fct_sae *sae, const char *block, int64_t f)
 {
     if (f >= 0 && f < sae->f) return FCT_OK;
-    return fct_fail(FCT_ERR_MISSING, "there is no feature %" PRId64 ": the SAE of %s has features 0 to %" PRId64, f, block,
-                    sae->f - 1);
+    return fct_fail(FCT_ERR_MISSING,
+                    "there is no feature %" PRId64 ": the SAE of %s has features 0 to %" PRId64, f,
+                    block, sae->f - 1);
 }
 
-static bool needs_sae(const fct_edit *e) { return e->op != FCT_EDIT_ZERO || e->mask.kind == FCT_MASK_MAP; }
+static bool needs_sae(const fct_edit *e)
+{
+    return e->op != FCT_EDIT_ZERO || e->mask.kind == FCT_MASK_MAP;
+}
 
 static bool has_value(const fct_edit *e)
 {
@@ -65,17 +78,21 @@ static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
 {
     *out = 1;
     if (!has_value(e) || e->unit == FCT_UNIT_ONE) return FCT_OK;
-    const float *table = e->unit == FCT_UNIT_MEAN ? sae->mean : e->unit == FCT_UNIT_STD ? sae->std : sae->max;
+    const float *table = e->unit == FCT_UNIT_MEAN  ? sae->mean
+                         : e->unit == FCT_UNIT_STD ? sae->std
+                                                   : sae->max;
     const char *name = fct_edit_unit_names[e->unit];
     if (!table)
         return fct_fail(FCT_ERR_MISSING,
-                        "the SAE%s%s has no statistics, so its features' %s is not known; say unit=one to count V in plain "
+                        "the SAE%s%s has no statistics, so its features' %s is not known; say "
+                        "unit=one to count V in plain "
                         "activation, or make them with `facet features stats`",
                         sae->path ? " " : "", sae->path ? sae->path : "", name);
     *out = table[e->feature];
     if (*out > 0 && *out < 1e30) return FCT_OK;
     return fct_fail(FCT_ERR_RANGE,
-                    "the %s of feature %" PRId64 " is %g in the SAE's statistics (it was never active there, or only once); say "
+                    "the %s of feature %" PRId64
+                    " is %g in the SAE's statistics (it was never active there, or only once); say "
                     "unit=one to count V in plain activation",
                     name, e->feature, *out);
 }
@@ -87,15 +104,20 @@ static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
     if (!needs_sae(e)) return FCT_OK;
     const char *name = c->block->short_name;
     if (!c->sae)
-        return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one with --sae %s=DIR", name, name);
+        return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one with --sae %s=DIR", name,
+                        name);
     if (c->sae->d != c->block->channels)
-        return fct_fail(FCT_ERR_SHAPE, "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
-                        c->sae->path ? " " : "", c->sae->path ? c->sae->path : "", c->sae->d, name, c->block->channels);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
+                        c->sae->path ? " " : "", c->sae->path ? c->sae->path : "", c->sae->d, name,
+                        c->block->channels);
     if (fct_edit_has_feature(e->op)) FCT_TRY(check_feature(c->sae, name, e->feature));
     if (e->mask.kind == FCT_MASK_MAP) FCT_TRY(check_feature(c->sae, name, e->mask.feature));
-    for (int64_t i = 0; i < e->n_features; i++) FCT_TRY(check_feature(c->sae, name, e->features[i]));
+    for (int64_t i = 0; i < e->n_features; i++)
+        FCT_TRY(check_feature(c->sae, name, e->features[i]));
     if (e->op == FCT_EDIT_ONLY && c->sae->kind != FCT_SAE_TOPK)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "'only V' is V times k features' worth, and this SAE has no fixed k; use 'zero' and '+V'");
+        return fct_fail(FCT_ERR_UNSUPPORTED, "'only V' is V times k features' worth, and this SAE "
+                                             "has no fixed k; use 'zero' and '+V'");
     return find_unit(&c->unit, c->sae, e);
 }
 
@@ -105,38 +127,50 @@ static fct_status check_window(fct_compiled *c, const fct_run_desc *desc)
     c->first_step = e->first_step > 0 ? e->first_step : 1;
     c->last_step = e->first_step > 0 ? e->last_step : desc->steps;
     if (c->last_step > desc->steps)
-        return fct_fail(FCT_ERR_ARG, "the run has %" PRId64 " step%s, but the edit speaks of step %" PRId64, desc->steps,
-                        desc->steps == 1 ? "" : "s", c->last_step);
+        return fct_fail(FCT_ERR_ARG,
+                        "the run has %" PRId64 " step%s, but the edit speaks of step %" PRId64,
+                        desc->steps, desc->steps == 1 ? "" : "s", c->last_step);
     if (e->branch == FCT_HALF_UNCOND && !fct_run_guided(desc))
-        return fct_fail(FCT_ERR_ARG, "branch=uncond needs guidance above 1: this run has no uncond half");
+        return fct_fail(FCT_ERR_ARG,
+                        "branch=uncond needs guidance above 1: this run has no uncond half");
     if (e->is_static && !fct_edit_reads_codes(e))
-        return fct_fail(FCT_ERR_ARG, "'static' takes codes from the run without edits, but this edit reads none");
+        return fct_fail(
+            FCT_ERR_ARG,
+            "'static' takes codes from the run without edits, but this edit reads none");
     return FCT_OK;
 }
 
-/* A source must lie on the same grid and walk the same steps, or its maps would mean other places and moments. */
-static fct_status check_source(const fct_compiled *c, const fct_model_info *info, const fct_run_desc *desc)
+/* A source must lie on the same grid and walk the same steps, or its maps would mean other places
+ * and moments. */
+static fct_status check_source(const fct_compiled *c, const fct_model_info *info,
+                               const fct_run_desc *desc)
 {
     fct_run_desc s;
     const fct_edit *e = c->edit;
     const char *name = e->source_path ? e->source_path : "the source recipe";
-    if (!e->source || e->n_features < 1) return fct_fail(FCT_ERR_ARG, "it takes no features from any recipe");
+    if (!e->source || e->n_features < 1)
+        return fct_fail(FCT_ERR_ARG, "it takes no features from any recipe");
     fct_recipe_desc(e->source, &s);
     fct_run_resolve(&s, info);
     if (s.width != desc->width || s.height != desc->height)
-        return fct_fail(FCT_ERR_ARG, "%s makes %" PRId64 "x%" PRId64 ", this run %" PRId64 "x%" PRId64 "; features move only "
-                        "between runs of the same size", name, s.width, s.height, desc->width, desc->height);
+        return fct_fail(FCT_ERR_ARG,
+                        "%s makes %" PRId64 "x%" PRId64 ", this run %" PRId64 "x%" PRId64
+                        "; features move only "
+                        "between runs of the same size",
+                        name, s.width, s.height, desc->width, desc->height);
     if (s.steps != desc->steps)
-        return fct_fail(FCT_ERR_ARG, "%s has %" PRId64 " steps, this run %" PRId64 "; features move only between runs of the same steps",
+        return fct_fail(FCT_ERR_ARG,
+                        "%s has %" PRId64 " steps, this run %" PRId64
+                        "; features move only between runs of the same steps",
                         name, s.steps, desc->steps);
     if (e->source->model_hash && info->hash && strcmp(e->source->model_hash, info->hash) != 0)
-        return fct_fail(FCT_ERR_ARG, "%s was made by another model%s%s", name, e->source->model ? ": " : "",
-                        e->source->model ? e->source->model : "");
+        return fct_fail(FCT_ERR_ARG, "%s was made by another model%s%s", name,
+                        e->source->model ? ": " : "", e->source->model ? e->source->model : "");
     return FCT_OK;
 }
 
-static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const fct_run_desc *desc, fct_edit *e,
-                              const fct_sae_set *saes)
+static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const fct_run_desc *desc,
+                              fct_edit *e, const fct_sae_set *saes)
 {
     json_t *j = NULL;
     fct_str key = {0};
@@ -148,8 +182,10 @@ static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const
     FCT_TRY(fct_edit_to_json(&j, e));
     fct_status st = fct_json_text(&key, j, 0);
     json_decref(j);
-    if (st == FCT_OK) c->key = key.p;
-    else fct_str_clear(&key);
+    if (st == FCT_OK)
+        c->key = key.p;
+    else
+        fct_str_clear(&key);
     return st;
 }
 
@@ -157,7 +193,8 @@ static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const
 
 static bool halves_meet(const fct_edit *a, const fct_edit *b)
 {
-    bool one_half = a->op != FCT_EDIT_ONLY && b->op != FCT_EDIT_ONLY; /* `only` clears the half that it does not fill */
+    bool one_half = a->op != FCT_EDIT_ONLY &&
+                    b->op != FCT_EDIT_ONLY; /* `only` clears the half that it does not fill */
     return !(one_half && ((a->branch == FCT_HALF_COND && b->branch == FCT_HALF_UNCOND) ||
                           (a->branch == FCT_HALF_UNCOND && b->branch == FCT_HALF_COND)));
 }
@@ -172,7 +209,8 @@ static bool same_mask(const fct_mask *a, const fct_mask *b)
     return memcmp(a->box, b->box, sizeof a->box) == 0;
 }
 
-/* `=V` sets a feature, so beside it no other edit may set or scale the same feature at the same place. */
+/* `=V` sets a feature, so beside it no other edit may set or scale the same feature at the same
+ * place. */
 static bool both_set(const fct_edit *a, const fct_edit *b)
 {
     bool ab = a->op == FCT_EDIT_SET && (b->op == FCT_EDIT_SET || b->op == FCT_EDIT_SCALE);
@@ -184,14 +222,16 @@ static fct_status check_pair(const fct_compiled *a, const fct_compiled *b)
 {
     char *ta = NULL, *tb = NULL;
     bool replace = fct_edit_replaces(a->edit->op) && fct_edit_replaces(b->edit->op);
-    if (a->block != b->block || a->first_step > b->last_step || b->first_step > a->last_step) return FCT_OK;
+    if (a->block != b->block || a->first_step > b->last_step || b->first_step > a->last_step)
+        return FCT_OK;
     if (!halves_meet(a->edit, b->edit) || (!replace && !both_set(a->edit, b->edit))) return FCT_OK;
     fct_status st = fct_edit_text(&ta, a->edit);
     if (st == FCT_OK) st = fct_edit_text(&tb, b->edit);
     if (st == FCT_OK)
         st = fct_fail(FCT_ERR_ARG, "the edits \"%s\" and \"%s\" contradict each other: %s", ta, tb,
-                      replace ? "each replaces what the block writes in the same step; keep one"
-                              : "both say what the same feature is to be at the same place; keep one");
+                      replace
+                          ? "each replaces what the block writes in the same step; keep one"
+                          : "both say what the same feature is to be at the same place; keep one");
     fct_free(ta);
     fct_free(tb);
     return st;
@@ -213,18 +253,26 @@ static fct_status make_plans(fct_edit_set *set)
     for (int64_t i = 0; i < set->n; i++) {
         const fct_compiled *c = &set->compiled[i];
         if (i == 0 || c->block != c[-1].block)
-            set->plan[set->n_plans++] = (fct_plan){.set = set, .block = c->block, .sae = c->sae, .first = i};
+            set->plan[set->n_plans++] =
+                (fct_plan){.set = set, .block = c->block, .sae = c->sae, .first = i};
         fct_plan *p = &set->plan[set->n_plans - 1];
         p->n++;
         if (!c->edit->is_static) continue;
         bool first = p->clean.first_step == 0;
-        p->clean = (fct_gather){.block = c->block, .sae = c->sae, .item = -1,
-                                .first_step = first || c->first_step < p->clean.first_step ? c->first_step : p->clean.first_step,
-                                .last_step = c->last_step > p->clean.last_step ? c->last_step : p->clean.last_step};
+        p->clean = (fct_gather){
+            .block = c->block,
+            .sae = c->sae,
+            .item = -1,
+            .first_step =
+                first || c->first_step < p->clean.first_step ? c->first_step : p->clean.first_step,
+            .last_step = c->last_step > p->clean.last_step ? c->last_step : p->clean.last_step};
     }
     for (int64_t i = 0; i < set->n_plans; i++)
-        set->tap[i] = (fct_tap){.module = set->plan[i].block->name, .what = FCT_TAP_DELTA, .edits = true,
-                                .user = &set->plan[i], .fn = fct_edit_tap};
+        set->tap[i] = (fct_tap){.module = set->plan[i].block->name,
+                                .what = FCT_TAP_DELTA,
+                                .edits = true,
+                                .user = &set->plan[i],
+                                .fn = fct_edit_tap};
     return FCT_OK;
 }
 
@@ -243,8 +291,10 @@ static fct_status find_source(int64_t *out, fct_edit_set *set, fct_recipe *recip
         }
     fct_source s = {.recipe = recipe, .key = key.p};
     if (st == FCT_OK) st = fct_new(&s.gather, set->n_plans, (int64_t)sizeof *s.gather);
-    if (st == FCT_OK) set->source[*out = set->n_sources++] = s;
-    else fct_str_clear(&key);
+    if (st == FCT_OK)
+        set->source[ *out = set->n_sources++] = s;
+    else
+        fct_str_clear(&key);
     return st;
 }
 
@@ -269,8 +319,8 @@ static fct_status make_sources(fct_edit_set *set)
     return FCT_OK;
 }
 
-fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const fct_run_desc *desc, fct_edit *edits,
-                            int64_t n_edits, const fct_sae_set *saes)
+fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const fct_run_desc *desc,
+                            fct_edit *edits, int64_t n_edits, const fct_sae_set *saes)
 {
     *set = (fct_edit_set){.desc = *desc};
     fct_run_resolve(&set->desc, info);
@@ -278,11 +328,13 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
     FCT_TRY_OUT(fct_new(&set->compiled, n_edits, (int64_t)sizeof *set->compiled));
     for (int64_t i = 0; i < n_edits; i++) {
         set->n = i + 1; /* so that clear releases a half-made one */
-        st = fct_edit_where(compile_one(&set->compiled[i], info, &set->desc, &edits[i], saes), &edits[i]);
+        st = fct_edit_where(compile_one(&set->compiled[i], info, &set->desc, &edits[i], saes),
+                            &edits[i]);
         if (st != FCT_OK) goto out;
     }
     for (int64_t i = 0; i < n_edits; i++)
-        for (int64_t k = 0; k < i; k++) FCT_TRY_OUT(check_pair(&set->compiled[k], &set->compiled[i]));
+        for (int64_t k = 0; k < i; k++)
+            FCT_TRY_OUT(check_pair(&set->compiled[k], &set->compiled[i]));
     if (n_edits > 0) qsort(set->compiled, (size_t)n_edits, sizeof *set->compiled, by_block_and_key);
     FCT_TRY_OUT(make_plans(set));
     FCT_TRY_OUT(make_sources(set));

@@ -5,7 +5,8 @@
 
 bool fct_edit_reads_codes(const fct_edit *e)
 {
-    return e->op == FCT_EDIT_SCALE || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_REBUILD || e->mask.kind == FCT_MASK_MAP;
+    return e->op == FCT_EDIT_SCALE || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_REBUILD ||
+           e->mask.kind == FCT_MASK_MAP;
 }
 
 fct_status fct_edit_load_at(fct_edit *e, const char *folder, int depth)
@@ -13,24 +14,32 @@ fct_status fct_edit_load_at(fct_edit *e, const char *folder, int depth)
     char *path = NULL;
     FCT_TRY(fct_mask_load(&e->mask, folder));
     if (e->op != FCT_EDIT_FROM) return FCT_OK;
-    for (int64_t i = 0; e->source && i < e->source->n_edits; i++) /* a recipe that was given whole may name files too */
+    for (int64_t i = 0; e->source && i < e->source->n_edits;
+         i++) /* a recipe that was given whole may name files too */
         FCT_TRY(fct_edit_load_at(&e->source->edit[i], folder, depth + 1));
     if (e->source) return FCT_OK;
-    if (!e->source_path) return fct_fail(FCT_ERR_ARG, "an edit of %s takes features from no recipe", e->block ? e->block : "?");
+    if (!e->source_path)
+        return fct_fail(FCT_ERR_ARG, "an edit of %s takes features from no recipe",
+                        e->block ? e->block : "?");
     if (depth >= FCT_EDIT_MAX_DEPTH)
-        return fct_fail(FCT_ERR_ARG, "%s: recipes take features from recipes more than %d deep", e->source_path,
-                        FCT_EDIT_MAX_DEPTH);
+        return fct_fail(FCT_ERR_ARG, "%s: recipes take features from recipes more than %d deep",
+                        e->source_path, FCT_EDIT_MAX_DEPTH);
     FCT_TRY(fct_path_in(&path, folder, e->source_path));
     fct_recipe *r = NULL;
     fct_status st = fct_new(&r, 1, (int64_t)sizeof *r);
     if (st == FCT_OK) st = fct_recipe_read_at(r, path, depth + 1);
-    if (st == FCT_OK) e->source = r;
-    else fct_free(r);
+    if (st == FCT_OK)
+        e->source = r;
+    else
+        fct_free(r);
     fct_free(path);
     return st;
 }
 
-fct_status fct_edit_load(fct_edit *e, const char *folder) { return fct_edit_load_at(e, folder, 0); }
+fct_status fct_edit_load(fct_edit *e, const char *folder)
+{
+    return fct_edit_load_at(e, folder, 0);
+}
 
 static fct_status copy_mask(fct_mask *out, const fct_mask *m)
 {

@@ -1,5 +1,5 @@
-/* edit.h - the inward header of edit/: how edits are written as text and JSON, the codes that they read, and their effect on
-   one delta, which needs no model and is therefore tested by hand. */
+/* edit.h - the inward header of edit/: how edits are written as text and JSON, the codes that they
+   read, and their effect on one delta, which needs no model and is therefore tested by hand. */
 #ifndef FCT_EDIT_EDIT_H
 #define FCT_EDIT_EDIT_H
 
@@ -18,28 +18,32 @@ extern const char *const fct_edit_unit_names[]; /* "mean" "std" "max" "one" */
 extern const char *const fct_edit_half_names[]; /* "default" "cond" "uncond" "both" */
 enum { FCT_EDIT_OPS = 7, FCT_EDIT_UNITS = 4, FCT_EDIT_HALVES = 4 };
 int fct_name_find(const char *const *names, int n, const char *text); /* -1: none */
-bool fct_edit_has_feature(fct_edit_op op); /* ADD, SCALE, SET, ONLY */
-bool fct_edit_replaces(fct_edit_op op);    /* ONLY, REBUILD, ZERO */
-/* The shortest digits that read back to the same number, with a point in every locale: "3", "0.1". */
+bool fct_edit_has_feature(fct_edit_op op);                            /* ADD, SCALE, SET, ONLY */
+bool fct_edit_replaces(fct_edit_op op);                               /* ONLY, REBUILD, ZERO */
+/* The shortest digits that read back to the same number, with a point in every locale: "3". */
 void fct_number_text(char *text, int64_t size, double v);
 /* A word of the command-line form: as it is, or in double quotes with \" and \\. */
 fct_status fct_word_append(fct_str *s, const char *word) FCT_MUST_CHECK;
 
 /* ---- JSON (edit_json.c, recipe_json.c) ---- */
 fct_status fct_edit_to_json(json_t **out, const fct_edit *e) FCT_MUST_CHECK;
-fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where, int depth) FCT_MUST_CHECK; /* object, or the text form */
+fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where,
+                            int depth) FCT_MUST_CHECK; /* object, or the text form */
 fct_status fct_mask_to_json(json_t **out, const fct_mask *m) FCT_MUST_CHECK;
 fct_status fct_mask_of_json(fct_mask *out, const json_t *j, const char *where) FCT_MUST_CHECK;
 fct_status fct_recipe_to_json(json_t **out, const fct_recipe *r) FCT_MUST_CHECK;
-fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *where, int depth) FCT_MUST_CHECK;
+fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *where,
+                              int depth) FCT_MUST_CHECK;
 /* The set's SAEs that the recipe's edits use, in place of those it names. */
 fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes) FCT_MUST_CHECK;
 /* Every key of object j is among names; else an error that names it and lists what is known. */
-fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n, const char *where) FCT_MUST_CHECK;
+fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n,
+                         const char *where) FCT_MUST_CHECK;
 /* key: value, where value is a new reference that this takes over (NULL: memory ran out). */
 fct_status fct_json_put(json_t *o, const char *key, json_t *value) FCT_MUST_CHECK;
 /* A copy of the text under key, or NULL. */
-fct_status fct_json_dup(char **out, const json_t *o, const char *key, const char *where) FCT_MUST_CHECK;
+fct_status fct_json_dup(char **out, const json_t *o, const char *key,
+                        const char *where) FCT_MUST_CHECK;
 
 /* ---- base64 (base64.c), RFC 4648 with padding ---- */
 fct_status fct_base64_append(fct_str *out, const void *data, int64_t n) FCT_MUST_CHECK;
@@ -50,17 +54,21 @@ fct_status fct_edit_load_at(fct_edit *e, const char *folder, int depth) FCT_MUST
 fct_status fct_recipe_read_at(fct_recipe *out, const char *path, int depth) FCT_MUST_CHECK;
 /* path as it is when absolute or folder is NULL, else inside folder. */
 fct_status fct_path_in(char **out, const char *folder, const char *path) FCT_MUST_CHECK;
-fct_status fct_path_folder(char **out, const char *path) FCT_MUST_CHECK; /* the part before the last '/', "." without one */
+fct_status fct_path_folder(char **out, const char *path)
+    FCT_MUST_CHECK; /* the part before the last '/', "." without one */
 
 /* ---- codes (codes.c) ---- */
-typedef struct fct_codes { /* of n rows: TopK holds index, value [n,k]; SAEs without a fixed k hold value [n,f], index NULL */
+typedef struct fct_codes { /* of n rows: TopK holds index, value [n,k]; SAEs without a fixed k hold
+                              value [n,f], index NULL */
     int64_t n, k, f;
     int32_t *index;
     float *value;
 } fct_codes;
-fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows, int64_t n) FCT_MUST_CHECK;
+fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows,
+                             int64_t n) FCT_MUST_CHECK;
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature); /* 0 where it is not active */
-fct_status fct_codes_decode(const fct_codes *c, const fct_sae *sae, float *rows) FCT_MUST_CHECK; /* [n,d] */
+fct_status fct_codes_decode(const fct_codes *c, const fct_sae *sae,
+                            float *rows) FCT_MUST_CHECK; /* [n,d] */
 void fct_codes_clear(fct_codes *c);
 
 /* ---- the effect of a block's edits on one delta (apply.c) ---- */
@@ -72,19 +80,20 @@ typedef struct fct_live_edit { /* an edit that acts in this block and step, chec
 } fct_live_edit;
 
 typedef struct fct_apply_args {
-    float *delta;            /* [b,h,w,d], changed in place */
+    float *delta; /* [b,h,w,d], changed in place */
     int64_t b, h, w, d;
-    int64_t items;           /* with guided: entries [0,items) of b are uncond, the rest cond */
+    int64_t items; /* with guided: entries [0,items) of b are uncond, the rest cond */
     bool guided;
-    const fct_sae *sae;      /* NULL when no edit needs one */
-    const fct_codes *clean;  /* of b*h*w rows; NULL when no edit is static */
+    const fct_sae *sae;        /* NULL when no edit needs one */
+    const fct_codes *clean;    /* of b*h*w rows; NULL when no edit is static */
     const fct_live_edit *edit; /* in an order that does not depend on how they were given */
     int64_t n_edits;
 } fct_apply_args;
 fct_status fct_edit_apply(const fct_apply_args *a) FCT_MUST_CHECK;
 bool fct_edit_reads_codes(const fct_edit *e); /* of the delta: SCALE, SET, REBUILD, a map mask */
 
-/* ---- compiled edits (compile.c, edit_set.c): made from a model's description alone, so that tests need no model ---- */
+/* ---- compiled edits (compile.c, edit_set.c): made from a model's description alone, so that tests
+ * need no model ---- */
 typedef struct fct_gathered { /* codes of one block in one step of another run */
     int64_t step, first_item, h, w;
     fct_codes codes;
@@ -92,69 +101,75 @@ typedef struct fct_gathered { /* codes of one block in one step of another run *
 typedef struct fct_gather { /* what a tap keeps for later */
     const fct_block_info *block;
     const fct_sae *sae;
-    int64_t item;            /* -1: all rows of the batch; else the cond rows of this item alone */
+    int64_t item; /* -1: all rows of the batch; else the cond rows of this item alone */
     int64_t first_step, last_step;
     fct_gathered *at;
     int64_t n;
 } fct_gather;
-fct_status fct_gather_tap(void *user, const fct_tap_event *event, fct_tensor *value); /* user: fct_gather */
+fct_status fct_gather_tap(void *user, const fct_tap_event *event,
+                          fct_tensor *value); /* user: fct_gather */
 const fct_gathered *fct_gather_find(const fct_gather *g, int64_t step, int64_t first_item);
 void fct_gather_clear(fct_gather *g);
 
 typedef struct fct_compiled {
     fct_edit *edit;
-    char *key;               /* its JSON: edits are summed in the order of these */
+    char *key; /* its JSON: edits are summed in the order of these */
     const fct_block_info *block;
     const fct_sae *sae;
     double unit;
-    float *grid;             /* [grid_h,grid_w]: the mask, made when the grid is known */
+    float *grid; /* [grid_h,grid_w]: the mask, made when the grid is known */
     int64_t grid_h, grid_w;
     int64_t first_step, last_step;
-    int64_t source;          /* FROM: which fct_source */
+    int64_t source; /* FROM: which fct_source */
 } fct_compiled;
 
 typedef struct fct_source { /* a run that features are taken from */
-    fct_recipe *recipe;      /* an edit's */
-    char *key;               /* its JSON: equal ones run once */
-    fct_gather *gather;      /* one a block of the plan that takes from it; others have block NULL */
+    fct_recipe *recipe;     /* an edit's */
+    char *key;              /* its JSON: equal ones run once */
+    fct_gather *gather;     /* one a block of the plan that takes from it; others have block NULL */
 } fct_source;
 
-typedef struct fct_plan {    /* the edits of one block */
+typedef struct fct_plan { /* the edits of one block */
     fct_edit_set *set;
     const fct_block_info *block;
     const fct_sae *sae;
-    int64_t first, n;        /* in set->compiled */
-    fct_gather clean;        /* first_step 0: not needed */
+    int64_t first, n; /* in set->compiled */
+    fct_gather clean; /* first_step 0: not needed */
 } fct_plan;
 
 struct fct_edit_set {
-    fct_run_desc desc;       /* resolved; its pointers are the caller's */
-    fct_compiled *compiled;  /* by block in running order, then by key */
+    fct_run_desc desc;      /* resolved; its pointers are the caller's */
+    fct_compiled *compiled; /* by block in running order, then by key */
     int64_t n;
     fct_plan *plan;
     int64_t n_plans;
     fct_source *source;
     int64_t n_sources;
-    fct_tap *tap;            /* one a plan */
+    fct_tap *tap; /* one a plan */
 };
 
 /* Everything that can be checked before a run, and nothing that needs one. */
-fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const fct_run_desc *desc, fct_edit *edits,
-                            int64_t n_edits, const fct_sae_set *saes) FCT_MUST_CHECK;
+fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const fct_run_desc *desc,
+                            fct_edit *edits, int64_t n_edits,
+                            const fct_sae_set *saes) FCT_MUST_CHECK;
 void fct_edit_set_clear(fct_edit_set *set);
-fct_status fct_edit_tap(void *user, const fct_tap_event *event, fct_tensor *value); /* user: fct_plan */
+fct_status fct_edit_tap(void *user, const fct_tap_event *event,
+                        fct_tensor *value); /* user: fct_plan */
 /* Puts "edit "...": " before a failure. */
 fct_status fct_edit_where(fct_status st, const fct_edit *e);
 /* desc with the model's defaults in place of zeros (size, steps, guidance). */
 void fct_run_resolve(fct_run_desc *d, const fct_model_info *info);
 bool fct_run_guided(const fct_run_desc *resolved);
 /* The block with this short or full name; an error lists the blocks. */
-fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info, const char *name) FCT_MUST_CHECK;
-fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
-                                const fct_sae_set *saes, int depth) FCT_MUST_CHECK;
-fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
-                           fct_run_result *out, int depth) FCT_MUST_CHECK;
+fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info,
+                          const char *name) FCT_MUST_CHECK;
+fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
+                                fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
+                                int depth) FCT_MUST_CHECK;
+fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
+                           const fct_sae_set *saes, fct_run_result *out, int depth) FCT_MUST_CHECK;
 /* In a model's description instead of a model. */
-fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block, fct_sae *sae, bool take) FCT_MUST_CHECK;
+fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block,
+                           fct_sae *sae, bool take) FCT_MUST_CHECK;
 
 #endif

@@ -1,6 +1,6 @@
-/* edit_json.c - an edit as JSON, one key for each thing that the text form says; and a mask picture inside it as base64 PNG, so
-   that a recipe makes the same picture when the file has moved. Unknown keys are refused: a misspelt option that is silently
-   dropped would make another picture. */
+/* edit_json.c - an edit as JSON, one key for each thing that the text form says; and a mask picture
+   inside it as base64 PNG, so that a recipe makes the same picture when the file has moved. Unknown
+   keys are refused: a misspelt option that is silently dropped would make another picture. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -18,8 +18,11 @@ fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n, c
         if (fct_name_find(names, (int)n, key) >= 0) continue;
         fct_str list = {0};
         fct_status st = FCT_OK;
-        for (int64_t i = 0; i < n && st == FCT_OK; i++) st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
-        if (st == FCT_OK) st = fct_fail(FCT_ERR_FORMAT, "%s: unknown key \"%s\"; known are %s", where, key, list.p);
+        for (int64_t i = 0; i < n && st == FCT_OK; i++)
+            st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
+        if (st == FCT_OK)
+            st = fct_fail(FCT_ERR_FORMAT, "%s: unknown key \"%s\"; known are %s", where, key,
+                          list.p);
         fct_str_clear(&list);
         return st;
     }
@@ -28,8 +31,11 @@ fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n, c
 
 fct_status fct_json_put(json_t *o, const char *key, json_t *value)
 {
-    if (!value) return fct_fail(FCT_ERR_MEMORY, "out of memory, or text that is not UTF-8, under \"%s\"", key);
-    if (json_object_set_new(o, key, value) != 0) return fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
+    if (!value)
+        return fct_fail(FCT_ERR_MEMORY, "out of memory, or text that is not UTF-8, under \"%s\"",
+                        key);
+    if (json_object_set_new(o, key, value) != 0)
+        return fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
     return FCT_OK;
 }
 
@@ -41,7 +47,8 @@ fct_status fct_json_dup(char **out, const json_t *o, const char *key, const char
     return fct_strdup(out, text);
 }
 
-static fct_status choose(int *out, const json_t *j, const char *key, const char *const *names, int n, const char *where)
+static fct_status choose(int *out, const json_t *j, const char *key, const char *const *names,
+                         int n, const char *where)
 {
     const char *text;
     *out = 0;
@@ -51,8 +58,10 @@ static fct_status choose(int *out, const json_t *j, const char *key, const char 
     if (*out >= 0) return FCT_OK;
     fct_str list = {0};
     fct_status st = FCT_OK;
-    for (int i = 0; i < n && st == FCT_OK; i++) st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
-    if (st == FCT_OK) st = fct_fail(FCT_ERR_FORMAT, "%s: %s \"%s\" is not one of %s", where, key, text, list.p);
+    for (int i = 0; i < n && st == FCT_OK; i++)
+        st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
+    if (st == FCT_OK)
+        st = fct_fail(FCT_ERR_FORMAT, "%s: %s \"%s\" is not one of %s", where, key, text, list.p);
     fct_str_clear(&list);
     return st;
 }
@@ -94,8 +103,10 @@ fct_status fct_mask_to_json(json_t **out, const fct_mask *m)
     const double *b = m->box;
     json_t *o = json_object();
     fct_status st;
-    if (m->kind == FCT_MASK_FILE) st = put_file_mask(o, m);
-    else if (m->kind == FCT_MASK_MAP) st = put_map_mask(o, m);
+    if (m->kind == FCT_MASK_FILE)
+        st = put_file_mask(o, m);
+    else if (m->kind == FCT_MASK_MAP)
+        st = put_map_mask(o, m);
     else
         st = fct_json_put(o, m->kind == FCT_MASK_BOX ? "box" : "ellipse",
                           json_pack("[f,f,f,f]", b[0], b[1], b[2], b[3]));
@@ -113,7 +124,8 @@ static fct_status box_of_json(fct_mask *m, const json_t *j, const char *where)
         ok = json_is_number(v) && m->box[i] >= 0 && m->box[i] <= 1;
     }
     if (!ok || !(m->box[0] < m->box[2] && m->box[1] < m->box[3]))
-        return fct_fail(FCT_ERR_FORMAT, "%s: want [x0, y0, x1, y1], each from 0 to 1, x0 < x1, y0 < y1", where);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: want [x0, y0, x1, y1], each from 0 to 1, x0 < x1, y0 < y1", where);
     return FCT_OK;
 }
 
@@ -123,8 +135,10 @@ static fct_status map_of_json(fct_mask *m, const json_t *j, const char *where)
     FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
     FCT_TRY(fct_json_i64(&m->feature, j, "feature", -1, where));
     FCT_TRY(fct_json_f64(&m->threshold, j, "above", 0, where));
-    if (m->feature < 0 || m->feature > FCT_EDIT_MAX_FEATURE || !(m->threshold >= 0 && m->threshold <= 1e30))
-        return fct_fail(FCT_ERR_FORMAT, "%s: map: want {\"feature\": N, \"above\": T} with T >= 0", where);
+    if (m->feature < 0 || m->feature > FCT_EDIT_MAX_FEATURE ||
+        !(m->threshold >= 0 && m->threshold <= 1e30))
+        return fct_fail(FCT_ERR_FORMAT, "%s: map: want {\"feature\": N, \"above\": T} with T >= 0",
+                        where);
     return FCT_OK;
 }
 
@@ -135,10 +149,12 @@ static fct_status file_of_json(fct_mask *m, const json_t *j, const char *where)
     fct_image im = {0};
     FCT_TRY(fct_json_dup(&m->path, j, "file", where));
     FCT_TRY(fct_json_str(&png, j, "png", NULL, where));
-    if (!png && !m->path) return fct_fail(FCT_ERR_FORMAT, "%s: want one of box, ellipse, map, file, png", where);
+    if (!png && !m->path)
+        return fct_fail(FCT_ERR_FORMAT, "%s: want one of box, ellipse, map, file, png", where);
     if (!png) return FCT_OK;
     fct_status st = fct_base64_parse(&data, png);
-    if (st == FCT_OK) st = fct_png_parse(&im, (const uint8_t *)(data.p ? data.p : ""), data.n, "png", 1);
+    if (st == FCT_OK)
+        st = fct_png_parse(&im, (const uint8_t *)(data.p ? data.p : ""), data.n, "png", 1);
     fct_str_clear(&data);
     if (st != FCT_OK) return fct_where(st, "%s", where);
     m->width = im.width;
@@ -153,7 +169,8 @@ static fct_status mask_of_object(fct_mask *m, const json_t *j, const char *where
 {
     static const char *const keys[] = {"box", "ellipse", "map", "file", "png"};
     FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
-    const json_t *box = json_object_get(j, "box"), *ellipse = json_object_get(j, "ellipse"), *map = json_object_get(j, "map");
+    const json_t *box = json_object_get(j, "box"), *ellipse = json_object_get(j, "ellipse"),
+                 *map = json_object_get(j, "map");
     bool file = json_object_get(j, "file") || json_object_get(j, "png");
     if ((box != NULL) + (ellipse != NULL) + (map != NULL) + file > 1)
         return fct_fail(FCT_ERR_FORMAT, "%s: more than one of box, ellipse, map and file", where);
@@ -178,7 +195,8 @@ static fct_status put_source(json_t *o, const fct_edit *e)
     json_t *features = json_array(), *source = NULL;
     fct_status st = FCT_OK;
     for (int64_t i = 0; i < e->n_features && st == FCT_OK; i++)
-        if (json_array_append_new(features, json_integer(e->features[i])) != 0) st = fct_fail(FCT_ERR_MEMORY, "out of memory");
+        if (json_array_append_new(features, json_integer(e->features[i])) != 0)
+            st = fct_fail(FCT_ERR_MEMORY, "out of memory");
     if (st != FCT_OK) {
         json_decref(features);
         return st;
@@ -196,7 +214,8 @@ static fct_status put_edit(json_t *o, const fct_edit *e)
     FCT_TRY(fct_json_put(o, "block", json_string(e->block ? e->block : "")));
     if (fct_edit_has_feature(e->op)) FCT_TRY(fct_json_put(o, "feature", json_integer(e->feature)));
     FCT_TRY(fct_json_put(o, "op", json_string(fct_edit_op_names[e->op])));
-    if (fct_edit_has_feature(e->op) || e->op == FCT_EDIT_FROM) FCT_TRY(fct_json_put(o, "value", json_real(e->value)));
+    if (fct_edit_has_feature(e->op) || e->op == FCT_EDIT_FROM)
+        FCT_TRY(fct_json_put(o, "value", json_real(e->value)));
     if (e->op == FCT_EDIT_FROM) FCT_TRY(put_source(o, e));
     if (e->op == FCT_EDIT_ADD || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_ONLY)
         FCT_TRY(fct_json_put(o, "unit", json_string(fct_edit_unit_names[e->unit])));
@@ -205,8 +224,10 @@ static fct_status put_edit(json_t *o, const fct_edit *e)
         FCT_TRY(fct_json_put(o, "mask", mask));
     }
     if (e->first_step > 0)
-        FCT_TRY(fct_json_put(o, "steps", json_pack("[I,I]", (json_int_t)e->first_step, (json_int_t)e->last_step)));
-    if (e->branch != FCT_HALF_DEFAULT) FCT_TRY(fct_json_put(o, "branch", json_string(fct_edit_half_names[e->branch])));
+        FCT_TRY(fct_json_put(
+            o, "steps", json_pack("[I,I]", (json_int_t)e->first_step, (json_int_t)e->last_step)));
+    if (e->branch != FCT_HALF_DEFAULT)
+        FCT_TRY(fct_json_put(o, "branch", json_string(fct_edit_half_names[e->branch])));
     return e->is_static ? fct_json_put(o, "static", json_true()) : FCT_OK;
 }
 
@@ -226,8 +247,8 @@ static fct_status read_steps(fct_edit *e, const json_t *j, const char *where)
     const json_t *a = json_array_get(steps, 0), *b = json_array_get(steps, 1);
     e->first_step = json_integer_value(a);
     e->last_step = json_integer_value(b);
-    if (json_array_size(steps) != 2 || !json_is_integer(a) || !json_is_integer(b) || e->first_step < 1 ||
-        e->last_step < e->first_step || e->last_step > FCT_EDIT_MAX_STEPS)
+    if (json_array_size(steps) != 2 || !json_is_integer(a) || !json_is_integer(b) ||
+        e->first_step < 1 || e->last_step < e->first_step || e->last_step > FCT_EDIT_MAX_STEPS)
         return fct_fail(FCT_ERR_FORMAT, "%s: steps: want [first, last], counted from 1", where);
     return FCT_OK;
 }
@@ -236,28 +257,37 @@ static fct_status read_source(fct_edit *e, const json_t *j, const char *where, i
 {
     const json_t *list = json_object_get(j, "features"), *source = json_object_get(j, "source");
     size_t n = json_array_size(list);
-    if (n < 1) return fct_fail(FCT_ERR_FORMAT, "%s: features: want a list of features to take", where);
+    if (n < 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: features: want a list of features to take", where);
     FCT_TRY(fct_new(&e->features, (int64_t)n, (int64_t)sizeof *e->features));
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_array_get(list, i);
         int64_t f = json_integer_value(v);
         if (!json_is_integer(v) || f < 0 || f > FCT_EDIT_MAX_FEATURE)
-            return fct_fail(FCT_ERR_FORMAT, "%s: features: number %zu is not a feature", where, i + 1);
+            return fct_fail(FCT_ERR_FORMAT, "%s: features: number %zu is not a feature", where,
+                            i + 1);
         for (int64_t k = 0; k < e->n_features; k++)
-            if (e->features[k] == f) return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is listed twice", where, f);
+            if (e->features[k] == f)
+                return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is listed twice", where,
+                                f);
         e->features[e->n_features++] = f;
     }
     FCT_TRY(fct_json_dup(&e->source_path, j, "source_path", where));
-    if (json_is_string(source) && !e->source_path) return fct_strdup(&e->source_path, json_string_value(source));
+    if (json_is_string(source) && !e->source_path)
+        return fct_strdup(&e->source_path, json_string_value(source));
     if (!source && e->source_path) return FCT_OK;
-    if (!source) return fct_fail(FCT_ERR_FORMAT, "%s: source: want a recipe, or source_path", where);
+    if (!source)
+        return fct_fail(FCT_ERR_FORMAT, "%s: source: want a recipe, or source_path", where);
     if (depth >= FCT_EDIT_MAX_DEPTH)
-        return fct_fail(FCT_ERR_FORMAT, "%s: recipes inside recipes more than %d deep", where, FCT_EDIT_MAX_DEPTH);
+        return fct_fail(FCT_ERR_FORMAT, "%s: recipes inside recipes more than %d deep", where,
+                        FCT_EDIT_MAX_DEPTH);
     fct_recipe *r = NULL;
     FCT_TRY(fct_new(&r, 1, (int64_t)sizeof *r));
     fct_status st = fct_recipe_of_json(r, source, "source", depth + 1);
-    if (st == FCT_OK) e->source = r;
-    else fct_free(r);
+    if (st == FCT_OK)
+        e->source = r;
+    else
+        fct_free(r);
     return fct_where(st, "%s", where);
 }
 
@@ -265,11 +295,14 @@ static fct_status read_value(fct_edit *e, const json_t *j, const char *where)
 {
     bool has_value = json_is_number(json_object_get(j, "value"));
     if (fct_edit_has_feature(e->op) && e->feature < 0)
-        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" acts on a feature: feature is missing", where, fct_edit_op_names[e->op]);
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" acts on a feature: feature is missing",
+                        where, fct_edit_op_names[e->op]);
     if (!fct_edit_has_feature(e->op) && json_object_get(j, "feature"))
-        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" has no feature", where, fct_edit_op_names[e->op]);
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" has no feature", where,
+                        fct_edit_op_names[e->op]);
     if (fct_edit_has_feature(e->op) && !has_value)
-        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" needs a value", where, fct_edit_op_names[e->op]);
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" needs a value", where,
+                        fct_edit_op_names[e->op]);
     FCT_TRY(fct_json_f64(&e->value, j, "value", e->op == FCT_EDIT_FROM ? 1 : 0, where));
     if (!(e->value >= -FCT_EDIT_MAX_STRENGTH && e->value <= FCT_EDIT_MAX_STRENGTH))
         return fct_fail(FCT_ERR_FORMAT, "%s: value is not between -1e6 and 1e6", where);
@@ -279,8 +312,9 @@ static fct_status read_value(fct_edit *e, const json_t *j, const char *where)
 
 static fct_status edit_of_object(fct_edit *e, const json_t *j, const char *where, int depth)
 {
-    static const char *const keys[] = {"block", "feature", "op",     "value",  "unit",     "mask",
-                                       "steps", "branch",  "static", "source", "source_path", "features"};
+    static const char *const keys[] = {"block",  "feature", "op",          "value",
+                                       "unit",   "mask",    "steps",       "branch",
+                                       "static", "source",  "source_path", "features"};
     int op, unit, half;
     FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
     FCT_TRY(fct_json_dup(&e->block, j, "block", where));
@@ -294,11 +328,13 @@ static fct_status edit_of_object(fct_edit *e, const json_t *j, const char *where
     e->branch = (fct_edit_half)half;
     FCT_TRY(fct_json_i64(&e->feature, j, "feature", -1, where));
     if (e->feature < -1 || e->feature > FCT_EDIT_MAX_FEATURE)
-        return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is not possible", where, e->feature);
+        return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is not possible", where,
+                        e->feature);
     FCT_TRY(read_value(e, j, where));
     FCT_TRY(read_steps(e, j, where));
     FCT_TRY(fct_json_bool(&e->is_static, j, "static", false, where));
-    if (json_object_get(j, "mask")) FCT_TRY(fct_mask_of_json(&e->mask, json_object_get(j, "mask"), where));
+    if (json_object_get(j, "mask"))
+        FCT_TRY(fct_mask_of_json(&e->mask, json_object_get(j, "mask"), where));
     if (e->op == FCT_EDIT_FROM) return read_source(e, j, where, depth);
     return FCT_OK;
 }

@@ -1,13 +1,14 @@
-/* mask.c - where an edit acts: a picture, a box or an ellipse, laid over a block's grid. A cell's value is the share of it
-   that is covered, computed exactly (f64), so that a mask that does not line up with the grid still has its true size. */
+/* mask.c - where an edit acts: a picture, a box or an ellipse, laid over a block's grid. A cell's
+   value is the share of it that is covered, computed exactly (f64), so that a mask that does not
+   line up with the grid still has its true size. */
 #include <math.h>
 #include <string.h>
 #include <strings.h>
 
 #include "edit/edit.h"
 
-static const char *const what_masks_are =
-    "a mask is a PNG file, box:x0,y0,x1,y1, ellipse:x0,y0,x1,y1 (each from 0 to 1) or map:FEATURE>T";
+static const char *const what_masks_are = "a mask is a PNG file, box:x0,y0,x1,y1, "
+                                          "ellipse:x0,y0,x1,y1 (each from 0 to 1) or map:FEATURE>T";
 
 /* ---- reading ---- */
 
@@ -37,7 +38,9 @@ static fct_status parse_map(fct_mask *m, const char *text)
 {
     char *copy = NULL;
     const char *above = strchr(text, '>');
-    if (!above) return fct_fail(FCT_ERR_ARG, "map:%s has no threshold; write map:FEATURE>T, as in map:%s>0", text, *text ? text : "3");
+    if (!above)
+        return fct_fail(FCT_ERR_ARG, "map:%s has no threshold; write map:FEATURE>T, as in map:%s>0",
+                        text, *text ? text : "3");
     FCT_TRY(fct_strdup(&copy, text));
     copy[above - text] = '\0';
     fct_status st = fct_parse_i64(&m->feature, copy, 0, FCT_EDIT_MAX_FEATURE);
@@ -118,10 +121,14 @@ static void box_grid(float *out, int64_t h, int64_t w, const double box[4])
 }
 
 /* Integral of sqrt(1-u^2). */
-static double arc(double u) { return 0.5 * (u * sqrt(fmax(0, 1 - u * u)) + asin(u)); }
+static double arc(double u)
+{
+    return 0.5 * (u * sqrt(fmax(0, 1 - u * u)) + asin(u));
+}
 
-/* Area of the unit disc inside [u0,u1] x [v0,v1]: between the places where the circle crosses the rectangle's edges, the top is
-   either v1 or the arc and the bottom either v0 or the arc, so each piece has a closed form (a tie at mid is an edge that only touches the circle: the arc). */
+/* Area of the unit disc inside [u0,u1] x [v0,v1]: between the places where the circle crosses the
+   rectangle's edges, the top is either v1 or the arc and the bottom either v0 or the arc, so each
+   piece has a closed form (a tie at mid is an edge that only touches the circle: the arc). */
 static double disc_area(double u0, double u1, double v0, double v1)
 {
     double at[6], sum = 0;
@@ -169,7 +176,8 @@ static void ellipse_grid(float *out, int64_t h, int64_t w, const double box[4])
                                                   ((double)y - cy) / ry, ((double)y + 1 - cy) / ry);
 }
 
-/* Mean grey of the part of the picture under cell (x,y), pixels cut by its border weighted by their share. */
+/* Mean grey of the part of the picture under cell (x,y), pixels cut by its border weighted by their
+ * share. */
 static double picture_share(const fct_mask *m, double x0, double x1, double y0, double y1)
 {
     double sum = 0, area = 0;
@@ -189,8 +197,8 @@ static void picture_grid(float *out, int64_t h, int64_t w, const fct_mask *m)
     double sx = (double)m->width / (double)w, sy = (double)m->height / (double)h;
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0; x < w; x++)
-            out[y * w + x] = (float)picture_share(m, (double)x * sx, (double)(x + 1) * sx, (double)y * sy,
-                                                  (double)(y + 1) * sy);
+            out[y * w + x] = (float)picture_share(m, (double)x * sx, (double)(x + 1) * sx,
+                                                  (double)y * sy, (double)(y + 1) * sy);
 }
 
 fct_status fct_mask_grid(float *out, int64_t h, int64_t w, const fct_mask *m)
@@ -205,6 +213,8 @@ fct_status fct_mask_grid(float *out, int64_t h, int64_t w, const fct_mask *m)
         if (!m->grey) return fct_fail(FCT_ERR_ARG, "mask %s is not loaded", m->path ? m->path : "");
         picture_grid(out, h, w, m);
         return FCT_OK;
-    default: return fct_fail(FCT_ERR_UNSUPPORTED, "a map mask has no fixed place; use a PNG, a box or an ellipse here");
+    default:
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "a map mask has no fixed place; use a PNG, a box or an ellipse here");
     }
 }

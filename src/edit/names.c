@@ -1,4 +1,5 @@
-/* names.c - the words of edits: one table each for text, JSON and errors, and how numbers and words are written. */
+/* names.c - the words of edits: one table each for text, JSON and errors, and how numbers and words
+ * are written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +64,10 @@ fct_status fct_path_folder(char **out, const char *path)
 {
     FCT_TRY(fct_strdup(out, path));
     char *slash = strrchr(*out, '/');
-    if (slash == *out) slash[1] = '\0';
-    else if (slash) *slash = '\0';
+    if (slash == *out)
+        slash[1] = '\0';
+    else if (slash)
+        *slash = '\0';
     else {
         fct_free(*out);
         return fct_strdup(out, ".");

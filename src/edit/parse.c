@@ -1,11 +1,13 @@
-/* parse.c - the command-line form of an edit, read word by word: the first word says where, then one operation and any options
-   in any order. Every mistake gives a sentence with what was read and what would be right. No file is opened here. */
+/* parse.c - the command-line form of an edit, read word by word: the first word says where, then
+   one operation and any options in any order. Every mistake gives a sentence with what was read and
+   what would be right. No file is opened here. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "edit/edit.h"
 
-static const char *const what_ops_are = "the operations are +V -V xS =V 'only V' rebuild zero 'from RECIPE:FEATURES xS'";
+static const char *const what_ops_are =
+    "the operations are +V -V xS =V 'only V' rebuild zero 'from RECIPE:FEATURES xS'";
 
 enum { MAX_WORDS = 32 };
 
@@ -56,8 +58,8 @@ static fct_status split(parser *p, const char *text)
 static fct_status set_op(parser *p, fct_edit *e, fct_edit_op op, const char *word)
 {
     if (p->has_op)
-        return fct_fail(FCT_ERR_ARG, "\"%s\" is a second operation beside \"%s\"; an edit has one", word,
-                        fct_edit_op_names[e->op]);
+        return fct_fail(FCT_ERR_ARG, "\"%s\" is a second operation beside \"%s\"; an edit has one",
+                        word, fct_edit_op_names[e->op]);
     p->has_op = true;
     e->op = op;
     return FCT_OK;
@@ -73,7 +75,8 @@ static fct_status strength(double *out, const char *text, const char *word)
 static fct_status read_add(parser *p, fct_edit *e, const char *word)
 {
     FCT_TRY(set_op(p, e, FCT_EDIT_ADD, word));
-    if (word[1] == '+' || word[1] == '-') return fct_fail(FCT_ERR_ARG, "\"%s\" has two signs", word);
+    if (word[1] == '+' || word[1] == '-')
+        return fct_fail(FCT_ERR_ARG, "\"%s\" has two signs", word);
     return strength(&e->value, word, word);
 }
 
@@ -98,9 +101,15 @@ static fct_status read_only(parser *p, fct_edit *e, const char *word)
     return strength(&e->value, p->word[p->at++], "only");
 }
 
-static fct_status read_rebuild(parser *p, fct_edit *e, const char *word) { return set_op(p, e, FCT_EDIT_REBUILD, word); }
+static fct_status read_rebuild(parser *p, fct_edit *e, const char *word)
+{
+    return set_op(p, e, FCT_EDIT_REBUILD, word);
+}
 
-static fct_status read_zero(parser *p, fct_edit *e, const char *word) { return set_op(p, e, FCT_EDIT_ZERO, word); }
+static fct_status read_zero(parser *p, fct_edit *e, const char *word)
+{
+    return set_op(p, e, FCT_EDIT_ZERO, word);
+}
 
 static fct_status read_features(fct_edit *e, char *list)
 {
@@ -111,9 +120,11 @@ static fct_status read_features(fct_edit *e, char *list)
         char *comma = strchr(at, ',');
         if (comma) *comma = '\0';
         int64_t f;
-        FCT_TRY(fct_where(fct_parse_i64(&f, at, 0, FCT_EDIT_MAX_FEATURE), "features after the recipe"));
+        FCT_TRY(
+            fct_where(fct_parse_i64(&f, at, 0, FCT_EDIT_MAX_FEATURE), "features after the recipe"));
         for (int64_t i = 0; i < e->n_features; i++)
-            if (e->features[i] == f) return fct_fail(FCT_ERR_ARG, "feature %" PRId64 " is listed twice", f);
+            if (e->features[i] == f)
+                return fct_fail(FCT_ERR_ARG, "feature %" PRId64 " is listed twice", f);
         e->features[e->n_features++] = f;
         at = comma ? comma + 1 : NULL;
     }
@@ -123,11 +134,13 @@ static fct_status read_features(fct_edit *e, char *list)
 static fct_status read_from(parser *p, fct_edit *e, const char *word)
 {
     FCT_TRY(set_op(p, e, FCT_EDIT_FROM, word));
-    if (p->at >= p->n) return fct_fail(FCT_ERR_ARG, "'from' needs RECIPE:FEATURES, as in 'from a.png:3,17'");
+    if (p->at >= p->n)
+        return fct_fail(FCT_ERR_ARG, "'from' needs RECIPE:FEATURES, as in 'from a.png:3,17'");
     char *source = p->word[p->at++];
     char *colon = strrchr(source, ':');
     if (!colon || colon == source || !colon[1])
-        return fct_fail(FCT_ERR_ARG, "'from %s' is not RECIPE:FEATURES, as in 'from a.png:3,17'", source);
+        return fct_fail(FCT_ERR_ARG, "'from %s' is not RECIPE:FEATURES, as in 'from a.png:3,17'",
+                        source);
     *colon = '\0';
     FCT_TRY(fct_strdup(&e->source_path, source));
     p->has_source = true;
@@ -195,18 +208,10 @@ static const struct {
     bool whole; /* the word is this and no more */
     fct_status (*read)(parser *p, fct_edit *e, const char *word);
 } words[] = {
-    {"+", false, read_add},
-    {"-", false, read_add},
-    {"=", false, read_set},
-    {"@", false, read_mask},
-    {"steps=", false, read_steps},
-    {"branch=", false, read_branch},
-    {"unit=", false, read_unit},
-    {"static", true, read_static},
-    {"only", true, read_only},
-    {"rebuild", true, read_rebuild},
-    {"zero", true, read_zero},
-    {"from", true, read_from},
+    {"+", false, read_add},          {"-", false, read_add},        {"=", false, read_set},
+    {"@", false, read_mask},         {"steps=", false, read_steps}, {"branch=", false, read_branch},
+    {"unit=", false, read_unit},     {"static", true, read_static}, {"only", true, read_only},
+    {"rebuild", true, read_rebuild}, {"zero", true, read_zero},     {"from", true, read_from},
     {"x", false, read_times},
 };
 
@@ -215,25 +220,31 @@ static fct_status read_word(parser *p, fct_edit *e)
     const char *word = p->word[p->at++];
     for (size_t i = 0; i < FCT_COUNT(words); i++) {
         size_t n = strlen(words[i].start);
-        if (words[i].whole ? strcmp(word, words[i].start) == 0 : strncmp(word, words[i].start, n) == 0)
+        if (words[i].whole ? strcmp(word, words[i].start) == 0
+                           : strncmp(word, words[i].start, n) == 0)
             return words[i].read(p, e, word);
     }
-    return fct_fail(FCT_ERR_ARG,
-                    "\"%s\" is neither an operation nor an option; %s; the options are @MASK steps=1-3 "
-                    "branch=cond|uncond|both unit=mean|std|max|one static",
-                    word, what_ops_are);
+    return fct_fail(
+        FCT_ERR_ARG,
+        "\"%s\" is neither an operation nor an option; %s; the options are @MASK steps=1-3 "
+        "branch=cond|uncond|both unit=mean|std|max|one static",
+        word, what_ops_are);
 }
 
 static fct_status read_place(parser *p, fct_edit *e)
 {
-    if (p->n == 0) return fct_fail(FCT_ERR_ARG, "it is empty; write 'BLOCK:FEATURE OP', as in 'up.0.1:12 +3'");
+    if (p->n == 0)
+        return fct_fail(FCT_ERR_ARG, "it is empty; write 'BLOCK:FEATURE OP', as in 'up.0.1:12 +3'");
     char *word = p->word[p->at++], *colon = strrchr(word, ':');
     if (colon) {
         *colon = '\0';
         p->has_feature = true;
-        FCT_TRY(fct_where(fct_parse_i64(&e->feature, colon + 1, 0, FCT_EDIT_MAX_FEATURE), "the feature after %s:", word));
+        FCT_TRY(fct_where(fct_parse_i64(&e->feature, colon + 1, 0, FCT_EDIT_MAX_FEATURE),
+                          "the feature after %s:", word));
     }
-    if (!*word) return fct_fail(FCT_ERR_ARG, "no block is named; write 'BLOCK:FEATURE OP', as in 'up.0.1:12 +3'");
+    if (!*word)
+        return fct_fail(FCT_ERR_ARG,
+                        "no block is named; write 'BLOCK:FEATURE OP', as in 'up.0.1:12 +3'");
     return fct_strdup(&e->block, word);
 }
 
@@ -244,17 +255,21 @@ static fct_status settle(parser *p, fct_edit *e)
     if (!p->has_op) return fct_fail(FCT_ERR_ARG, "no operation is given; %s", what_ops_are);
     const char *name = fct_edit_op_names[e->op];
     if (p->has_strength && e->op != FCT_EDIT_SCALE && e->op != FCT_EDIT_FROM)
-        return fct_fail(FCT_ERR_ARG, "'x' is a second operation beside '%s'; an edit has one", name);
+        return fct_fail(FCT_ERR_ARG, "'x' is a second operation beside '%s'; an edit has one",
+                        name);
     if (e->op == FCT_EDIT_FROM && !p->has_strength) e->value = 1;
     bool wants = fct_edit_has_feature(e->op);
     if (wants && !p->has_feature)
         return fct_fail(FCT_ERR_ARG, "'%s' acts on a feature; write %s:FEATURE", name, e->block);
     if (!wants && p->has_feature)
-        return fct_fail(FCT_ERR_ARG, "'%s' acts on the whole block; write %s without :%" PRId64, name, e->block, e->feature);
+        return fct_fail(FCT_ERR_ARG, "'%s' acts on the whole block; write %s without :%" PRId64,
+                        name, e->block, e->feature);
     if (p->has_unit && e->op != FCT_EDIT_ADD && e->op != FCT_EDIT_SET && e->op != FCT_EDIT_ONLY)
         return fct_fail(FCT_ERR_ARG, "unit= says what V is counted in, and '%s' has no V", name);
     if (e->is_static && !fct_edit_reads_codes(e))
-        return fct_fail(FCT_ERR_ARG, "'static' takes codes from the run without edits, but '%s' here reads no codes", name);
+        return fct_fail(
+            FCT_ERR_ARG,
+            "'static' takes codes from the run without edits, but '%s' here reads no codes", name);
     return FCT_OK;
 }
 
@@ -286,7 +301,8 @@ static fct_status put_mask(fct_str *s, const fct_mask *m)
     if (m->kind == FCT_MASK_NONE) return FCT_OK;
     FCT_TRY(fct_str_append(s, " @"));
     if (m->kind == FCT_MASK_FILE)
-        return fct_word_append(s, m->path ? m->path : "mask.png"); /* one that came inside a recipe may have no name */
+        return fct_word_append(
+            s, m->path ? m->path : "mask.png"); /* one that came inside a recipe may have no name */
     if (m->kind == FCT_MASK_MAP) {
         FCT_TRY(fct_str_printf(s, "map:%" PRId64, m->feature));
         return put_number(s, ">", m->threshold);
@@ -324,7 +340,8 @@ static fct_status put_edit(fct_str *s, const fct_edit *e)
 {
     fct_str place = {0};
     fct_status st = fct_str_append(&place, e->block ? e->block : "");
-    if (st == FCT_OK && fct_edit_has_feature(e->op)) st = fct_str_printf(&place, ":%" PRId64, e->feature);
+    if (st == FCT_OK && fct_edit_has_feature(e->op))
+        st = fct_str_printf(&place, ":%" PRId64, e->feature);
     if (st == FCT_OK) st = fct_word_append(s, place.p);
     fct_str_clear(&place);
     FCT_TRY(st);
@@ -332,8 +349,10 @@ static fct_status put_edit(fct_str *s, const fct_edit *e)
     FCT_TRY(put_mask(s, &e->mask));
     if (e->first_step > 0) FCT_TRY(fct_str_printf(s, " steps=%" PRId64, e->first_step));
     if (e->last_step > e->first_step) FCT_TRY(fct_str_printf(s, "-%" PRId64, e->last_step));
-    if (e->branch != FCT_HALF_DEFAULT) FCT_TRY(fct_str_printf(s, " branch=%s", fct_edit_half_names[e->branch]));
-    if (e->unit != FCT_UNIT_MEAN) FCT_TRY(fct_str_printf(s, " unit=%s", fct_edit_unit_names[e->unit]));
+    if (e->branch != FCT_HALF_DEFAULT)
+        FCT_TRY(fct_str_printf(s, " branch=%s", fct_edit_half_names[e->branch]));
+    if (e->unit != FCT_UNIT_MEAN)
+        FCT_TRY(fct_str_printf(s, " unit=%s", fct_edit_unit_names[e->unit]));
     return e->is_static ? fct_str_append(s, " static") : FCT_OK;
 }
 
@@ -342,7 +361,9 @@ fct_status fct_edit_text(char **out, const fct_edit *e)
     fct_str s = {0};
     *out = NULL;
     fct_status st = put_edit(&s, e);
-    if (st == FCT_OK) *out = s.p;
-    else fct_str_clear(&s);
+    if (st == FCT_OK)
+        *out = s.p;
+    else
+        fct_str_clear(&s);
     return fct_where(st, "writing an edit of %s", e->block ? e->block : "no block");
 }

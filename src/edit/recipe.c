@@ -1,4 +1,5 @@
-/* recipe.c - a recipe as a value: made from a run, turned back into one, compared with what is loaded, and released. */
+/* recipe.c - a recipe as a value: made from a run, turned back into one, compared with what is
+ * loaded, and released. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -49,8 +50,10 @@ static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *b
 {
     for (int64_t i = 0; i < n; i++) {
         const char *name = edits[i].block;
-        if (name && (strcmp(name, block->short_name) == 0 || strcmp(name, block->name) == 0)) return true;
-        if (edits[i].source && uses_block(edits[i].source->edit, edits[i].source->n_edits, block)) return true;
+        if (name && (strcmp(name, block->short_name) == 0 || strcmp(name, block->name) == 0))
+            return true;
+        if (edits[i].source && uses_block(edits[i].source->edit, edits[i].source->n_edits, block))
+            return true;
     }
     return false;
 }
@@ -114,14 +117,16 @@ static void copy_numbers(fct_recipe *r, const fct_run_desc *d)
     r->target_height = d->target_height;
 }
 
-fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc, const fct_edit *edits,
-                             int64_t n_edits, fct_sae_set *saes, int64_t index)
+fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
+                             const fct_edit *edits, int64_t n_edits, fct_sae_set *saes,
+                             int64_t index)
 {
     fct_status st = FCT_OK;
     fct_run_desc d = *desc;
     *out = (fct_recipe){.index = index, .threads = fct_threads()};
     if (index < 0 || index >= desc->n_items)
-        return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index, desc->n_items);
+        return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index,
+                        desc->n_items);
     fct_run_resolve(&d, fct_model_get_info(m));
     copy_numbers(out, &d);
     FCT_TRY_OUT(copy_model(out, fct_model_get_info(m)));
@@ -137,13 +142,23 @@ out:
 
 void fct_recipe_desc(const fct_recipe *r, fct_run_desc *out)
 {
-    *out = (fct_run_desc){.items = r->item, .n_items = r->n_items, .joint_noise = r->joint_noise,
-                          .width = r->width, .height = r->height, .steps = r->steps,
-                          .guidance = r->guidance, .has_guidance = r->has_guidance,
-                          .negative = r->negative, .negative_2 = r->negative_2, .noise_dtype = r->noise_dtype,
-                          .original_width = r->original_width, .original_height = r->original_height,
-                          .crop_left = r->crop_left, .crop_top = r->crop_top,
-                          .target_width = r->target_width, .target_height = r->target_height};
+    *out = (fct_run_desc){.items = r->item,
+                          .n_items = r->n_items,
+                          .joint_noise = r->joint_noise,
+                          .width = r->width,
+                          .height = r->height,
+                          .steps = r->steps,
+                          .guidance = r->guidance,
+                          .has_guidance = r->has_guidance,
+                          .negative = r->negative,
+                          .negative_2 = r->negative_2,
+                          .noise_dtype = r->noise_dtype,
+                          .original_width = r->original_width,
+                          .original_height = r->original_height,
+                          .crop_left = r->crop_left,
+                          .crop_top = r->crop_top,
+                          .target_width = r->target_width,
+                          .target_height = r->target_height};
 }
 
 fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, fct_run_result *out)
@@ -155,7 +170,8 @@ fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, 
 
 /* ---- what is loaded against what was used ---- */
 
-fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder, fct_sae_set *saes)
+fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
+                                fct_sae_set *saes)
 {
     const fct_model_info *info = fct_model_get_info(m);
     for (int64_t i = 0; i < r->n_saes; i++) {
@@ -166,13 +182,16 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
         FCT_TRY(fct_where(fct_block_find(&block, info, s->block), "the recipe's SAEs"));
         if (fct_sae_set_find(saes, block)) continue;
         if (!s->path)
-            return fct_fail(FCT_ERR_MISSING, "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
-                            s->block, s->block);
+            return fct_fail(
+                FCT_ERR_MISSING,
+                "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
+                s->block, s->block);
         FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
         fct_status st = FCT_OK;
         if (!fct_path_exists(path))
-            st = fct_fail(FCT_ERR_MISSING, "the recipe's SAE of %s is not at %s; give it with --sae %s=DIR", s->block,
-                          s->path, s->block);
+            st = fct_fail(FCT_ERR_MISSING,
+                          "the recipe's SAE of %s is not at %s; give it with --sae %s=DIR",
+                          s->block, s->path, s->block);
         if (st == FCT_OK) st = fct_sae_load(&sae, path, s->block);
         if (st == FCT_OK) st = fct_sae_set_put(saes, info, s->block, sae, true);
         fct_free(path);
@@ -186,10 +205,12 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
 static fct_status differ(fct_str *all, const char *what, const char *was, const char *is)
 {
     if (!was || !is || !*was || strcmp(was, is) == 0) return FCT_OK;
-    return fct_str_printf(all, "%s%s was %.16s, is %.16s", all->n ? "; " : "", what, was, *is ? is : "none");
+    return fct_str_printf(all, "%s%s was %.16s, is %.16s", all->n ? "; " : "", what, was,
+                          *is ? is : "none");
 }
 
-static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_model_info *info, const fct_sae_set *saes)
+static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_model_info *info,
+                             const fct_sae_set *saes)
 {
     const fct_block_info *block;
     FCT_TRY(fct_block_find(&block, info, s->block));
@@ -212,7 +233,9 @@ fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set
     FCT_TRY_OUT(differ(&all, "the backend", r->backend, info->backend));
     FCT_TRY_OUT(differ(&all, "the number type", r->precision, info->precision));
     for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY_OUT(differ_sae(&all, &r->sae[i], info, saes));
-    if (all.n > 0) st = fct_fail(FCT_ERR_ARG, "not what made the picture, so it will come out differently: %s", all.p);
+    if (all.n > 0)
+        st = fct_fail(FCT_ERR_ARG, "not what made the picture, so it will come out differently: %s",
+                      all.p);
 out:
     fct_str_clear(&all);
     return st;
@@ -265,8 +288,8 @@ out:
 
 void fct_recipe_clear(fct_recipe *r)
 {
-    char *const text[] = {r->version, r->model, r->model_path, r->model_hash, r->backend,
-                          r->precision, r->sampler, r->plan, r->negative, r->negative_2};
+    char *const text[] = {r->version,   r->model,   r->model_path, r->model_hash, r->backend,
+                          r->precision, r->sampler, r->plan,       r->negative,   r->negative_2};
     for (size_t i = 0; i < FCT_COUNT(text); i++) fct_free(text[i]);
     for (int64_t i = 0; i < r->n_items; i++) {
         free_text(r->item[i].prompt);

@@ -1,12 +1,19 @@
-/* recipe_json.c - recipes as JSON. What facet writes holds everything; a recipe written by hand needs "format" and "prompt"
-   and may leave the rest to the model's defaults. Unknown keys are refused, as in edits. */
+/* recipe_json.c - recipes as JSON. What facet writes holds everything; a recipe written by hand
+   needs "format" and "prompt" and may leave the rest to the model's defaults. Unknown keys are
+   refused, as in edits. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "edit/edit.h"
 
-enum { RECIPE_VERSION = 1, MAX_ITEMS = 4096, MAX_EDITS = 4096, MAX_SIZE = 1 << 20, MAX_TEXT = 64 << 20 };
+enum {
+    RECIPE_VERSION = 1,
+    MAX_ITEMS = 4096,
+    MAX_EDITS = 4096,
+    MAX_SIZE = 1 << 20,
+    MAX_TEXT = 64 << 20
+};
 
 static const char *const noise_names[] = {"f32", "f16", "bf16"};
 
@@ -37,7 +44,9 @@ static fct_status put_item(json_t *o, const fct_run_item *item)
 
 static fct_status append(json_t *list, json_t *value)
 {
-    return value && json_array_append_new(list, value) == 0 ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
+    return value && json_array_append_new(list, value) == 0
+               ? FCT_OK
+               : fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
 }
 
 static fct_status put_items(json_t *o, const fct_recipe *r)
@@ -48,11 +57,15 @@ static fct_status put_items(json_t *o, const fct_recipe *r)
     for (int64_t i = 0; i < r->n_items && st == FCT_OK; i++) {
         json_t *item = json_object();
         st = put_item(item, &r->item[i]);
-        if (st == FCT_OK) st = append(list, item);
-        else json_decref(item);
+        if (st == FCT_OK)
+            st = append(list, item);
+        else
+            json_decref(item);
     }
-    if (st == FCT_OK) st = fct_json_put(o, "items", list);
-    else json_decref(list);
+    if (st == FCT_OK)
+        st = fct_json_put(o, "items", list);
+    else
+        json_decref(list);
     if (st == FCT_OK) st = fct_json_put(o, "index", json_integer(r->index));
     return st == FCT_OK ? fct_json_put(o, "joint_noise", json_boolean(r->joint_noise)) : st;
 }
@@ -108,8 +121,10 @@ static fct_status put_saes(json_t *o, const fct_recipe *r)
         if (st == FCT_OK) st = put_text(s, "path", r->sae[i].path);
         if (st == FCT_OK) st = put_text(s, "hash", r->sae[i].hash);
         if (st == FCT_OK) st = put_text(s, "stats_hash", r->sae[i].stats_hash);
-        if (st == FCT_OK) st = append(list, s);
-        else json_decref(s);
+        if (st == FCT_OK)
+            st = append(list, s);
+        else
+            json_decref(s);
     }
     if (st == FCT_OK && r->n_saes > 0) return fct_json_put(o, "saes", list);
     json_decref(list);
@@ -153,8 +168,10 @@ fct_status fct_recipe_text(char **out, const fct_recipe *r)
     fct_status st = fct_json_text(&s, j, 2);
     if (st == FCT_OK) st = fct_str_append(&s, "\n");
     json_decref(j);
-    if (st == FCT_OK) *out = s.p;
-    else fct_str_clear(&s);
+    if (st == FCT_OK)
+        *out = s.p;
+    else
+        fct_str_clear(&s);
     return st;
 }
 
@@ -180,10 +197,12 @@ static fct_status read_seed(uint64_t *out, const json_t *o, const char *where)
     }
     const char *text = json_string_value(v);
     size_t n = text ? strlen(text) : 0;
-    if (n < 1 || n > 20 || text[strspn(text, "0123456789")]) return fct_fail(FCT_ERR_FORMAT, "%s: seed: want a whole number from 0", where);
+    if (n < 1 || n > 20 || text[strspn(text, "0123456789")])
+        return fct_fail(FCT_ERR_FORMAT, "%s: seed: want a whole number from 0", where);
     for (size_t i = 0; i < n; i++) {
         uint64_t digit = (uint64_t)(text[i] - '0');
-        if (*out > (UINT64_MAX - digit) / 10) return fct_fail(FCT_ERR_FORMAT, "%s: seed: %s is more than 64 bits", where, text);
+        if (*out > (UINT64_MAX - digit) / 10)
+            return fct_fail(FCT_ERR_FORMAT, "%s: seed: %s is more than 64 bits", where, text);
         *out = *out * 10 + digit;
     }
     return FCT_OK;
@@ -205,35 +224,43 @@ static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
     static const char *const keys[] = {"prompt", "prompt_2", "seed"};
     const json_t *list = json_object_get(o, "items");
     size_t n = list ? json_array_size(list) : 1;
-    if (list && json_object_get(o, "prompt")) return fct_fail(FCT_ERR_FORMAT, "%s: want either prompt or items", where);
-    if (n < 1 || n > MAX_ITEMS) return fct_fail(FCT_ERR_FORMAT, "%s: items: want a list of 1 to %d", where, MAX_ITEMS);
+    if (list && json_object_get(o, "prompt"))
+        return fct_fail(FCT_ERR_FORMAT, "%s: want either prompt or items", where);
+    if (n < 1 || n > MAX_ITEMS)
+        return fct_fail(FCT_ERR_FORMAT, "%s: items: want a list of 1 to %d", where, MAX_ITEMS);
     FCT_TRY(fct_new(&r->item, (int64_t)n, (int64_t)sizeof *r->item));
     for (size_t i = 0; i < n; i++) {
         const json_t *item = list ? json_array_get(list, i) : o;
         r->n_items = (int64_t)i + 1;
-        if (list) FCT_TRY(fct_where(fct_json_only(item, keys, FCT_COUNT(keys), "items"), "%s", where));
+        if (list)
+            FCT_TRY(fct_where(fct_json_only(item, keys, FCT_COUNT(keys), "items"), "%s", where));
         FCT_TRY(read_item(&r->item[i], item, where));
     }
     FCT_TRY(fct_json_i64(&r->index, o, "index", 0, where));
     if (r->index < 0 || r->index >= r->n_items)
-        return fct_fail(FCT_ERR_FORMAT, "%s: index %" PRId64 " is not in its batch of %zu", where, r->index, n);
+        return fct_fail(FCT_ERR_FORMAT, "%s: index %" PRId64 " is not in its batch of %zu", where,
+                        r->index, n);
     return fct_json_bool(&r->joint_noise, o, "joint_noise", false, where);
 }
 
-static fct_status read_number(int64_t *out, const json_t *o, const char *key, int64_t hi, const char *where)
+static fct_status read_number(int64_t *out, const json_t *o, const char *key, int64_t hi,
+                              const char *where)
 {
     FCT_TRY(fct_json_i64(out, o, key, 0, where));
-    if (*out < 0 || *out > hi) return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 0 to %" PRId64, where, key, hi);
+    if (*out < 0 || *out > hi)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 0 to %" PRId64, where, key, hi);
     return FCT_OK;
 }
 
-static fct_status read_pair(int64_t *a, int64_t *b, const json_t *o, const char *key, const char *where)
+static fct_status read_pair(int64_t *a, int64_t *b, const json_t *o, const char *key,
+                            const char *where)
 {
     const json_t *v = json_object_get(o, key), *x = json_array_get(v, 0), *y = json_array_get(v, 1);
     if (!v || json_is_null(v)) return FCT_OK;
     *a = json_integer_value(x);
     *b = json_integer_value(y);
-    if (json_array_size(v) != 2 || !json_is_integer(x) || !json_is_integer(y) || *a < 0 || *b < 0 || *a > MAX_SIZE || *b > MAX_SIZE)
+    if (json_array_size(v) != 2 || !json_is_integer(x) || !json_is_integer(y) || *a < 0 || *b < 0 ||
+        *a > MAX_SIZE || *b > MAX_SIZE)
         return fct_fail(FCT_ERR_FORMAT, "%s: %s: want two whole numbers", where, key);
     return FCT_OK;
 }
@@ -254,10 +281,13 @@ static fct_status read_settings(fct_recipe *r, const json_t *o, const char *wher
     FCT_TRY(read_number(&r->steps, o, "steps", FCT_EDIT_MAX_STEPS, where));
     FCT_TRY(fct_json_f64(&r->guidance, o, "guidance", 0, where));
     r->has_guidance = json_is_number(json_object_get(o, "guidance"));
-    if (!(r->guidance >= 0 && r->guidance <= 1e4)) return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to 10000", where);
+    if (!(r->guidance >= 0 && r->guidance <= 1e4))
+        return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to 10000", where);
     FCT_TRY(fct_json_str(&noise, o, "noise_dtype", "f32", where));
     int i = fct_name_find(noise_names, 3, noise);
-    if (i < 0) return fct_fail(FCT_ERR_FORMAT, "%s: noise_dtype \"%s\" is not f32, f16 or bf16", where, noise);
+    if (i < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: noise_dtype \"%s\" is not f32, f16 or bf16", where,
+                        noise);
     r->noise_dtype = (fct_noise_dtype)i;
     FCT_TRY(read_pair(&r->original_width, &r->original_height, o, "original_size", where));
     FCT_TRY(read_pair(&r->crop_left, &r->crop_top, o, "crop", where));
@@ -281,7 +311,8 @@ static fct_status read_saes(fct_recipe *r, const json_t *o, const char *where)
     static const char *const keys[] = {"block", "path", "hash", "stats_hash"};
     const json_t *list = json_object_get(o, "saes");
     size_t n = json_array_size(list);
-    if (list && !json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: saes: want a list", where);
+    if (list && !json_is_array(list))
+        return fct_fail(FCT_ERR_FORMAT, "%s: saes: want a list", where);
     if (n > MAX_ITEMS) return fct_fail(FCT_ERR_FORMAT, "%s: saes: more than %d", where, MAX_ITEMS);
     FCT_TRY(fct_new(&r->sae, (int64_t)n, (int64_t)sizeof *r->sae));
     for (size_t i = 0; i < n; i++) {
@@ -302,7 +333,8 @@ static fct_status read_edits(fct_recipe *r, const json_t *o, const char *where, 
     const json_t *list = json_object_get(o, "edits");
     size_t n = json_array_size(list);
     char *place = NULL;
-    if (list && !json_is_array(list)) return fct_fail(FCT_ERR_FORMAT, "%s: edits: want a list", where);
+    if (list && !json_is_array(list))
+        return fct_fail(FCT_ERR_FORMAT, "%s: edits: want a list", where);
     if (n > MAX_EDITS) return fct_fail(FCT_ERR_FORMAT, "%s: edits: more than %d", where, MAX_EDITS);
     FCT_TRY(fct_new(&r->edit, (int64_t)n, (int64_t)sizeof *r->edit));
     for (size_t i = 0; i < n; i++) {
@@ -318,19 +350,23 @@ static fct_status read_edits(fct_recipe *r, const json_t *o, const char *where, 
 static fct_status recipe_of_object(fct_recipe *r, const json_t *j, const char *where, int depth)
 {
     static const char *const keys[] = {
-        "format", "version", "facet",      "model",   "backend",    "dtype", "threads",  "plan",  "sampler",
-        "prompt", "prompt_2", "seed",      "items",   "index",      "joint_noise", "negative", "negative_2", "width",
-        "height", "steps",   "guidance",   "noise_dtype", "original_size", "crop", "target_size", "saes", "edits"};
+        "format",      "version",       "facet",      "model",       "backend", "dtype", "threads",
+        "plan",        "sampler",       "prompt",     "prompt_2",    "seed",    "items", "index",
+        "joint_noise", "negative",      "negative_2", "width",       "height",  "steps", "guidance",
+        "noise_dtype", "original_size", "crop",       "target_size", "saes",    "edits"};
     const char *format;
     int64_t version;
-    if (!json_is_object(j)) return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want an object {...}", where);
+    if (!json_is_object(j))
+        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want an object {...}", where);
     FCT_TRY(fct_json_str(&format, j, "format", "", where));
     if (strcmp(format, "facet-recipe") != 0)
-        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want \"format\": \"facet-recipe\"", where);
+        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want \"format\": \"facet-recipe\"",
+                        where);
     FCT_TRY(fct_json_i64(&version, j, "version", RECIPE_VERSION, where));
     if (version != RECIPE_VERSION)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: recipe version %" PRId64 "; this facet (%s) reads version %d", where, version,
-                        fct_version(), RECIPE_VERSION);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: recipe version %" PRId64 "; this facet (%s) reads version %d", where,
+                        version, fct_version(), RECIPE_VERSION);
     FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
     FCT_TRY(read_model(r, j, where));
     FCT_TRY(read_items(r, j, where));
@@ -356,7 +392,11 @@ static fct_status parse_png(fct_recipe *out, const void *data, int64_t n, const 
     FCT_TRY(fct_png_parse(&im, data, n, name, 0));
     const char *text = fct_image_find_text(&im, "facet");
     fct_status st = FCT_OK;
-    if (!text) st = fct_fail(FCT_ERR_FORMAT, "%s: this PNG carries no recipe: facet did not make it, or its texts were stripped", name);
+    if (!text)
+        st = fct_fail(
+            FCT_ERR_FORMAT,
+            "%s: this PNG carries no recipe: facet did not make it, or its texts were stripped",
+            name);
     if (st == FCT_OK) st = fct_json_parse(&j, text, (int64_t)strlen(text), name);
     if (st == FCT_OK) st = fct_recipe_of_json(out, j, name, 0);
     json_decref(j);
@@ -368,7 +408,8 @@ fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const 
 {
     json_t *j = NULL;
     *out = (fct_recipe){0};
-    if (n >= (int64_t)sizeof png_signature && memcmp(data, png_signature, sizeof png_signature) == 0)
+    if (n >= (int64_t)sizeof png_signature &&
+        memcmp(data, png_signature, sizeof png_signature) == 0)
         return parse_png(out, data, n, name);
     if (n > MAX_TEXT) return fct_fail(FCT_ERR_FORMAT, "%s: too large for a recipe", name);
     FCT_TRY(fct_json_parse(&j, data, n, name));
@@ -393,4 +434,7 @@ fct_status fct_recipe_read_at(fct_recipe *out, const char *path, int depth)
     return st;
 }
 
-fct_status fct_recipe_read(fct_recipe *out, const char *path) { return fct_recipe_read_at(out, path, 0); }
+fct_status fct_recipe_read(fct_recipe *out, const char *path)
+{
+    return fct_recipe_read_at(out, path, 0);
+}

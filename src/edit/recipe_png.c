@@ -1,11 +1,12 @@
-/* recipe_png.c - the texts that a picture carries: the line of settings that other tools read (AUTOMATIC1111's form), and
-   facet's whole recipe. */
+/* recipe_png.c - the texts that a picture carries: the line of settings that other tools read
+   (AUTOMATIC1111's form), and facet's whole recipe. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "edit/edit.h"
 
-/* Values with a comma, colon, quote or line break are written as JSON text, as readers of that line expect. */
+/* Values with a comma, colon, quote or line break are written as JSON text, as readers of that line
+ * expect. */
 static fct_status put_value(fct_str *s, const char *value)
 {
     if (!strpbrk(value, ",:\"\n\r\\")) return fct_str_append(s, value);
@@ -23,7 +24,8 @@ static fct_status put(fct_str *s, const char *key, const char *value)
 
 static const char *sampler_name(const char *scheduler)
 {
-    static const char *const names[][2] = {{"EulerAncestralDiscreteScheduler", "Euler a"}, {"EulerDiscreteScheduler", "Euler"}};
+    static const char *const names[][2] = {{"EulerAncestralDiscreteScheduler", "Euler a"},
+                                           {"EulerDiscreteScheduler", "Euler"}};
     for (size_t i = 0; i < FCT_COUNT(names); i++)
         if (scheduler && strcmp(scheduler, names[i][0]) == 0) return names[i][1];
     return scheduler ? scheduler : "Euler a";
@@ -50,12 +52,15 @@ static fct_status put_line(fct_str *s, const fct_recipe *r)
     char number[40], hash[11] = "";
     const fct_run_item *item = &r->item[r->index];
     FCT_TRY(fct_str_append(s, item->prompt ? item->prompt : ""));
-    if (r->negative && *r->negative) FCT_TRY(fct_str_printf(s, "\nNegative prompt: %s", r->negative));
-    fct_number_text(number, sizeof number, r->guidance > 1 ? r->guidance : 1); /* 1 is their word for none */
+    if (r->negative && *r->negative)
+        FCT_TRY(fct_str_printf(s, "\nNegative prompt: %s", r->negative));
+    fct_number_text(number, sizeof number,
+                    r->guidance > 1 ? r->guidance : 1); /* 1 is their word for none */
     FCT_TRY(fct_str_printf(s, "\nSteps: %" PRId64, r->steps));
     FCT_TRY(put(s, "Sampler", sampler_name(r->sampler)));
     FCT_TRY(put(s, "CFG scale", number));
-    FCT_TRY(fct_str_printf(s, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64, item->seed, r->width, r->height));
+    FCT_TRY(fct_str_printf(s, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64, item->seed,
+                           r->width, r->height));
     if (r->model_hash) memcpy(hash, r->model_hash, strnlen(r->model_hash, 10));
     if (hash[0]) FCT_TRY(put(s, "Model hash", hash));
     if (r->model) FCT_TRY(put(s, "Model", r->model));
@@ -68,7 +73,8 @@ fct_status fct_recipe_stamp(const fct_recipe *r, fct_image *picture)
 {
     fct_str line = {0}, whole = {0};
     json_t *j = NULL;
-    if (r->index < 0 || r->index >= r->n_items) return fct_fail(FCT_ERR_ARG, "a recipe's picture is not in its batch");
+    if (r->index < 0 || r->index >= r->n_items)
+        return fct_fail(FCT_ERR_ARG, "a recipe's picture is not in its batch");
     fct_status st = put_line(&line, r);
     if (st == FCT_OK) st = fct_image_set_text(picture, "parameters", line.p);
     if (st == FCT_OK) st = fct_recipe_to_json(&j, r);

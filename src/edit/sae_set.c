@@ -1,4 +1,5 @@
-/* sae_set.c - which SAE reads which block. An SAE says it itself, or its folder's name does, or the user. */
+/* sae_set.c - which SAE reads which block. An SAE says it itself, or its folder's name does, or the
+ * user. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,19 +18,24 @@ static fct_status put(fct_sae_set *set, const fct_block_info *block, fct_sae *sa
     int64_t at = 0;
     const fct_sae *other = fct_sae_set_find(set, block);
     if (other)
-        return fct_fail(FCT_ERR_ARG, "block %s has two SAEs, %s and %s; give one", block->short_name,
-                        other->path ? other->path : "one in memory", sae->path ? sae->path : "one in memory");
+        return fct_fail(FCT_ERR_ARG, "block %s has two SAEs, %s and %s; give one",
+                        block->short_name, other->path ? other->path : "one in memory",
+                        sae->path ? sae->path : "one in memory");
     if (sae->d != block->channels)
-        return fct_fail(FCT_ERR_SHAPE, "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
-                        sae->path ? " " : "", sae->path ? sae->path : "", sae->d, block->short_name, block->channels);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
+                        sae->path ? " " : "", sae->path ? sae->path : "", sae->d, block->short_name,
+                        block->channels);
     FCT_TRY(fct_grow(&set->bound, set->n, set->n + 1, (int64_t)sizeof *set->bound));
-    for (at = set->n; at > 0 && set->bound[at - 1].block->stage > block->stage; at--) set->bound[at] = set->bound[at - 1];
+    for (at = set->n; at > 0 && set->bound[at - 1].block->stage > block->stage; at--)
+        set->bound[at] = set->bound[at - 1];
     set->bound[at] = (fct_sae_bound){.block = block, .sae = sae, .owned = take};
     set->n++;
     return FCT_OK;
 }
 
-fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block, fct_sae *sae, bool take)
+fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block,
+                           fct_sae *sae, bool take)
 {
     const fct_block_info *found;
     fct_status st = fct_block_find(&found, info, block);
@@ -38,7 +44,8 @@ fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const c
     return st;
 }
 
-fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block, fct_sae *sae, bool take)
+fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block, fct_sae *sae,
+                            bool take)
 {
     return fct_sae_set_put(set, fct_model_get_info(m), block, sae, take);
 }
@@ -53,8 +60,8 @@ static const fct_block_info *find_quietly(const fct_model_info *info, const char
     return NULL;
 }
 
-/* The block that a folder's name speaks of: one of its parts is a block's name, as in saes/up.0.1 or
-   unet.up_blocks.0.attentions.1_k10_hidden5120/final. The last such part counts. */
+/* The block that a folder's name speaks of: one of its parts is a block's name, as in saes/up.0.1
+   or unet.up_blocks.0.attentions.1_k10_hidden5120/final. The last such part counts. */
 static const fct_block_info *block_of_path(const fct_model_info *info, const char *path)
 {
     const fct_block_info *best = NULL;
@@ -68,24 +75,30 @@ static const fct_block_info *block_of_path(const fct_model_info *info, const cha
     return best;
 }
 
-static fct_status add_one(fct_sae_set *set, const fct_model_info *info, const char *block, const char *dir)
+static fct_status add_one(fct_sae_set *set, const fct_model_info *info, const char *block,
+                          const char *dir)
 {
     fct_sae *sae = NULL;
     const fct_block_info *found = NULL;
     FCT_TRY(fct_sae_load(&sae, dir, block));
     fct_status st = FCT_OK;
-    if (block) st = fct_block_find(&found, info, block);
-    else if (sae->block) st = fct_where(fct_block_find(&found, info, sae->block), "SAE %s", dir);
-    else found = block_of_path(info, dir);
+    if (block)
+        st = fct_block_find(&found, info, block);
+    else if (sae->block)
+        st = fct_where(fct_block_find(&found, info, sae->block), "SAE %s", dir);
+    else
+        found = block_of_path(info, dir);
     if (st == FCT_OK && !found)
-        st = fct_fail(FCT_ERR_ARG, "%s does not say which block it belongs to; give it as BLOCK=%s", dir, dir);
+        st = fct_fail(FCT_ERR_ARG, "%s does not say which block it belongs to; give it as BLOCK=%s",
+                      dir, dir);
     if (st == FCT_OK) st = put(set, found, sae, true);
     if (st != FCT_OK) fct_sae_free(sae);
     return st;
 }
 
 /* A folder of folders named by blocks, as training all blocks leaves it. Counts those it added. */
-static fct_status add_each(int64_t *added, fct_sae_set *set, const fct_model_info *info, const char *dir)
+static fct_status add_each(int64_t *added, fct_sae_set *set, const fct_model_info *info,
+                           const char *dir)
 {
     fct_status st = FCT_OK;
     *added = 0;

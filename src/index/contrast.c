@@ -1,5 +1,5 @@
-/* contrast.c - which features tell two runs apart: the paper's normalised-mean score over the codes of all blocks together,
-   and the recipe that carries A's features over into B. */
+/* contrast.c - which features tell two runs apart: the paper's normalised-mean score over the codes
+   of all blocks together, and the recipe that carries A's features over into B. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +27,8 @@ static fct_status weigh(double *mean, const fct_maps *m, const fct_mask *mask)
     return st;
 }
 
-static fct_status find_means(double *mean, double *total, fct_model *m, const fct_sae_set *saes, const fct_recipe *recipe,
-                             const fct_mask *mask, int64_t step)
+static fct_status find_means(double *mean, double *total, fct_model *m, const fct_sae_set *saes,
+                             const fct_recipe *recipe, const fct_mask *mask, int64_t step)
 {
     fct_maps *maps = NULL;
     fct_run_result result = {0};
@@ -41,7 +41,8 @@ static fct_status find_means(double *mean, double *total, fct_model *m, const fc
     }
     *total = 0;
     for (int64_t f = 0; f < at && st == FCT_OK; f++) *total += mean[f];
-    if (st == FCT_OK && !(*total > 0)) st = fct_fail(FCT_ERR_RANGE, "no feature is active in the run");
+    if (st == FCT_OK && !(*total > 0))
+        st = fct_fail(FCT_ERR_RANGE, "no feature is active in the run");
     for (int64_t i = 0; i < saes->n; i++) fct_maps_clear(&maps[i]);
     fct_free(maps);
     fct_run_result_clear(&result);
@@ -56,22 +57,26 @@ static int highest_first(const void *pa, const void *pb)
     return a->feature < b->feature ? -1 : a->feature > b->feature;
 }
 
-static fct_status make_rows(fct_contrast *out, const fct_sae_set *saes, int64_t count, const double *a, double total_a,
-                            const double *b, double total_b)
+static fct_status make_rows(fct_contrast *out, const fct_sae_set *saes, int64_t count,
+                            const double *a, double total_a, const double *b, double total_b)
 {
     int64_t at = 0;
     FCT_TRY(fct_new(&out->row, count, (int64_t)sizeof *out->row));
     for (int64_t i = 0; i < saes->n; i++)
         for (int64_t f = 0; f < saes->bound[i].sae->f; f++, at++) {
             if (a[at] == 0 && b[at] == 0) continue;
-            out->row[out->n++] = (fct_contrast_row){.block = saes->bound[i].block, .feature = f, .mean_a = a[at], .mean_b = b[at],
+            out->row[out->n++] = (fct_contrast_row){.block = saes->bound[i].block,
+                                                    .feature = f,
+                                                    .mean_a = a[at],
+                                                    .mean_b = b[at],
                                                     .score = a[at] / total_a - b[at] / total_b};
         }
     if (out->n > 0) qsort(out->row, (size_t)out->n, sizeof *out->row, highest_first);
     return FCT_OK;
 }
 
-fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes, const fct_contrast_desc *desc)
+fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes,
+                            const fct_contrast_desc *desc)
 {
     double *a = NULL, *b = NULL, total_a, total_b;
     int64_t count = 0;
@@ -80,9 +85,11 @@ fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *
     for (int64_t i = 0; i < saes->n; i++) count += saes->bound[i].sae->f;
     FCT_TRY_OUT(fct_new(&a, count, (int64_t)sizeof *a));
     FCT_TRY_OUT(fct_new(&b, count, (int64_t)sizeof *b));
-    FCT_TRY_OUT(fct_where(find_means(a, &total_a, m, saes, desc->a, desc->mask_a, desc->step), "A"));
+    FCT_TRY_OUT(
+        fct_where(find_means(a, &total_a, m, saes, desc->a, desc->mask_a, desc->step), "A"));
     FCT_TRY_OUT(fct_log_check_stop(desc->log));
-    FCT_TRY_OUT(fct_where(find_means(b, &total_b, m, saes, desc->b, desc->mask_b, desc->step), "B"));
+    FCT_TRY_OUT(
+        fct_where(find_means(b, &total_b, m, saes, desc->b, desc->mask_b, desc->step), "B"));
     FCT_TRY_OUT(make_rows(out, saes, count, a, total_a, b, total_b));
 out:
     fct_free(a);
@@ -109,7 +116,8 @@ static fct_status set_mask(fct_edit *e, const fct_mask *mask)
     return FCT_OK;
 }
 
-static fct_status add_edit(fct_recipe *r, fct_edit **out, const fct_block_info *block, const fct_mask *mask)
+static fct_status add_edit(fct_recipe *r, fct_edit **out, const fct_block_info *block,
+                           const fct_mask *mask)
 {
     FCT_TRY(fct_grow(&r->edit, r->n_edits, r->n_edits + 1, (int64_t)sizeof *r->edit));
     fct_edit *e = &r->edit[r->n_edits++];
@@ -118,8 +126,8 @@ static fct_status add_edit(fct_recipe *r, fct_edit **out, const fct_block_info *
     return set_mask(e, mask);
 }
 
-static fct_status add_transport(fct_recipe *r, const fct_block_info *block, const fct_contrast *c, const fct_contrast_desc *desc,
-                                int64_t n_add, double strength)
+static fct_status add_transport(fct_recipe *r, const fct_block_info *block, const fct_contrast *c,
+                                const fct_contrast_desc *desc, int64_t n_add, double strength)
 {
     fct_edit *e;
     int64_t n = 0;
@@ -135,7 +143,8 @@ static fct_status add_transport(fct_recipe *r, const fct_block_info *block, cons
     return fct_recipe_copy(e->source, desc->a);
 }
 
-static fct_status add_removal(fct_recipe *r, const fct_contrast_row *row, const fct_contrast_desc *desc)
+static fct_status add_removal(fct_recipe *r, const fct_contrast_row *row,
+                              const fct_contrast_desc *desc)
 {
     fct_edit *e;
     FCT_TRY(add_edit(r, &e, row->block, desc->mask_b));
@@ -146,18 +155,23 @@ static fct_status add_removal(fct_recipe *r, const fct_contrast_row *row, const 
     return FCT_OK;
 }
 
-fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes, const fct_contrast *c,
-                               const fct_contrast_desc *desc, const fct_transport_desc *transport)
+fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,
+                               const fct_contrast *c, const fct_contrast_desc *desc,
+                               const fct_transport_desc *transport)
 {
     fct_status st = FCT_OK;
     int64_t n_add = 0, first_removed = c->n;
     const fct_model_info *info = fct_model_get_info(m);
     while (n_add < c->n && n_add < transport->n_add && c->row[n_add].score > 0) n_add++;
-    while (first_removed > 0 && c->n - first_removed < transport->n_remove && c->row[first_removed - 1].score < 0) first_removed--;
+    while (first_removed > 0 && c->n - first_removed < transport->n_remove &&
+           c->row[first_removed - 1].score < 0)
+        first_removed--;
     FCT_TRY(fct_recipe_copy(out, desc->b));
     for (int64_t b = 0; b < info->n_blocks; b++)
-        FCT_TRY_OUT(add_transport(out, &info->block[b], c, desc, n_add, transport->strength != 0 ? transport->strength : 1));
-    for (int64_t i = c->n - 1; i >= first_removed; i--) FCT_TRY_OUT(add_removal(out, &c->row[i], desc));
+        FCT_TRY_OUT(add_transport(out, &info->block[b], c, desc, n_add,
+                                  transport->strength != 0 ? transport->strength : 1));
+    for (int64_t i = c->n - 1; i >= first_removed; i--)
+        FCT_TRY_OUT(add_removal(out, &c->row[i], desc));
     FCT_TRY_OUT(fct_recipe_put_saes(out, saes));
 out:
     if (st != FCT_OK) fct_recipe_clear(out);

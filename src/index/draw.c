@@ -1,11 +1,14 @@
 /* draw.c - maps over pictures and sheets of pictures, in plain pixels. */
-#include <math.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "index/index.h"
 
-static uint8_t to_byte(double v) { return (uint8_t)lrint(255 * fmin(1, fmax(0, v))); }
+static uint8_t to_byte(double v)
+{
+    return (uint8_t)lrint(255 * fmin(1, fmax(0, v)));
+}
 
 /* matplotlib's jet, as the straight pieces between its published corners. */
 static double between(double t, const double (*corner)[2], int n)
@@ -39,26 +42,34 @@ fct_status fct_draw_pixels(fct_image *out, const uint8_t *pixels, int64_t width,
 fct_status fct_draw_result(fct_image *out, const fct_run_result *r, int64_t i)
 {
     *out = (fct_image){0};
-    if (!r->pixels || i < 0 || i >= r->n) return fct_fail(FCT_ERR_ARG, "the run made no picture %" PRId64, i);
+    if (!r->pixels || i < 0 || i >= r->n)
+        return fct_fail(FCT_ERR_ARG, "the run made no picture %" PRId64, i);
     return fct_draw_pixels(out, r->pixels + i * r->width * r->height * 3, r->width, r->height);
 }
 
 static void blend(uint8_t *pixel, const uint8_t color[3], double alpha)
 {
-    for (int c = 0; c < 3; c++) pixel[c] = to_byte(((1 - alpha) * pixel[c] + alpha * color[c]) / 255);
+    for (int c = 0; c < 3; c++)
+        pixel[c] = to_byte(((1 - alpha) * pixel[c] + alpha * color[c]) / 255);
 }
 
 static fct_status copy_rgb(fct_image *out, const fct_image *picture)
 {
-    if (picture->channels != 3) return fct_fail(FCT_ERR_SHAPE, "maps are drawn over RGB pictures; this one has %" PRId64 " channels", picture->channels);
+    if (picture->channels != 3)
+        return fct_fail(FCT_ERR_SHAPE,
+                        "maps are drawn over RGB pictures; this one has %" PRId64 " channels",
+                        picture->channels);
     return fct_draw_pixels(out, picture->pixel, picture->width, picture->height);
 }
 
-fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *map, int64_t h, int64_t w, double alpha)
+fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *map, int64_t h,
+                         int64_t w, double alpha)
 {
     enum { CELL = 16 };
     *out = (fct_image){0};
-    if (h < 1 || w < 1) return fct_fail(FCT_ERR_SHAPE, "a map of %" PRId64 "x%" PRId64 " cells cannot be drawn", w, h);
+    if (h < 1 || w < 1)
+        return fct_fail(FCT_ERR_SHAPE, "a map of %" PRId64 "x%" PRId64 " cells cannot be drawn", w,
+                        h);
     FCT_TRY(picture ? copy_rgb(out, picture) : fct_image_new(out, w * CELL, h * CELL, 3));
     double lo = map[0], hi = map[0];
     for (int64_t i = 0; i < h * w; i++) {
@@ -80,15 +91,20 @@ fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *
 
 static fct_status place(fct_image *out, const fct_image *cell, int64_t left, int64_t top, int64_t i)
 {
-    if (cell->channels != 3) return fct_fail(FCT_ERR_SHAPE, "picture %" PRId64 " of a sheet is not RGB", i + 1);
+    if (cell->channels != 3)
+        return fct_fail(FCT_ERR_SHAPE, "picture %" PRId64 " of a sheet is not RGB", i + 1);
     for (int64_t y = 0; y < cell->height; y++)
-        memcpy(out->pixel + ((top + y) * out->width + left) * 3, cell->pixel + y * cell->width * 3, (size_t)cell->width * 3);
+        memcpy(out->pixel + ((top + y) * out->width + left) * 3, cell->pixel + y * cell->width * 3,
+               (size_t)cell->width * 3);
     return FCT_OK;
 }
 
 fct_status fct_draw_grid(fct_image *out, const fct_draw_grid_desc *d)
 {
-    int64_t width = 0, height = 0, columns = d->columns, gap = d->gap == 0 ? 8 : d->gap < 0 ? 0 : d->gap;
+    int64_t width = 0, height = 0, columns = d->columns,
+            gap = d->gap == 0  ? 8
+                  : d->gap < 0 ? 0
+                               : d->gap;
     *out = (fct_image){0};
     for (int64_t i = 0; i < d->n; i++) {
         if (!d->cell[i]) continue;
@@ -97,7 +113,8 @@ fct_status fct_draw_grid(fct_image *out, const fct_draw_grid_desc *d)
     }
     if (width == 0) return fct_fail(FCT_ERR_ARG, "a sheet needs at least one picture");
     if (columns <= 0)
-        for (columns = 1; columns * columns < d->n; columns++) {}
+        for (columns = 1; columns * columns < d->n; columns++) {
+        }
     if (columns > d->n) columns = d->n;
     int64_t rows = (d->n + columns - 1) / columns;
     FCT_TRY(fct_image_new(out, columns * (width + gap) + gap, rows * (height + gap) + gap, 3));
@@ -106,7 +123,8 @@ fct_status fct_draw_grid(fct_image *out, const fct_draw_grid_desc *d)
     for (int64_t i = 0; i < out->width * out->height; i++) memcpy(out->pixel + i * 3, back, 3);
     for (int64_t i = 0; i < d->n; i++) {
         if (!d->cell[i]) continue;
-        fct_status st = place(out, d->cell[i], gap + i % columns * (width + gap), gap + i / columns * (height + gap), i);
+        fct_status st = place(out, d->cell[i], gap + i % columns * (width + gap),
+                              gap + i / columns * (height + gap), i);
         if (st != FCT_OK) {
             fct_image_clear(out);
             return st;

@@ -1,4 +1,5 @@
-/* icon.c - what a feature draws when nothing else is said: the empty prompt, with the feature alone in its block. */
+/* icon.c - what a feature draws when nothing else is said: the empty prompt, with the feature alone
+ * in its block. */
 #include <inttypes.h>
 
 #include "index/index.h"
@@ -10,7 +11,8 @@ static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n)
     return FCT_OK;
 }
 
-static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, fct_edit *edit, const fct_sae_set *saes)
+static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, fct_edit *edit,
+                           const fct_sae_set *saes)
 {
     fct_run_result clean = {0}, icon = {0};
     fct_status st = fct_edit_run(m, d, edit, 1, saes, &icon);
@@ -22,20 +24,29 @@ static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, f
     return st;
 }
 
-fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes, const fct_icon_desc *desc)
+fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes,
+                        const fct_icon_desc *desc)
 {
     static const uint64_t usual[] = {0, 1, 2};
     const uint64_t *seeds = desc->n_seeds > 0 ? desc->seeds : usual;
     fct_run_item *items = NULL;
-    fct_edit edit = {.op = FCT_EDIT_ONLY, .feature = desc->feature.feature, .unit = desc->unit,
+    fct_edit edit = {.op = FCT_EDIT_ONLY,
+                     .feature = desc->feature.feature,
+                     .unit = desc->unit,
                      .value = desc->strength != 0 ? desc->strength : 1};
     *out = (fct_icon){.n = desc->n_seeds > 0 ? desc->n_seeds : 3};
     if (!desc->feature.block) return fct_fail(FCT_ERR_ARG, "no block is named");
     fct_status st = fct_strdup(&edit.block, desc->feature.block->short_name);
     if (st == FCT_OK) st = fct_new(&items, out->n, (int64_t)sizeof *items);
-    for (int64_t i = 0; i < out->n && st == FCT_OK; i++) items[i] = (fct_run_item){.prompt = "", .seed = seeds[i]};
-    fct_run_desc d = {.items = items, .n_items = out->n, .width = desc->width, .height = desc->height, .steps = desc->steps,
-                      .guidance = desc->guidance, .has_guidance = desc->has_guidance};
+    for (int64_t i = 0; i < out->n && st == FCT_OK; i++)
+        items[i] = (fct_run_item){.prompt = "", .seed = seeds[i]};
+    fct_run_desc d = {.items = items,
+                      .n_items = out->n,
+                      .width = desc->width,
+                      .height = desc->height,
+                      .steps = desc->steps,
+                      .guidance = desc->guidance,
+                      .has_guidance = desc->has_guidance};
     if (st == FCT_OK) st = run_both(out, m, &d, &edit, saes);
     fct_free(items);
     fct_edit_clear(&edit);

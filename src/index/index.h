@@ -9,17 +9,19 @@
 typedef struct fct_maps {
     const fct_block_info *block;
     const fct_sae *sae;
-    int64_t item;            /* which item of the run */
-    int64_t step;            /* 0: all */
-    int64_t h, w, steps;     /* steps: how many were summed */
-    float *sum;              /* [F,h*w]; NULL before the first */
+    int64_t item;        /* which item of the run */
+    int64_t step;        /* 0: all */
+    int64_t h, w, steps; /* steps: how many were summed */
+    float *sum;          /* [F,h*w]; NULL before the first */
 } fct_maps;
-fct_status fct_maps_tap(void *user, const fct_tap_event *event, fct_tensor *value); /* user: fct_maps */
+fct_status fct_maps_tap(void *user, const fct_tap_event *event,
+                        fct_tensor *value); /* user: fct_maps */
 void fct_maps_clear(fct_maps *m);
 
-/* Runs the recipe with taps on every block of the set, one fct_maps each (array of saes->n, zeroed by the caller). result: with the
-   pictures unless no_decode. */
-fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes, const fct_recipe *recipe, int64_t step, bool no_decode,
+/* Runs the recipe with taps on every block of the set, one fct_maps each (array of saes->n, zeroed
+   by the caller). result: with the pictures unless no_decode. */
+fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
+                        const fct_recipe *recipe, int64_t step, bool no_decode,
                         fct_run_result *result) FCT_MUST_CHECK;
 /* Feature f's mean, max and share over the grid, and its map (copied). */
 fct_status fct_maps_feature(fct_feature_map *out, const fct_maps *m, int64_t f) FCT_MUST_CHECK;

@@ -42,11 +42,13 @@ static fct_status draw_block(fct_look_block *b, const fct_image *picture)
 {
     FCT_TRY(fct_new(&b->overlay, b->n_features, (int64_t)sizeof *b->overlay));
     for (int64_t i = 0; i < b->n_features; i++)
-        FCT_TRY(fct_draw_heat(&b->overlay[i], picture, b->feature[i].map, b->feature[i].h, b->feature[i].w, 0));
+        FCT_TRY(fct_draw_heat(&b->overlay[i], picture, b->feature[i].map, b->feature[i].h,
+                              b->feature[i].w, 0));
     return FCT_OK;
 }
 
-fct_status fct_look_run(fct_look *out, fct_model *m, const fct_sae_set *saes, const fct_look_desc *desc)
+fct_status fct_look_run(fct_look *out, fct_model *m, const fct_sae_set *saes,
+                        const fct_look_desc *desc)
 {
     fct_run_result result = {0};
     fct_maps *maps = NULL;

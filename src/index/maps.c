@@ -1,4 +1,5 @@
-/* maps.c - activation maps of all features of one picture, kept by taps while its recipe runs again. */
+/* maps.c - activation maps of all features of one picture, kept by taps while its recipe runs
+ * again. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -23,7 +24,8 @@ fct_status fct_maps_tap(void *user, const fct_tap_event *event, fct_tensor *valu
     fct_maps *m = user;
     int64_t h = value->dim[1], w = value->dim[2], d = value->dim[3];
     int64_t at = m->item - event->first_item;
-    if (!value->data || (m->step > 0 && event->step != m->step) || at < 0 || at >= event->items) return FCT_OK;
+    if (!value->data || (m->step > 0 && event->step != m->step) || at < 0 || at >= event->items)
+        return FCT_OK;
     if (event->guided) at += event->items;
     if (!m->sum) {
         int64_t count;
@@ -33,7 +35,8 @@ fct_status fct_maps_tap(void *user, const fct_tap_event *event, fct_tensor *valu
         m->w = w;
     }
     m->steps++;
-    return fct_where(add_codes(m, (const float *)value->data + at * h * w * d, h * w), "codes of %s", m->block->short_name);
+    return fct_where(add_codes(m, (const float *)value->data + at * h * w * d, h * w),
+                     "codes of %s", m->block->short_name);
 }
 
 void fct_maps_clear(fct_maps *m)
@@ -42,26 +45,35 @@ void fct_maps_clear(fct_maps *m)
     *m = (fct_maps){0};
 }
 
-fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes, const fct_recipe *recipe, int64_t step, bool no_decode,
+fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
+                        const fct_recipe *recipe, int64_t step, bool no_decode,
                         fct_run_result *result)
 {
     fct_recipe copy;
     fct_run_desc d;
     fct_tap *taps = NULL;
     *result = (fct_run_result){0};
-    if (saes->n == 0) return fct_fail(FCT_ERR_ARG, "there are no SAEs to look with; give one with --sae");
+    if (saes->n == 0)
+        return fct_fail(FCT_ERR_ARG, "there are no SAEs to look with; give one with --sae");
     FCT_TRY(fct_recipe_copy(&copy, recipe)); /* running an edit may read files into it */
     fct_recipe_desc(&copy, &d);
     fct_run_resolve(&d, fct_model_get_info(m));
     fct_status st = FCT_OK;
     if (step > d.steps) {
-        st = fct_fail(FCT_ERR_ARG, "step %" PRId64 " is not there: the recipe has %" PRId64, step, d.steps);
+        st = fct_fail(FCT_ERR_ARG, "step %" PRId64 " is not there: the recipe has %" PRId64, step,
+                      d.steps);
         goto out;
     }
     FCT_TRY_OUT(fct_new(&taps, saes->n, (int64_t)sizeof *taps));
     for (int64_t i = 0; i < saes->n; i++) {
-        maps[i] = (fct_maps){.block = saes->bound[i].block, .sae = saes->bound[i].sae, .item = copy.index, .step = step};
-        taps[i] = (fct_tap){.module = maps[i].block->name, .what = FCT_TAP_DELTA, .user = &maps[i], .fn = fct_maps_tap};
+        maps[i] = (fct_maps){.block = saes->bound[i].block,
+                             .sae = saes->bound[i].sae,
+                             .item = copy.index,
+                             .step = step};
+        taps[i] = (fct_tap){.module = maps[i].block->name,
+                            .what = FCT_TAP_DELTA,
+                            .user = &maps[i],
+                            .fn = fct_maps_tap};
     }
     d.taps = taps;
     d.n_taps = saes->n;
@@ -69,7 +81,9 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes, c
     d.stop_step = no_decode ? step : 0;
     FCT_TRY_OUT(fct_edit_run(m, &d, copy.edit, copy.n_edits, saes, result));
     for (int64_t i = 0; i < saes->n && st == FCT_OK; i++)
-        if (!maps[i].sum) st = fct_fail(FCT_ERR_INTERNAL, "the run did not pass block %s", maps[i].block->short_name);
+        if (!maps[i].sum)
+            st = fct_fail(FCT_ERR_INTERNAL, "the run did not pass block %s",
+                          maps[i].block->short_name);
 out:
     fct_free(taps);
     fct_recipe_clear(&copy);
@@ -101,12 +115,14 @@ fct_status fct_maps_feature(fct_feature_map *out, const fct_maps *m, int64_t f)
     return FCT_OK;
 }
 
-fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const fct_sae_set *saes, const char *text)
+fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const fct_sae_set *saes,
+                             const char *text)
 {
     char *copy = NULL;
     const char *colon = strrchr(text, ':');
     *out = (fct_block_feature){0};
-    if (!colon || colon == text) return fct_fail(FCT_ERR_ARG, "\"%s\" is not BLOCK:FEATURE, as in up.0.1:12", text);
+    if (!colon || colon == text)
+        return fct_fail(FCT_ERR_ARG, "\"%s\" is not BLOCK:FEATURE, as in up.0.1:12", text);
     FCT_TRY(fct_strdup(&copy, text));
     copy[colon - text] = '\0';
     fct_status st = fct_parse_i64(&out->feature, colon + 1, 0, FCT_EDIT_MAX_FEATURE);
@@ -115,9 +131,13 @@ fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const f
     FCT_TRY(fct_where(st, "feature \"%s\"", text));
     const char *name = out->block->short_name;
     const fct_sae *sae = saes ? fct_sae_set_find(saes, out->block) : NULL;
-    if (!sae) return fct_fail(FCT_ERR_MISSING, "feature \"%s\": block %s has no SAE; give one with --sae %s=DIR", text, name, name);
+    if (!sae)
+        return fct_fail(FCT_ERR_MISSING,
+                        "feature \"%s\": block %s has no SAE; give one with --sae %s=DIR", text,
+                        name, name);
     if (out->feature >= sae->f)
-        return fct_fail(FCT_ERR_MISSING, "there is no feature %" PRId64 ": the SAE of %s has features 0 to %" PRId64, out->feature,
-                        name, sae->f - 1);
+        return fct_fail(FCT_ERR_MISSING,
+                        "there is no feature %" PRId64 ": the SAE of %s has features 0 to %" PRId64,
+                        out->feature, name, sae->f - 1);
     return FCT_OK;
 }

@@ -1,5 +1,6 @@
-/* top.c - the strongest pictures of features over many prompts. The first pass stops after the last block that is read and keeps
-   only the best maps, so its memory does not grow with the prompts; the second makes the pictures that were kept. */
+/* top.c - the strongest pictures of features over many prompts. The first pass stops after the last
+   block that is read and keeps only the best maps, so its memory does not grow with the prompts;
+   the second makes the pictures that were kept. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -9,7 +10,8 @@ typedef struct watch { /* one block in the pass */
     const fct_block_info *block;
     const fct_sae *sae;
     const fct_top_desc *desc;
-    float **map;             /* [n_features][items*h*w] sums of this batch; only this block's features have one */
+    float *
+        *map; /* [n_features][items*h*w] sums of this batch; only this block's features have one */
     int64_t h, w, steps;
 } watch;
 
@@ -31,7 +33,8 @@ static fct_status watch_tap(void *user, const fct_tap_event *event, fct_tensor *
     for (int64_t q = 0; q < t->desc->n_features && st == FCT_OK; q++) {
         if (t->desc->feature[q].block != t->block) continue;
         if (!t->map[q]) st = fct_new(&t->map[q], rows, (int64_t)sizeof **t->map);
-        for (int64_t r = 0; r < rows && st == FCT_OK; r++) t->map[q][r] += fct_codes_at(&codes, r, t->desc->feature[q].feature);
+        for (int64_t r = 0; r < rows && st == FCT_OK; r++)
+            t->map[q][r] += fct_codes_at(&codes, r, t->desc->feature[q].feature);
     }
     fct_codes_clear(&codes);
     return st;
@@ -46,21 +49,27 @@ static void offer(fct_top_feature *t, int64_t top, fct_top_example e)
         fct_free(e.map.map);
         return;
     }
-    if (t->n_examples == top) fct_free(t->example[top - 1].map.map);
-    else t->n_examples++;
+    if (t->n_examples == top)
+        fct_free(t->example[top - 1].map.map);
+    else
+        t->n_examples++;
     for (int64_t i = t->n_examples - 1; i > at; i--) t->example[i] = t->example[i - 1];
     t->example[at] = e;
 }
 
-static fct_status offer_batch(fct_top *out, const watch *t, int64_t first, int64_t items, int64_t top)
+static fct_status offer_batch(fct_top *out, const watch *t, int64_t first, int64_t items,
+                              int64_t top)
 {
     int64_t cells = t->h * t->w;
     for (int64_t q = 0; q < out->n_features; q++) {
         for (int64_t i = 0; t->map[q] && i < items; i++) {
-            fct_top_example e = {.prompt = first + i, .seed = t->desc->seed + (uint64_t)(first + i),
-                                 .map = {.feature = t->desc->feature[q].feature, .h = t->h, .w = t->w}};
+            fct_top_example e = {
+                .prompt = first + i,
+                .seed = t->desc->seed + (uint64_t)(first + i),
+                .map = {.feature = t->desc->feature[q].feature, .h = t->h, .w = t->w}};
             FCT_TRY(fct_new_raw(&e.map.map, cells, (int64_t)sizeof *e.map.map));
-            for (int64_t p = 0; p < cells; p++) e.map.map[p] = t->map[q][i * cells + p] / (float)t->steps;
+            for (int64_t p = 0; p < cells; p++)
+                e.map.map[p] = t->map[q][i * cells + p] / (float)t->steps;
             fct_feature_map_measure(&e.map);
             offer(&out->feature[q], top, e);
         }
@@ -68,16 +77,25 @@ static fct_status offer_batch(fct_top *out, const watch *t, int64_t first, int64
     return FCT_OK;
 }
 
-static void describe(fct_run_desc *d, fct_run_item *items, const int64_t *prompt, int64_t n, const fct_top_desc *desc)
+static void describe(fct_run_desc *d, fct_run_item *items, const int64_t *prompt, int64_t n,
+                     const fct_top_desc *desc)
 {
     for (int64_t i = 0; i < n; i++)
-        items[i] = (fct_run_item){.prompt = desc->prompts[prompt[i]], .seed = desc->seed + (uint64_t)prompt[i]};
-    *d = (fct_run_desc){.items = items, .n_items = n, .width = desc->width, .height = desc->height, .steps = desc->steps,
-                        .guidance = desc->guidance, .has_guidance = desc->has_guidance, .negative = desc->negative};
+        items[i] = (fct_run_item){.prompt = desc->prompts[prompt[i]],
+                                  .seed = desc->seed + (uint64_t)prompt[i]};
+    *d = (fct_run_desc){.items = items,
+                        .n_items = n,
+                        .width = desc->width,
+                        .height = desc->height,
+                        .steps = desc->steps,
+                        .guidance = desc->guidance,
+                        .has_guidance = desc->has_guidance,
+                        .negative = desc->negative};
 }
 
-static fct_status scan_batch(fct_top *out, fct_model *m, watch *watches, int64_t n_watches, const fct_top_desc *desc,
-                             const int64_t *prompt, int64_t n, fct_tap *taps, fct_run_item *items, int64_t top)
+static fct_status scan_batch(fct_top *out, fct_model *m, watch *watches, int64_t n_watches,
+                             const fct_top_desc *desc, const int64_t *prompt, int64_t n,
+                             fct_tap *taps, fct_run_item *items, int64_t top)
 {
     fct_run_desc d;
     fct_run_result result = {0};
@@ -99,23 +117,27 @@ static fct_status scan_batch(fct_top *out, fct_model *m, watch *watches, int64_t
     return st;
 }
 
-static fct_status find_watches(watch *watches, fct_tap *taps, int64_t *out_n, const fct_sae_set *saes, const fct_top_desc *desc)
+static fct_status find_watches(watch *watches, fct_tap *taps, int64_t *out_n,
+                               const fct_sae_set *saes, const fct_top_desc *desc)
 {
     *out_n = 0;
     for (int64_t i = 0; i < saes->n; i++) {
         bool wanted = false;
-        for (int64_t q = 0; q < desc->n_features; q++) wanted |= desc->feature[q].block == saes->bound[i].block;
+        for (int64_t q = 0; q < desc->n_features; q++)
+            wanted |= desc->feature[q].block == saes->bound[i].block;
         if (!wanted) continue;
         watch *t = &watches[*out_n];
         *t = (watch){.block = saes->bound[i].block, .sae = saes->bound[i].sae, .desc = desc};
-        taps[*out_n] = (fct_tap){.module = t->block->name, .what = FCT_TAP_DELTA, .user = t, .fn = watch_tap};
+        taps[*out_n] =
+            (fct_tap){.module = t->block->name, .what = FCT_TAP_DELTA, .user = t, .fn = watch_tap};
         ++*out_n;
         FCT_TRY(fct_new(&t->map, desc->n_features, (int64_t)sizeof *t->map));
     }
     return FCT_OK;
 }
 
-static fct_status scan(fct_top *out, fct_model *m, const fct_sae_set *saes, const fct_top_desc *desc, int64_t batch, int64_t top)
+static fct_status scan(fct_top *out, fct_model *m, const fct_sae_set *saes,
+                       const fct_top_desc *desc, int64_t batch, int64_t top)
 {
     watch *watches = NULL;
     fct_tap *taps = NULL;
@@ -167,7 +189,8 @@ static bool is_wanted(const fct_top *out, int64_t prompt)
     return false;
 }
 
-static fct_status draw_batch(fct_top *out, fct_model *m, const fct_top_desc *desc, const int64_t *prompt, int64_t n, fct_run_item *items)
+static fct_status draw_batch(fct_top *out, fct_model *m, const fct_top_desc *desc,
+                             const int64_t *prompt, int64_t n, fct_run_item *items)
 {
     fct_run_desc d;
     fct_run_result result = {0};
@@ -198,7 +221,8 @@ static fct_status draw(fct_top *out, fct_model *m, const fct_top_desc *desc, int
     return st;
 }
 
-fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes, const fct_top_desc *desc)
+fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
+                       const fct_top_desc *desc)
 {
     int64_t batch = desc->batch > 0 ? desc->batch : 8, top = desc->top > 0 ? desc->top : 9;
     fct_status st = FCT_OK;
@@ -211,10 +235,13 @@ fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes, cons
         out->n_features = q + 1;
         out->feature[q].feature = *f;
         if (!sae || f->feature < 0 || f->feature >= sae->f) {
-            st = fct_fail(FCT_ERR_MISSING, "%s:%" PRId64 " is no feature of the SAEs that are given", f->block->short_name, f->feature);
+            st =
+                fct_fail(FCT_ERR_MISSING, "%s:%" PRId64 " is no feature of the SAEs that are given",
+                         f->block->short_name, f->feature);
             goto out;
         }
-        FCT_TRY_OUT(fct_new(&out->feature[q].example, top, (int64_t)sizeof *out->feature[q].example));
+        FCT_TRY_OUT(
+            fct_new(&out->feature[q].example, top, (int64_t)sizeof *out->feature[q].example));
     }
     FCT_TRY_OUT(scan(out, m, saes, desc, batch, top));
     if (!desc->no_pictures) FCT_TRY_OUT(draw(out, m, desc, batch));

@@ -1,5 +1,5 @@
-/* fuzz_recipe.c - a recipe of any content is refused, or it can be written and reads back as the same; the same bytes are also
-   tried as the text of an edit. */
+/* fuzz_recipe.c - a recipe of any content is refused, or it can be written and reads back as the
+   same; the same bytes are also tried as the text of an edit. */
 #include <string.h>
 
 #include "edit/edit.h"
@@ -35,7 +35,8 @@ static void try_edit(const char *text)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     fct_str s = {0};
-    if (n > 20 && data[0] == 0x89 && (data[16] | data[17] | data[20])) return 0; /* large pictures only make it slow */
+    if (n > 20 && data[0] == 0x89 && (data[16] | data[17] | data[20]))
+        return 0; /* large pictures only make it slow */
     try_recipe(data, (int64_t)n);
     if (fct_str_append_n(&s, (const char *)data, (int64_t)n) == FCT_OK) try_edit(s.p);
     fct_str_clear(&s);

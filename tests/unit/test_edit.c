@@ -1,4 +1,5 @@
-/* test_edit.c - how edits are written: the text form and its mistakes, JSON, base64, and masks on grids. */
+/* test_edit.c - how edits are written: the text form and its mistakes, JSON, base64, and masks on
+ * grids. */
 #include "edit/edit.h"
 #include "fct_test.h"
 
@@ -57,7 +58,8 @@ static void test_fields(void **state)
 {
     (void)state;
     fct_edit e;
-    assert_ok(fct_edit_parse(&e, "up.0.1:7 -2.5 steps=2-4 branch=uncond unit=max @box:0,0.25,0.5,1"));
+    assert_ok(
+        fct_edit_parse(&e, "up.0.1:7 -2.5 steps=2-4 branch=uncond unit=max @box:0,0.25,0.5,1"));
     assert_string_equal(e.block, "up.0.1");
     assert_int_equal(e.feature, 7);
     assert_int_equal(e.op, FCT_EDIT_ADD);
@@ -123,8 +125,10 @@ static void test_mistakes(void **state)
         char start[300];
         fct_status st = fct_edit_parse(&e, bad[i].text);
         snprintf(start, sizeof start, "edit \"%s\": ", bad[i].text);
-        if (st == FCT_OK || !strstr(fct_error_text(), bad[i].said) || strncmp(fct_error_text(), start, strlen(start)) != 0)
-            fail_msg("\"%s\": want \"%s\", got %s", bad[i].text, bad[i].said, st ? fct_error_text() : "success");
+        if (st == FCT_OK || !strstr(fct_error_text(), bad[i].said) ||
+            strncmp(fct_error_text(), start, strlen(start)) != 0)
+            fail_msg("\"%s\": want \"%s\", got %s", bad[i].text, bad[i].said,
+                     st ? fct_error_text() : "success");
         assert_null(e.block);
     }
 }
@@ -164,22 +168,29 @@ static void test_json_mistakes(void **state)
         {"[]", "want an object"},
         {"{\"op\":\"zero\"}", "no block is named"},
         {"{\"block\":\"mid.0\"}", "op is missing"},
-        {"{\"block\":\"mid.0\",\"op\":\"nil\"}", "op \"nil\" is not one of add, scale, set, only, rebuild, zero, from"},
+        {"{\"block\":\"mid.0\",\"op\":\"nil\"}",
+         "op \"nil\" is not one of add, scale, set, only, rebuild, zero, from"},
         {"{\"block\":\"mid.0\",\"op\":\"add\",\"value\":1}", "feature is missing"},
         {"{\"block\":\"mid.0\",\"op\":\"add\",\"feature\":1}", "needs a value"},
         {"{\"block\":\"mid.0\",\"op\":\"add\",\"feature\":1,\"value\":1e9}", "not between"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"feature\":1}", "has no feature"},
-        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"masc\":{}}", "unknown key \"masc\"; known are block"},
-        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{}}", "want one of box, ellipse, map, file, png"},
-        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"box\":[0,0,1]}}", "want [x0, y0, x1, y1]"},
-        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"box\":[0,0,1,1],\"file\":\"a\"}}", "more than one of"},
+        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"masc\":{}}",
+         "unknown key \"masc\"; known are block"},
+        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{}}",
+         "want one of box, ellipse, map, file, png"},
+        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"box\":[0,0,1]}}",
+         "want [x0, y0, x1, y1]"},
+        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"box\":[0,0,1,1],\"file\":\"a\"}}",
+         "more than one of"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"png\":\"AAA\"}}", "no multiple of 4"},
-        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"png\":\"AAA!\"}}", "character 4 is not one of its 64"},
+        {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"png\":\"AAA!\"}}",
+         "character 4 is not one of its 64"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"png\":\"AAAA\"}}", "not a PNG"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"mask\":{\"map\":{\"feature\":-1}}}", "map: want"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"steps\":[3,2]}", "steps: want [first, last]"},
         {"{\"block\":\"mid.0\",\"op\":\"from\",\"features\":[]}", "want a list of features"},
-        {"{\"block\":\"mid.0\",\"op\":\"from\",\"features\":[1,1],\"source\":\"a.png\"}", "listed twice"},
+        {"{\"block\":\"mid.0\",\"op\":\"from\",\"features\":[1,1],\"source\":\"a.png\"}",
+         "listed twice"},
         {"{\"block\":\"mid.0\",\"op\":\"from\",\"features\":[1]}", "source: want a recipe"},
         {"{\"block\":\"mid.0\",\"op\":\"from\",\"features\":[1],\"source\":{}}", "not a recipe"},
         {"{\"block\":\"mid.0\",\"op\":\"zero\",\"static\":1}", "want true or false"},
@@ -197,7 +208,9 @@ static void test_json_mistakes(void **state)
 static void test_base64(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const pairs[][2] = {
+        {"", ""},        {"f", "Zg=="},        {"fo", "Zm8="},
+        {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < FCT_COUNT(pairs); i++) { /* RFC 4648, section 10 */
         fct_str a = {0}, b = {0};
         assert_ok(fct_str_append(&a, ""));
@@ -264,10 +277,13 @@ static void test_ellipse(void **state)
     assert_true(worst < 1e-4); /* observed 1.4e-5 */
     assert_true(fabs(sum / (H * W) - M_PI * 0.29 * 0.445) < 1e-7);
     grid_of(g, 4, 4, "@ellipse:0,0,1,1");
-    /* quarter disc of radius 2 cells: pi, over four cells of which one is whole and two are equal by symmetry */
-    assert_true(g[5] == 1 && g[1] == g[4] && fabs((double)g[0] + 2 * (double)g[1] + 1 - M_PI) < 1e-6);
+    /* quarter disc of radius 2 cells: pi, over four cells of which one is whole and two are equal
+     * by symmetry */
+    assert_true(g[5] == 1 && g[1] == g[4] &&
+                fabs((double)g[0] + 2 * (double)g[1] + 1 - M_PI) < 1e-6);
     grid_of(g, 8, 8, "@ellipse:0.5,0.5,0.55,0.55"); /* within one cell */
-    for (int i = 0; i < 64; i++) assert_true(i == 36 ? fabs((double)g[i] - M_PI / 4 * 0.16) < 1e-7 : g[i] < 1e-12f);
+    for (int i = 0; i < 64; i++)
+        assert_true(i == 36 ? fabs((double)g[i] - M_PI / 4 * 0.16) < 1e-7 : g[i] < 1e-12f);
 }
 
 static void test_picture(void **state)
@@ -347,10 +363,12 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),      cmocka_unit_test(test_fields),        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_json),      cmocka_unit_test(test_json_mistakes), cmocka_unit_test(test_base64),
-        cmocka_unit_test(test_box),       cmocka_unit_test(test_box_parts),     cmocka_unit_test(test_ellipse),
-        cmocka_unit_test(test_picture),   cmocka_unit_test(test_mask_files),    cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_text),          cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_mistakes),      cmocka_unit_test(test_json),
+        cmocka_unit_test(test_json_mistakes), cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_box),           cmocka_unit_test(test_box_parts),
+        cmocka_unit_test(test_ellipse),       cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_mask_files),    cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests_name("edit", tests, NULL, temp_clear);
 }

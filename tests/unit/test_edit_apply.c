@@ -1,5 +1,6 @@
-/* test_edit_apply.c - what edits do to a delta: every row of the table by hand, all of them against a plain oracle on random
-   cases, what must change no byte, and the mistakes that compiling finds. No model is needed: a block's delta is a tensor. */
+/* test_edit_apply.c - what edits do to a delta: every row of the table by hand, all of them against
+   a plain oracle on random cases, what must change no byte, and the mistakes that compiling finds.
+   No model is needed: a block's delta is a tensor. */
 #include "edit/edit.h"
 #include "fct_test.h"
 #include "sae/sae.h"
@@ -8,10 +9,16 @@ enum { D = 4, F = 6, K = 2, H = 2, W = 3, CELLS = H * W };
 
 static const fct_block_info blocks[] = {{"unet.mid_block.attentions.0", "mid.0", D, 3, 1},
                                         {"unet.up_blocks.0.attentions.1", "up.0.1", D, 7, 1}};
-static const fct_model_info info = {.name = "test", .hash = "abc", .block = blocks, .n_blocks = 2, .default_width = 24,
-                                    .default_height = 16, .default_steps = 3};
+static const fct_model_info info = {.name = "test",
+                                    .hash = "abc",
+                                    .block = blocks,
+                                    .n_blocks = 2,
+                                    .default_width = 24,
+                                    .default_height = 16,
+                                    .default_steps = 3};
 
-/* Feature f < 4 reads coordinate f; 4 and 5 read the negatives of 0 and 1. Directions are unit vectors of another basis. */
+/* Feature f < 4 reads coordinate f; 4 and 5 read the negatives of 0 and 1. Directions are unit
+ * vectors of another basis. */
 static fct_sae *make_sae(bool stats)
 {
     fct_sae *s;
@@ -53,12 +60,20 @@ typedef struct world { /* a run as the taps see it */
     bool guided;
 } world;
 
-static int64_t rows_of(const world *v) { return v->n_items * (v->guided ? 2 : 1) * CELLS; }
+static int64_t rows_of(const world *v)
+{
+    return v->n_items * (v->guided ? 2 : 1) * CELLS;
+}
 
 static fct_tap_event event_of(const world *v)
 {
-    return (fct_tap_event){.name = blocks[0].name, .block = &blocks[0], .what = FCT_TAP_DELTA, .step = v->step, .steps = 3,
-                           .items = v->n_items, .guided = v->guided};
+    return (fct_tap_event){.name = blocks[0].name,
+                           .block = &blocks[0],
+                           .what = FCT_TAP_DELTA,
+                           .step = v->step,
+                           .steps = 3,
+                           .items = v->n_items,
+                           .guided = v->guided};
 }
 
 static fct_tensor tensor_of(const world *v, float *x)
@@ -67,7 +82,8 @@ static fct_tensor tensor_of(const world *v, float *x)
 }
 
 /* Applies the edits to x; clean (may be NULL) is the delta of the run without edits. */
-static fct_status apply(const world *v, const char *const *texts, int n, const fct_sae_set *saes, float *x, float *clean)
+static fct_status apply(const world *v, const char *const *texts, int n, const fct_sae_set *saes,
+                        float *x, float *clean)
 {
     fct_edit edits[8];
     fct_edit_set set;
@@ -84,7 +100,8 @@ static fct_status apply(const world *v, const char *const *texts, int n, const f
         fct_tensor c = tensor_of(v, clean);
         st = fct_gather_tap(&set.plan[0].clean, &event, &c);
     }
-    for (int64_t i = 0; i < set.n_plans && st == FCT_OK; i++) st = set.tap[i].fn(set.tap[i].user, &event, &t);
+    for (int64_t i = 0; i < set.n_plans && st == FCT_OK; i++)
+        st = set.tap[i].fn(set.tap[i].user, &event, &t);
     fct_edit_set_clear(&set);
     for (int i = 0; i < n; i++) fct_edit_clear(&edits[i]);
     return st;
@@ -95,7 +112,8 @@ static fct_status apply_one(const world *v, const char *text, const fct_sae_set 
     return apply(v, (const char *const[]){text}, 1, saes, x, NULL);
 }
 
-/* ---- by hand: one row [3, 1, -2, 0.5] everywhere; its codes with k = 2 are z_0 = 3 and z_1 = 1 (z_5 < 0 and so on) ---- */
+/* ---- by hand: one row [3, 1, -2, 0.5] everywhere; its codes with k = 2 are z_0 = 3 and z_1 = 1
+ * (z_5 < 0 and so on) ---- */
 
 static void fill_hand(float *x, int64_t rows)
 {
@@ -108,21 +126,21 @@ static const struct {
     const char *text;
     float row[D], uncond[D]; /* under guidance: cond, uncond; without: row */
 } by_hand[] = {
-    {"mid.0:0 +2", {3, 3.4f, -5.2f, 0.5f}, {3, -1.4f, 1.2f, 0.5f}},                     /* + 2*2*d_0 */
+    {"mid.0:0 +2", {3, 3.4f, -5.2f, 0.5f}, {3, -1.4f, 1.2f, 0.5f}}, /* + 2*2*d_0 */
     {"mid.0:0 -1", {3, -0.2f, -0.4f, 0.5f}, {3, 2.2f, -3.6f, 0.5f}},
     {"mid.0:0 +2 unit=one", {3, 2.2f, -3.6f, 0.5f}, {3, -0.2f, -0.4f, 0.5f}},
     {"mid.0:0 +2 unit=std", {3, 1.6f, -2.8f, 0.5f}, {3, 0.4f, -1.2f, 0.5f}},
     {"mid.0:0 +0.2 unit=max", {3, 2.2f, -3.6f, 0.5f}, {3, -0.2f, -0.4f, 0.5f}},
     {"mid.0:0 +2 branch=cond", {3, 3.4f, -5.2f, 0.5f}, {3, 1, -2, 0.5f}},
-    {"mid.0:0 x0", {3, -0.8f, 0.4f, 0.5f}, {3, -0.8f, 0.4f, 0.5f}},                     /* - 3*d_0 */
-    {"mid.0:0 x3", {3, 4.6f, -6.8f, 0.5f}, {3, 4.6f, -6.8f, 0.5f}},                     /* + 2*3*d_0 */
+    {"mid.0:0 x0", {3, -0.8f, 0.4f, 0.5f}, {3, -0.8f, 0.4f, 0.5f}}, /* - 3*d_0 */
+    {"mid.0:0 x3", {3, 4.6f, -6.8f, 0.5f}, {3, 4.6f, -6.8f, 0.5f}}, /* + 2*3*d_0 */
     {"mid.0:0 x3 branch=cond", {3, 4.6f, -6.8f, 0.5f}, {3, 1, -2, 0.5f}},
-    {"mid.0:1 =2", {3, 1, 1, 4.5f}, {3, 1, 1, 4.5f}},                                   /* + (2*3 - 1)*d_1 */
-    {"mid.0:0 only 1", {0, 2.4f, -3.2f, 0}, {0, 0, 0, 0}},                              /* 1*2*2*d_0 */
+    {"mid.0:1 =2", {3, 1, 1, 4.5f}, {3, 1, 1, 4.5f}},      /* + (2*3 - 1)*d_1 */
+    {"mid.0:0 only 1", {0, 2.4f, -3.2f, 0}, {0, 0, 0, 0}}, /* 1*2*2*d_0 */
     {"mid.0:0 only 1 branch=both", {0, 2.4f, -3.2f, 0}, {0, 2.4f, -3.2f, 0}},
     {"mid.0 zero", {0, 0, 0, 0}, {0, 0, 0, 0}},
     {"mid.0 zero branch=cond", {0, 0, 0, 0}, {3, 1, -2, 0.5f}},
-    {"mid.0 rebuild", {0, 1.8f, -1.8f, 0.8f}, {0, 1.8f, -1.8f, 0.8f}},                  /* 3*d_0 + 1*d_1 */
+    {"mid.0 rebuild", {0, 1.8f, -1.8f, 0.8f}, {0, 1.8f, -1.8f, 0.8f}}, /* 3*d_0 + 1*d_1 */
     {"mid.0:0 +2 @box:0,0,1,1", {3, 3.4f, -5.2f, 0.5f}, {3, -1.4f, 1.2f, 0.5f}},
     {"mid.0:0 +2 @map:1>0.5", {3, 3.4f, -5.2f, 0.5f}, {3, -1.4f, 1.2f, 0.5f}},
     {"mid.0:0 +2 @map:1>1", {3, 1, -2, 0.5f}, {3, 1, -2, 0.5f}},
@@ -144,7 +162,8 @@ static void test_by_hand(void **state)
                 const float *want = guided && r < 2 * CELLS ? by_hand[i].uncond : by_hand[i].row;
                 for (int c = 0; c < D; c++)
                     if (fabsf(x[r * D + c] - want[c]) > 1e-6f)
-                        fail_msg("%s: row %d, %d: want %g, got %g", by_hand[i].text, (int)r, c, (double)want[c], (double)x[r * D + c]);
+                        fail_msg("%s: row %d, %d: want %g, got %g", by_hand[i].text, (int)r, c,
+                                 (double)want[c], (double)x[r * D + c]);
             }
         }
     fct_sae_set_clear(&saes);
@@ -170,7 +189,8 @@ static void test_masks(void **state)
     fct_sae_set_clear(&saes);
 }
 
-/* Codes are read from the incoming delta, whatever else is done to it; clean ones from the clean run. */
+/* Codes are read from the incoming delta, whatever else is done to it; clean ones from the clean
+ * run. */
 static void test_composition(void **state)
 {
     (void)state;
@@ -178,8 +198,10 @@ static void test_composition(void **state)
     world v = {.n_items = 1, .step = 1};
     float x[CELLS * D], clean[CELLS * D];
     fill_hand(x, CELLS);
-    assert_ok(apply(&v, (const char *const[]){"mid.0 zero", "mid.0:0 x2", "mid.0:0 +1"}, 3, &saes, x, NULL));
-    assert_true(fabsf(x[1] - 5 * 0.6f) < 1e-6f && fabsf(x[2] + 5 * 0.8f) < 1e-6f && x[0] == 0 && x[3] == 0); /* 3*d_0 + 2*d_0 */
+    assert_ok(apply(&v, (const char *const[]){"mid.0 zero", "mid.0:0 x2", "mid.0:0 +1"}, 3, &saes,
+                    x, NULL));
+    assert_true(fabsf(x[1] - 5 * 0.6f) < 1e-6f && fabsf(x[2] + 5 * 0.8f) < 1e-6f && x[0] == 0 &&
+                x[3] == 0); /* 3*d_0 + 2*d_0 */
     fill_hand(x, CELLS);
     fill_hand(clean, CELLS);
     for (int r = 0; r < CELLS; r++) clean[r * D] = 7; /* the clean run's z_0 is 7 */
@@ -189,9 +211,13 @@ static void test_composition(void **state)
     assert_ok(apply(&v, (const char *const[]){"mid.0 rebuild static"}, 1, &saes, x, clean));
     assert_true(x[0] == 0 && fabsf(x[1] - 7 * 0.6f) < 1e-5f && fabsf(x[3] - 0.8f) < 1e-6f);
     fill_hand(x, CELLS);
-    assert_ok(apply(&v, (const char *const[]){"mid.0:1 +1 unit=one @map:0>5 static", "mid.0:1 +1 unit=one @map:0>5"}, 2, &saes, x, clean));
+    assert_ok(apply(&v,
+                    (const char *const[]){"mid.0:1 +1 unit=one @map:0>5 static",
+                                          "mid.0:1 +1 unit=one @map:0>5"},
+                    2, &saes, x, clean));
     assert_true(fabsf(x[3] - 1.3f) < 1e-6f); /* only the clean map is above 5 */
-    assert_fails(FCT_ERR_ARG, "the clean run has other rows", apply(&v, (const char *const[]){"mid.0:0 x0 static"}, 1, &saes, x, NULL));
+    assert_fails(FCT_ERR_ARG, "the clean run has other rows",
+                 apply(&v, (const char *const[]){"mid.0:0 x0 static"}, 1, &saes, x, NULL));
     fct_sae_set_clear(&saes);
 }
 
@@ -217,20 +243,27 @@ static void test_oracle(void **state)
     (void)state;
     fct_sae *s = make_sae(true);
     fct_sae_set saes = set_of(s);
-    static const char *const texts[] = {"mid.0:0 +2 @box:0.1,0.2,0.8,0.9", "mid.0:3 -1.5 branch=cond", "mid.0:1 x-2",
-                                        "mid.0:2 =1.5 @ellipse:0,0,1,1 branch=uncond", "mid.0:4 x3 static", "mid.0 rebuild @box:0,0,0.4,1"};
+    static const char *const texts[] = {"mid.0:0 +2 @box:0.1,0.2,0.8,0.9",
+                                        "mid.0:3 -1.5 branch=cond",
+                                        "mid.0:1 x-2",
+                                        "mid.0:2 =1.5 @ellipse:0,0,1,1 branch=uncond",
+                                        "mid.0:4 x3 static",
+                                        "mid.0 rebuild @box:0,0,0.4,1"};
     for (int guided = 0; guided < 2; guided++) {
         world v = {.n_items = 2, .step = 2, .guided = guided};
-        float x[4 * CELLS * D], in[4 * CELLS * D], clean[4 * CELLS * D], box[CELLS], round[CELLS], left[CELLS], rebuilt[D];
+        float x[4 * CELLS * D], in[4 * CELLS * D], clean[4 * CELLS * D], box[CELLS], round[CELLS],
+            left[CELLS], rebuilt[D];
         int n = guided ? 6 : 3;
         fct_mask m[3];
         double error = 0, size = 0;
         fill_random(x, rows_of(&v) * D, 5);
         fill_random(clean, rows_of(&v) * D, 6);
         memcpy(in, x, sizeof x);
-        const char *const list[6] = {texts[0], texts[1], texts[2], guided ? texts[3] : "", texts[4], texts[5]};
+        const char *const list[6] = {texts[0], texts[1], texts[2], guided ? texts[3] : "",
+                                     texts[4], texts[5]};
         const char *const plain[5] = {texts[0], texts[1], texts[2], texts[4], texts[5]};
-        assert_ok(guided ? apply(&v, list, n, &saes, x, clean) : apply(&v, plain, 5, &saes, x, clean));
+        assert_ok(guided ? apply(&v, list, n, &saes, x, clean)
+                         : apply(&v, plain, 5, &saes, x, clean));
         assert_ok(fct_mask_parse(&m[0], "box:0.1,0.2,0.8,0.9"));
         assert_ok(fct_mask_parse(&m[1], "ellipse:0,0,1,1"));
         assert_ok(fct_mask_parse(&m[2], "box:0,0,0.4,1"));
@@ -243,11 +276,14 @@ static void test_oracle(void **state)
             int64_t p = r % CELLS;
             assert_ok(fct_sae_rebuild(s, row, 1, rebuilt));
             for (int c = 0; c < D; c++) {
-                double want = (double)row[c] + (double)left[p] * ((double)rebuilt[c] - (double)row[c]);
+                double want =
+                    (double)row[c] + (double)left[p] * ((double)rebuilt[c] - (double)row[c]);
                 want += (uncond ? -1 : 1) * 2 * 2.0 * (double)box[p] * (double)s->w_dec[0 * D + c];
                 if (!uncond) want += -1.5 * 5.0 * (double)s->w_dec[3 * D + c];
                 want += (-2.0 - 1) * z_of(s, row, 1) * (double)s->w_dec[1 * D + c];
-                if (uncond) want += (1.5 * 4.0 - z_of(s, row, 2)) * (double)round[p] * (double)s->w_dec[2 * D + c];
+                if (uncond)
+                    want += (1.5 * 4.0 - z_of(s, row, 2)) * (double)round[p] *
+                            (double)s->w_dec[2 * D + c];
                 want += (3.0 - 1) * z_of(s, clean + r * D, 4) * (double)s->w_dec[4 * D + c];
                 error += (want - (double)x[r * D + c]) * (want - (double)x[r * D + c]);
                 size += want * want;
@@ -265,11 +301,13 @@ static void test_from(void **state)
     (void)state;
     fct_sae *s = make_sae(true);
     fct_sae_set saes = set_of(s);
-    static const char recipe[] = "{\"format\":\"facet-recipe\",\"items\":[{\"prompt\":\"a\"},{\"prompt\":\"b\"}],\"index\":1}";
+    static const char recipe[] = "{\"format\":\"facet-recipe\",\"items\":[{\"prompt\":\"a\"},{"
+                                 "\"prompt\":\"b\"}],\"index\":1}";
     for (int guided = 0; guided < 2; guided++) {
         fct_edit e;
         fct_edit_set set;
-        world v = {.n_items = 2, .step = 1, .guided = guided}, source = {.n_items = 2, .step = 1, .guided = true};
+        world v = {.n_items = 2, .step = 1, .guided = guided},
+              source = {.n_items = 2, .step = 1, .guided = true};
         float x[4 * CELLS * D], in[4 * CELLS * D], src[4 * CELLS * D];
         fill_random(x, rows_of(&v) * D, 8);
         fill_random(src, rows_of(&source) * D, 9);
@@ -277,7 +315,8 @@ static void test_from(void **state)
         assert_ok(fct_edit_parse(&e, "mid.0 from r.json:0,2 x2"));
         assert_ok(fct_new(&e.source, 1, (int64_t)sizeof *e.source));
         assert_ok(fct_recipe_parse(e.source, recipe, (int64_t)strlen(recipe), "r.json"));
-        fct_run_desc d = {.items = v.items, .n_items = 2, .guidance = guided ? 5 : 0, .has_guidance = true};
+        fct_run_desc d = {
+            .items = v.items, .n_items = 2, .guidance = guided ? 5 : 0, .has_guidance = true};
         assert_ok(fct_edit_compile(&set, &info, &d, &e, 1, &saes));
         assert_int_equal(set.n_sources, 1);
         fct_tap_event event = event_of(&source);
@@ -290,7 +329,10 @@ static void test_from(void **state)
             for (int c = 0; c < D; c++) {
                 const float *from = src + (3 * CELLS + r % CELLS) * D; /* the cond half of item 1 */
                 double sign = guided && r < 2 * CELLS ? -1 : 1;
-                double want = (double)in[r * D + c] + sign * 2 * (z_of(s, from, 0) * (double)s->w_dec[c] + z_of(s, from, 2) * (double)s->w_dec[2 * D + c]);
+                double want =
+                    (double)in[r * D + c] + sign * 2 *
+                                                (z_of(s, from, 0) * (double)s->w_dec[c] +
+                                                 z_of(s, from, 2) * (double)s->w_dec[2 * D + c]);
                 assert_true(fabs(want - (double)x[r * D + c]) < 1e-6);
             }
         fct_edit_set_clear(&set);
@@ -305,15 +347,23 @@ static void test_no_byte(void **state)
 {
     (void)state;
     fct_sae_set saes = set_of(make_sae(true));
-    static const char *const texts[] = {
-        "mid.0:0 +0",       "mid.0:1 -0 @box:0,0,0.3,1", "mid.0:0 x1",        "mid.0:3 x1 static", "mid.0:0 +3 @map:1>1000",
-        "mid.0:0 +3 steps=3", "mid.0 zero @map:1>1000",  "mid.0 rebuild steps=3", "mid.0:2 x0",       "mid.0:2 x7 @ellipse:0,0,1,1"};
+    static const char *const texts[] = {"mid.0:0 +0",
+                                        "mid.0:1 -0 @box:0,0,0.3,1",
+                                        "mid.0:0 x1",
+                                        "mid.0:3 x1 static",
+                                        "mid.0:0 +3 @map:1>1000",
+                                        "mid.0:0 +3 steps=3",
+                                        "mid.0 zero @map:1>1000",
+                                        "mid.0 rebuild steps=3",
+                                        "mid.0:2 x0",
+                                        "mid.0:2 x7 @ellipse:0,0,1,1"};
     for (size_t i = 0; i < FCT_COUNT(texts); i++)
         for (int guided = 0; guided < 2; guided++) {
             world v = {.n_items = 2, .step = 2, .guided = guided};
             float x[4 * CELLS * D], in[4 * CELLS * D];
             fill_random(x, rows_of(&v) * D, i);
-            for (int64_t r = 0; r < rows_of(&v); r++) x[r * D + 2] = -fabsf(x[r * D + 2]); /* feature 2 is nowhere active */
+            for (int64_t r = 0; r < rows_of(&v); r++)
+                x[r * D + 2] = -fabsf(x[r * D + 2]); /* feature 2 is nowhere active */
             x[3] = -0.0f;
             memcpy(in, x, sizeof x);
             assert_ok(apply(&v, &texts[i], 1, &saes, x, in));
@@ -327,7 +377,8 @@ static void test_order(void **state)
 {
     (void)state;
     fct_sae_set saes = set_of(make_sae(true));
-    const char *texts[4] = {"mid.0:0 +2.3", "mid.0:1 x-1.7 @box:0,0,0.7,1", "mid.0:3 =0.9", "mid.0 rebuild @ellipse:0,0,1,1"};
+    const char *texts[4] = {"mid.0:0 +2.3", "mid.0:1 x-1.7 @box:0,0,0.7,1", "mid.0:3 =0.9",
+                            "mid.0 rebuild @ellipse:0,0,1,1"};
     world v = {.n_items = 1, .step = 1};
     float first[CELLS * D], x[CELLS * D];
     for (int i = 0; i < 24; i++) {
@@ -353,7 +404,8 @@ static void test_order(void **state)
 static const struct {
     const char *a, *b, *said;
 } mistakes[] = {
-    {"mid.9:0 +1", NULL, "edit \"mid.9:0 +1\": there is no block \"mid.9\"; this model has mid.0, up.0.1"},
+    {"mid.9:0 +1", NULL,
+     "edit \"mid.9:0 +1\": there is no block \"mid.9\"; this model has mid.0, up.0.1"},
     {"up.0.1:0 +1", NULL, "block up.0.1 has no SAE; give one with --sae up.0.1=DIR"},
     {"mid.0:6 +1", NULL, "there is no feature 6: the SAE of mid.0 has features 0 to 5"},
     {"mid.0:0 +1 @map:9>0", NULL, "there is no feature 9"},
@@ -361,7 +413,8 @@ static const struct {
     {"mid.0:0 +1 steps=4", NULL, "the run has 3 steps, but the edit speaks of step 4"},
     {"mid.0:0 +1 branch=uncond", NULL, "branch=uncond needs guidance above 1"},
     {"mid.0 from r.json:1", NULL, "it takes no features from any recipe"},
-    {"mid.0 zero", "mid.0 rebuild", "the edits \"mid.0 zero\" and \"mid.0 rebuild\" contradict each other"},
+    {"mid.0 zero", "mid.0 rebuild",
+     "the edits \"mid.0 zero\" and \"mid.0 rebuild\" contradict each other"},
     {"mid.0 zero steps=2-3", "mid.0:0 only 1 @box:0,0,0.5,1", "contradict each other"},
     {"mid.0:0 =1", "mid.0:0 x2", "both say what the same feature is to be"},
     {"mid.0:0 =1 @box:0,0,1,0.5", "mid.0:0 =2 @box:0,0,1,0.5", "keep one"},
@@ -384,9 +437,11 @@ static void test_mistakes(void **state)
         assert_ok(fct_edit_parse(&e[0], mistakes[i].a));
         if (n == 2) assert_ok(fct_edit_parse(&e[1], mistakes[i].b));
         fct_status st = fct_edit_compile(&set, &info, &d, e, n, &saes);
-        if (!mistakes[i].said) assert_ok(st);
+        if (!mistakes[i].said)
+            assert_ok(st);
         else if (st == FCT_OK || !strstr(fct_error_text(), mistakes[i].said))
-            fail_msg("%s: want \"%s\", got %s", mistakes[i].a, mistakes[i].said, st ? fct_error_text() : "success");
+            fail_msg("%s: want \"%s\", got %s", mistakes[i].a, mistakes[i].said,
+                     st ? fct_error_text() : "success");
         fct_edit_set_clear(&set);
         for (int k = 0; k < n; k++) fct_edit_clear(&e[k]);
     }
@@ -400,7 +455,9 @@ static void test_without_statistics(void **state)
     world v = {.n_items = 1, .step = 1};
     float x[CELLS * D];
     fill_hand(x, CELLS);
-    assert_fails(FCT_ERR_MISSING, "has no statistics, so its features' mean is not known; say unit=one", apply_one(&v, "mid.0:0 +1", &saes, x));
+    assert_fails(FCT_ERR_MISSING,
+                 "has no statistics, so its features' mean is not known; say unit=one",
+                 apply_one(&v, "mid.0:0 +1", &saes, x));
     assert_ok(apply_one(&v, "mid.0:0 +1 unit=one", &saes, x));
     assert_ok(apply_one(&v, "mid.0:0 x2", &saes, x));
     fct_sae_set_clear(&saes);
@@ -411,9 +468,12 @@ static void test_sets(void **state)
     (void)state;
     fct_sae_set saes = set_of(make_sae(true));
     fct_sae *wide;
-    assert_fails(FCT_ERR_ARG, "block mid.0 has two SAEs", fct_sae_set_put(&saes, &info, "unet.mid_block.attentions.0", make_sae(true), true));
+    assert_fails(
+        FCT_ERR_ARG, "block mid.0 has two SAEs",
+        fct_sae_set_put(&saes, &info, "unet.mid_block.attentions.0", make_sae(true), true));
     assert_ok(fct_sae_new(&wide, FCT_SAE_TOPK, 5, F, K));
-    assert_fails(FCT_ERR_SHAPE, "reads rows of 5 values, block up.0.1 writes 4", fct_sae_set_put(&saes, &info, "up.0.1", wide, true));
+    assert_fails(FCT_ERR_SHAPE, "reads rows of 5 values, block up.0.1 writes 4",
+                 fct_sae_set_put(&saes, &info, "up.0.1", wide, true));
     assert_ok(fct_sae_set_put(&saes, &info, "up.0.1", make_sae(false), true));
     assert_ok(fct_sae_set_hash(&saes));
     assert_int_equal(saes.n, 2);
@@ -429,9 +489,12 @@ static void test_source_mistakes(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"width\":48}", "r.json makes 48x16, this run 24x16"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"steps\":1}", "r.json has 1 steps, this run 3"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"model\":{\"name\":\"m\",\"hash\":\"x\"}}", "made by another model: m"}};
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"width\":48}",
+         "r.json makes 48x16, this run 24x16"},
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"steps\":1}",
+         "r.json has 1 steps, this run 3"},
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"a\",\"model\":{\"name\":\"m\",\"hash\":\"x\"}}",
+         "made by another model: m"}};
     fct_sae_set saes = set_of(make_sae(true));
     for (size_t i = 0; i < FCT_COUNT(cases); i++) {
         fct_edit e;
@@ -456,7 +519,8 @@ static void test_faults(void **state)
         fct_edit edits[3];
         fct_edit_set set;
         fct_run_desc d = {.items = v.items, .n_items = 1};
-        static const char *const texts[] = {"mid.0:0 x2 @box:0,0,0.5,1", "mid.0 rebuild", "mid.0:1 =2"};
+        static const char *const texts[] = {"mid.0:0 x2 @box:0,0,0.5,1", "mid.0 rebuild",
+                                            "mid.0:1 =2"};
         fill_hand(x, CELLS);
         parse_all(edits, texts, 3);
         fct_tap_event event = event_of(&v);
@@ -475,10 +539,18 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_hand),   cmocka_unit_test(test_masks),    cmocka_unit_test(test_composition),
-        cmocka_unit_test(test_oracle),    cmocka_unit_test(test_from),     cmocka_unit_test(test_no_byte),
-        cmocka_unit_test(test_order),     cmocka_unit_test(test_mistakes), cmocka_unit_test(test_without_statistics),
-        cmocka_unit_test(test_sets),      cmocka_unit_test(test_source_mistakes), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_composition),
+        cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_from),
+        cmocka_unit_test(test_no_byte),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_without_statistics),
+        cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_source_mistakes),
+        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);
 }

@@ -1,10 +1,12 @@
-/* test_edit_golden.c - what every edit does to the final latents of the twins, against hooks on diffusers that apply the
-   formulas: within rel-L2 1e-4 of the latents, and within 0.5 % of the edit's own effect. Prints the worst of both. */
+/* test_edit_golden.c - what every edit does to the final latents of the twins, against hooks on
+   diffusers that apply the formulas: within rel-L2 1e-4 of the latents, and within 0.5 % of the
+   edit's own effect. Prints the worst of both. */
 #include "test_edit_twin.h"
 
 static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c, double worst[2])
 {
-    const char *twin = json_string_value(json_object_get(c, "twin")), *setting = json_string_value(json_object_get(c, "setting"));
+    const char *twin = json_string_value(json_object_get(c, "twin")),
+               *setting = json_string_value(json_object_get(c, "setting"));
     const char *name = json_string_value(json_object_get(c, "case"));
     const json_t *texts = json_object_get(c, "edits");
     fct_run_desc d;
@@ -26,8 +28,10 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
     const fct_tensor *clean = fct_st_find(golden, key);
     assert_true(want && clean && fct_tensor_count(want) == fct_tensor_count(&r.latents));
     int64_t count = fct_tensor_count(want);
-    double whole = rel_l2(r.latents.data, want->data, NULL, count), effect = rel_l2(r.latents.data, want->data, clean->data, count);
-    if (!(whole <= 1e-4 && effect <= 5e-3)) fail_msg("%s %s %s: rel-L2 %.3g, of the effect %.3g", twin, setting, name, whole, effect);
+    double whole = rel_l2(r.latents.data, want->data, NULL, count),
+           effect = rel_l2(r.latents.data, want->data, clean->data, count);
+    if (!(whole <= 1e-4 && effect <= 5e-3))
+        fail_msg("%s %s %s: rel-L2 %.3g, of the effect %.3g", twin, setting, name, whole, effect);
     worst[0] = fmax(worst[0], whole);
     worst[1] = fmax(worst[1], effect);
     fct_run_result_clear(&r);
@@ -44,12 +48,14 @@ static void check_twin(const char *name)
     const json_t *c;
     edit_twin_open(&t, name);
     assert_ok(fct_st_open(&golden, test_path("golden/edit/edits.safetensors")));
-    json_array_foreach(json_object_get(t.listed, "cases"), i, c) {
+    json_array_foreach(json_object_get(t.listed, "cases"), i, c)
+    {
         if (strcmp(json_string_value(json_object_get(c, "twin")), name) != 0) continue;
         check_case(&t, &golden, c, worst);
         checked++;
     }
-    print_message("  twin %s: %d cases, worst rel-L2 %.2e, worst share of the effect %.2e\n", name, checked, worst[0], worst[1]);
+    print_message("  twin %s: %d cases, worst rel-L2 %.2e, worst share of the effect %.2e\n", name,
+                  checked, worst[0], worst[1]);
     assert_true(checked > 0);
     fct_st_close(&golden);
     edit_twin_close(&t);

@@ -1,5 +1,5 @@
-/* test_edit_run.c - edited runs of a twin: what must change no byte, batches and reuse of compiled edits, recipes that replay
-   to the same pixels, and what is refused. */
+/* test_edit_run.c - edited runs of a twin: what must change no byte, batches and reuse of compiled
+   edits, recipes that replay to the same pixels, and what is refused. */
 #include "test_edit_twin.h"
 
 static edit_twin twin;
@@ -17,7 +17,8 @@ static int close_twin(void **state)
     return temp_clear(state);
 }
 
-static fct_status run_texts(fct_run_result *r, const fct_run_desc *d, const char *const *texts, int n)
+static fct_status run_texts(fct_run_result *r, const fct_run_desc *d, const char *const *texts,
+                            int n)
 {
     fct_edit edits[4];
     for (int i = 0; i < n; i++) {
@@ -85,8 +86,14 @@ static void test_no_byte(void **state)
         read_setting(&d, items, &twin, "a", settings[s]);
         snprintf(ablate, sizeof ablate, "up.0.1:%d x0", (int)quiet_feature(&d));
         assert_ok(fct_model_run(twin.model, &d, &clean));
-        const char *const texts[] = {"mid.0:5 +0", "mid.0:5 -0 @mask.png", "mid.0:5 x1", "up.0.1:7 x1 static", ablate,
-                                     "mid.0 zero @map:5>1e9", s ? "mid.0 from source-guided.json:3,4 x0" : "mid.0 from source-one.json:3,4 x0"};
+        const char *const texts[] = {"mid.0:5 +0",
+                                     "mid.0:5 -0 @mask.png",
+                                     "mid.0:5 x1",
+                                     "up.0.1:7 x1 static",
+                                     ablate,
+                                     "mid.0 zero @map:5>1e9",
+                                     s ? "mid.0 from source-guided.json:3,4 x0"
+                                       : "mid.0 from source-one.json:3,4 x0"};
         for (size_t i = 0; i < FCT_COUNT(texts); i++) {
             assert_ok(run_texts(&r, &d, &texts[i], 1));
             assert_same_latents(&r, &clean);
@@ -106,8 +113,10 @@ static void test_order(void **state)
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result a, b;
-    const char *const one[] = {"mid.0:5 +2.3", "mid.0:9 x-1.7 @mask.png", "mid.0 rebuild", "up.0.1:3 +1"};
-    const char *const two[] = {"up.0.1:3 +1", "mid.0 rebuild", "mid.0:9 x-1.7 @mask.png", "mid.0:5 +2.3"};
+    const char *const one[] = {"mid.0:5 +2.3", "mid.0:9 x-1.7 @mask.png", "mid.0 rebuild",
+                               "up.0.1:3 +1"};
+    const char *const two[] = {"up.0.1:3 +1", "mid.0 rebuild", "mid.0:9 x-1.7 @mask.png",
+                               "mid.0:5 +2.3"};
     read_setting(&d, items, &twin, "a", "three");
     assert_ok(run_texts(&a, &d, one, 4));
     assert_ok(run_texts(&b, &d, two, 4));
@@ -127,12 +136,14 @@ static void test_mask_sum(void **state)
     read_setting(&d, items, &twin, "a", "one");
     assert_ok(run_texts(&whole, &d, (const char *const[]){"mid.0:5 +3"}, 1));
     assert_ok(run_texts(&parts, &d, two, 2));
-    assert_true(rel_l2(parts.latents.data, whole.latents.data, NULL, fct_tensor_count(&whole.latents)) < 1e-5);
+    assert_true(rel_l2(parts.latents.data, whole.latents.data, NULL,
+                       fct_tensor_count(&whole.latents)) < 1e-5);
     fct_run_result_clear(&whole);
     fct_run_result_clear(&parts);
 }
 
-/* A batch's pictures are what they are alone (other products, so not the same bytes), and compiled edits serve many runs. */
+/* A batch's pictures are what they are alone (other products, so not the same bytes), and compiled
+ * edits serve many runs. */
 static void test_batch(void **state)
 {
     (void)state;
@@ -140,7 +151,13 @@ static void test_batch(void **state)
     fct_edit_set *set = NULL;
     fct_run_result all, one, again;
     fct_run_item items[2] = {{.prompt = "a dog", .seed = 1}, {.prompt = "the sea", .seed = 2}};
-    fct_run_desc d = {.items = items, .n_items = 2, .width = 96, .height = 64, .steps = 2, .guidance = 3, .has_guidance = true,
+    fct_run_desc d = {.items = items,
+                      .n_items = 2,
+                      .width = 96,
+                      .height = 64,
+                      .steps = 2,
+                      .guidance = 3,
+                      .has_guidance = true,
                       .no_decode = true};
     assert_ok(fct_edit_parse(&e[0], "mid.0:5 x-3 static"));
     assert_ok(fct_edit_parse(&e[1], "down.2.1:9 +4 @ellipse:0.1,0.2,0.9,0.8"));
@@ -160,7 +177,8 @@ static void test_batch(void **state)
     for (int i = 0; i < 2; i++) {
         d.items = &items[i];
         assert_ok(fct_edit_run(twin.model, &d, e, 2, &twin.saes, &one));
-        assert_true(rel_l2((const float *)all.latents.data + i * n, one.latents.data, NULL, n) < 1e-4);
+        assert_true(rel_l2((const float *)all.latents.data + i * n, one.latents.data, NULL, n) <
+                    1e-4);
         fct_run_result_clear(&one);
     }
     fct_run_result_clear(&all);
@@ -176,10 +194,14 @@ static void test_replay(void **state)
     fct_run_result r, again;
     fct_recipe recipe, back;
     fct_image im;
-    fct_run_item items[2] = {{.prompt = "a dog", .seed = 3}, {.prompt = "snow, at night", .seed = 3}};
-    fct_run_desc d = {.items = items, .n_items = 2, .joint_noise = true, .width = 96, .height = 128, .steps = 1};
-    static const char *const texts[] = {"mid.0:5 +3 @mask.png", "up.0.1 from source-replay.json:3,4 x2", "down.2.1:9 x0 static"};
-    static const char source[] = "{\"format\":\"facet-recipe\",\"prompt\":\"a cat\",\"width\":96,\"height\":128,\"steps\":1}";
+    fct_run_item items[2] = {{.prompt = "a dog", .seed = 3},
+                             {.prompt = "snow, at night", .seed = 3}};
+    fct_run_desc d = {
+        .items = items, .n_items = 2, .joint_noise = true, .width = 96, .height = 128, .steps = 1};
+    static const char *const texts[] = {
+        "mid.0:5 +3 @mask.png", "up.0.1 from source-replay.json:3,4 x2", "down.2.1:9 x0 static"};
+    static const char source[] = "{\"format\":\"facet-recipe\",\"prompt\":\"a "
+                                 "cat\",\"width\":96,\"height\":128,\"steps\":1}";
     assert_ok(fct_file_write(temp_path("source-replay.json"), source, (int64_t)strlen(source)));
     for (int i = 0; i < 3; i++) {
         assert_ok(fct_edit_parse(&e[i], texts[i]));
@@ -199,12 +221,14 @@ static void test_replay(void **state)
     assert_ok(fct_recipe_check(&back, twin.model, &twin.saes));
     assert_ok(fct_recipe_run(twin.model, &back, &twin.saes, &again));
     assert_memory_equal(r.pixels, again.pixels, (size_t)(r.n * r.width * r.height * 3));
-    assert_memory_equal(im.pixel, again.pixels + back.index * r.width * r.height * 3, (size_t)(r.width * r.height * 3));
+    assert_memory_equal(im.pixel, again.pixels + back.index * r.width * r.height * 3,
+                        (size_t)(r.width * r.height * 3));
     fct_run_result_clear(&again);
     fct_run_result_clear(&r);
     back.model_hash[0] = back.model_hash[0] == '0' ? '1' : '0';
     back.sae[1].hash[0] = back.sae[1].hash[0] == '0' ? '1' : '0';
-    assert_fails(FCT_ERR_ARG, "it will come out differently: the model's hash was", fct_recipe_check(&back, twin.model, &twin.saes));
+    assert_fails(FCT_ERR_ARG, "it will come out differently: the model's hash was",
+                 fct_recipe_check(&back, twin.model, &twin.saes));
     assert_non_null(strstr(fct_error_text(), back.sae[1].block));
     fct_recipe_clear(&back);
     fct_recipe_clear(&recipe);
@@ -245,15 +269,20 @@ static void test_sets(void **state)
     assert_string_equal(set.bound[0].block->short_name, "mid.0");
     fct_sae_set_clear(&set);
     snprintf(text, sizeof text, "mid.7=%s/mid.0", temp_path("saes"));
-    assert_fails(FCT_ERR_MISSING, "there is no block \"mid.7\"; this model has", fct_sae_set_add(&set, twin.model, text));
+    assert_fails(FCT_ERR_MISSING, "there is no block \"mid.7\"; this model has",
+                 fct_sae_set_add(&set, twin.model, text));
     snprintf(text, sizeof text, "up.1.0=%s/mid.0", temp_path("saes"));
     assert_int_not_equal(fct_sae_set_add(&set, twin.model, text), FCT_OK); /* another width */
     assert_int_equal(set.n, 0);
     assert_ok(fct_sae_save(mid, temp_path("nameless"), NULL));
-    assert_fails(FCT_ERR_ARG, "does not say which block it belongs to; give it as BLOCK=", fct_sae_set_add(&set, twin.model, temp_path("nameless")));
-    snprintf(text, sizeof text, "{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":[{\"block\":\"mid.0\",\"path\":\"saes/mid.0\"}]}");
+    assert_fails(FCT_ERR_ARG, "does not say which block it belongs to; give it as BLOCK=",
+                 fct_sae_set_add(&set, twin.model, temp_path("nameless")));
+    snprintf(text, sizeof text,
+             "{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":[{\"block\":\"mid.0\",\"path\":"
+             "\"saes/mid.0\"}]}");
     assert_ok(fct_recipe_parse(&r, text, (int64_t)strlen(text), "r"));
-    assert_fails(FCT_ERR_MISSING, "the recipe's SAE of mid.0 is not at saes/mid.0; give it with --sae mid.0=DIR",
+    assert_fails(FCT_ERR_MISSING,
+                 "the recipe's SAE of mid.0 is not at saes/mid.0; give it with --sae mid.0=DIR",
                  fct_recipe_find_saes(&r, twin.model, NULL, &set));
     assert_ok(fct_recipe_find_saes(&r, twin.model, temp_path(""), &set));
     assert_int_equal(set.n, 1);
@@ -269,22 +298,26 @@ static void test_refused(void **state)
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result r;
-    static const char *const cases[][2] = {{"mid.0:999 +1", "there is no feature 999: the SAE of mid.0 has features 0 to 159"},
-                                           {"down.1.0:1 +1", "block down.1.0 has no SAE"},
-                                           {"mid.0 from source-three.json:1", "features move only between runs of the same size"},
-                                           {"nowhere:1 +1", "there is no block \"nowhere\""}};
+    static const char *const cases[][2] = {
+        {"mid.0:999 +1", "there is no feature 999: the SAE of mid.0 has features 0 to 159"},
+        {"down.1.0:1 +1", "block down.1.0 has no SAE"},
+        {"mid.0 from source-three.json:1", "features move only between runs of the same size"},
+        {"nowhere:1 +1", "there is no block \"nowhere\""}};
     read_setting(&d, items, &twin, "a", "one");
     for (size_t i = 0; i < FCT_COUNT(cases); i++) {
         fct_status st = run_texts(&r, &d, cases[i], 1);
-        if (st == FCT_OK || !strstr(fct_error_text(), cases[i][1])) fail_msg("%s: got %s", cases[i][0], fct_error_text());
+        if (st == FCT_OK || !strstr(fct_error_text(), cases[i][1]))
+            fail_msg("%s: got %s", cases[i][0], fct_error_text());
         assert_null(r.latents.data);
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_byte), cmocka_unit_test(test_order),  cmocka_unit_test(test_mask_sum),
-                                       cmocka_unit_test(test_batch),   cmocka_unit_test(test_replay), cmocka_unit_test(test_sets),
-                                       cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_byte),  cmocka_unit_test(test_order),
+        cmocka_unit_test(test_mask_sum), cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }

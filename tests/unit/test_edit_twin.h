@@ -1,4 +1,5 @@
-/* test_edit_twin.h - a random twin on disk with random SAEs on its blocks, as tools/make_edit_goldens.py draws them. */
+/* test_edit_twin.h - a random twin on disk with random SAEs on its blocks, as
+ * tools/make_edit_goldens.py draws them. */
 #ifndef FCT_TEST_EDIT_TWIN_H
 #define FCT_TEST_EDIT_TWIN_H
 
@@ -9,7 +10,7 @@
 
 typedef struct edit_twin {
     char folder[1024];
-    json_t *listed;          /* edits.json */
+    json_t *listed; /* edits.json */
     fct_model *model;
     fct_sae_set saes;
 } edit_twin;
@@ -32,7 +33,8 @@ static inline void remove_tree(const char *path)
     rmdir(path);
 }
 
-/* n normals, times scale (an f32 product, as torch's), their size plus `least` when that is positive. */
+/* n normals, times scale (an f32 product, as torch's), their size plus `least` when that is
+ * positive. */
 static inline void draw_normals(fct_rng *rng, float *out, int64_t n, float scale, float least)
 {
     fct_rng_normal(rng, out, n);
@@ -43,7 +45,8 @@ static inline fct_sae *draw_sae(const json_t *spec)
 {
     fct_sae *s;
     fct_rng rng;
-    int64_t d = json_integer_value(json_object_get(spec, "d")), f = json_integer_value(json_object_get(spec, "f"));
+    int64_t d = json_integer_value(json_object_get(spec, "d")),
+            f = json_integer_value(json_object_get(spec, "f"));
     assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, d, f, json_integer_value(json_object_get(spec, "k"))));
     fct_rng_init(&rng, (uint64_t)json_integer_value(json_object_get(spec, "seed")));
     assert_ok(fct_new(&s->density, f, (int64_t)sizeof(float)));
@@ -71,7 +74,8 @@ static inline void edit_twin_open(edit_twin *t, const char *name)
     snprintf(t->folder, sizeof t->folder, "%s", temp_path(name));
     assert_ok(twin_write(test_path(path), t->folder));
     assert_ok(fct_json_read(&t->listed, test_path("golden/edit/edits.json")));
-    assert_ok(fct_model_open(&t->model, &(fct_model_desc){.path = t->folder, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_model_open(&t->model,
+                             &(fct_model_desc){.path = t->folder, .precision = FCT_PRECISION_F32}));
     json_object_foreach(json_object_get(json_object_get(t->listed, "saes"), name), block, spec)
         assert_ok(fct_sae_set_bind(&t->saes, t->model, block, draw_sae(spec), true));
 }
@@ -85,26 +89,34 @@ static inline void edit_twin_close(edit_twin *t)
 }
 
 /* One of the golden's settings as a run. items: room for 4. */
-static inline void read_setting(fct_run_desc *d, fct_run_item *items, const edit_twin *t, const char *twin, const char *setting)
+static inline void read_setting(fct_run_desc *d, fct_run_item *items, const edit_twin *t,
+                                const char *twin, const char *setting)
 {
-    const json_t *s = json_object_get(json_object_get(json_object_get(t->listed, "settings"), twin), setting);
+    const json_t *s =
+        json_object_get(json_object_get(json_object_get(t->listed, "settings"), twin), setting);
     const json_t *prompts = json_object_get(s, "prompt"), *size = json_object_get(s, "size");
     size_t n = json_array_size(prompts);
     for (size_t i = 0; i < n; i++)
         items[i] = (fct_run_item){.prompt = json_string_value(json_array_get(prompts, i)),
                                   .seed = (uint64_t)json_integer_value(json_object_get(s, "seed"))};
-    *d = (fct_run_desc){.items = items, .n_items = (int64_t)n, .joint_noise = true,
-                        .height = json_integer_value(json_array_get(size, 0)), .width = json_integer_value(json_array_get(size, 1)),
+    *d = (fct_run_desc){.items = items,
+                        .n_items = (int64_t)n,
+                        .joint_noise = true,
+                        .height = json_integer_value(json_array_get(size, 0)),
+                        .width = json_integer_value(json_array_get(size, 1)),
                         .steps = json_integer_value(json_object_get(s, "steps")),
-                        .guidance = json_number_value(json_object_get(s, "guidance")), .has_guidance = true,
-                        .negative = json_string_value(json_object_get(s, "negative")), .no_decode = true};
+                        .guidance = json_number_value(json_object_get(s, "guidance")),
+                        .has_guidance = true,
+                        .negative = json_string_value(json_object_get(s, "negative")),
+                        .no_decode = true};
 }
 
 static inline double rel_l2(const float *got, const float *want, const float *scale, int64_t n)
 {
     double d = 0, s = 0;
     for (int64_t i = 0; i < n; i++) {
-        double a = (double)got[i] - (double)want[i], b = scale ? (double)want[i] - (double)scale[i] : (double)want[i];
+        double a = (double)got[i] - (double)want[i],
+               b = scale ? (double)want[i] - (double)scale[i] : (double)want[i];
         d += a * a;
         s += b * b;
     }

@@ -1,5 +1,6 @@
-/* test_index.c - the strongest features of a picture, the strongest pictures of features, icons, contrasts and their transport
-   recipes on a twin, each against numbers gathered another way; and drawing on pictures small enough to check by eye. */
+/* test_index.c - the strongest features of a picture, the strongest pictures of features, icons,
+   contrasts and their transport recipes on a twin, each against numbers gathered another way; and
+   drawing on pictures small enough to check by eye. */
 #include "index/index.h"
 #include "test_edit_twin.h"
 
@@ -18,11 +19,16 @@ static int close_twin(void **state)
     return temp_clear(state);
 }
 
-static void recipe_of(fct_recipe *r, const char *text) { assert_ok(fct_recipe_parse(r, text, (int64_t)strlen(text), "test")); }
+static void recipe_of(fct_recipe *r, const char *text)
+{
+    assert_ok(fct_recipe_parse(r, text, (int64_t)strlen(text), "test"));
+}
 
-static const char sea[] = "{\"format\":\"facet-recipe\",\"prompt\":\"the sea at night\",\"seed\":3,\"width\":96,\"height\":128,\"steps\":2}";
+static const char sea[] = "{\"format\":\"facet-recipe\",\"prompt\":\"the sea at "
+                          "night\",\"seed\":3,\"width\":96,\"height\":128,\"steps\":2}";
 static const char dogs[] =
-    "{\"format\":\"facet-recipe\",\"items\":[{\"prompt\":\"a cat\",\"seed\":1},{\"prompt\":\"a dog\",\"seed\":2}],\"index\":1,"
+    "{\"format\":\"facet-recipe\",\"items\":[{\"prompt\":\"a cat\",\"seed\":1},{\"prompt\":\"a "
+    "dog\",\"seed\":2}],\"index\":1,"
     "\"width\":96,\"height\":128,\"steps\":2,\"guidance\":3.0,\"edits\":[\"down.2.1:5 +2\"]}";
 
 /* ---- an independent gathering: dense codes of one item's cond half, all steps ---- */
@@ -58,7 +64,10 @@ static void gather(dense *q, const fct_recipe *recipe, int64_t set_index, int64_
     fct_run_desc d;
     fct_run_result r;
     *q = (dense){.sae = twin.saes.bound[set_index].sae, .item = recipe->index, .step = step};
-    fct_tap tap = {.module = twin.saes.bound[set_index].block->name, .what = FCT_TAP_DELTA, .user = q, .fn = add_dense};
+    fct_tap tap = {.module = twin.saes.bound[set_index].block->name,
+                   .what = FCT_TAP_DELTA,
+                   .user = q,
+                   .fn = add_dense};
     assert_ok(fct_recipe_copy(&copy, recipe));
     fct_recipe_desc(&copy, &d);
     d.taps = &tap;
@@ -83,7 +92,9 @@ static void test_look(void **state)
         fct_recipe r;
         fct_look look;
         recipe_of(&r, dogs);
-        assert_ok(fct_look_run(&look, twin.model, &twin.saes, &(fct_look_desc){.recipe = &r, .top = 4, .step = step, .overlays = true}));
+        assert_ok(
+            fct_look_run(&look, twin.model, &twin.saes,
+                         &(fct_look_desc){.recipe = &r, .top = 4, .step = step, .overlays = true}));
         assert_int_equal(look.n_blocks, twin.saes.n);
         assert_true(look.picture->width == 96 && look.picture->height == 128);
         for (int64_t b = 0; b < look.n_blocks; b++) {
@@ -94,14 +105,17 @@ static void test_look(void **state)
             assert_ptr_equal(k->block, twin.saes.bound[b].block);
             for (int64_t i = 0; i < 4; i++) {
                 const fct_feature_map *f = &k->feature[i];
-                assert_true(f->h * f->w == q.cells && fabs((double)f->mean - mean_of(&q, f->feature)) < 1e-5);
+                assert_true(f->h * f->w == q.cells &&
+                            fabs((double)f->mean - mean_of(&q, f->feature)) < 1e-5);
                 for (int64_t p = 0; p < q.cells; p++)
-                    assert_true(fabs((double)f->map[p] - q.sum[f->feature * q.cells + p] / (double)q.n) < 1e-5);
+                    assert_true(fabs((double)f->map[p] -
+                                     q.sum[f->feature * q.cells + p] / (double)q.n) < 1e-5);
                 assert_true(i == 0 || f[-1].mean >= f->mean);
                 assert_true(k->overlay[i].width == 96);
             }
             int64_t stronger = 0; /* no other feature beats the fourth */
-            for (int64_t f = 0; f < q.sae->f; f++) stronger += mean_of(&q, f) > (double)k->feature[3].mean + 1e-5;
+            for (int64_t f = 0; f < q.sae->f; f++)
+                stronger += mean_of(&q, f) > (double)k->feature[3].mean + 1e-5;
             assert_true(stronger <= 3);
             fct_free(q.sum);
         }
@@ -111,8 +125,12 @@ static void test_look(void **state)
     fct_recipe r;
     fct_look look;
     recipe_of(&r, sea);
-    assert_fails(FCT_ERR_ARG, "step 5 is not there: the recipe has 2", fct_look_run(&look, twin.model, &twin.saes, &(fct_look_desc){.recipe = &r, .step = 5}));
-    assert_fails(FCT_ERR_ARG, "no SAEs to look with", fct_look_run(&look, twin.model, &(fct_sae_set){0}, &(fct_look_desc){.recipe = &r}));
+    assert_fails(
+        FCT_ERR_ARG, "step 5 is not there: the recipe has 2",
+        fct_look_run(&look, twin.model, &twin.saes, &(fct_look_desc){.recipe = &r, .step = 5}));
+    assert_fails(
+        FCT_ERR_ARG, "no SAEs to look with",
+        fct_look_run(&look, twin.model, &(fct_sae_set){0}, &(fct_look_desc){.recipe = &r}));
     fct_recipe_clear(&r);
 }
 
@@ -124,8 +142,16 @@ static void test_top(void **state)
     fct_top top;
     assert_ok(fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:105"));
     assert_ok(fct_feature_parse(&features[1], twin.model, &twin.saes, "up.0.1:124"));
-    fct_top_desc d = {.feature = features, .n_features = 2, .prompts = prompts, .n_prompts = 5, .seed = 40, .top = 3, .width = 64,
-                      .height = 96, .steps = 1, .batch = 2};
+    fct_top_desc d = {.feature = features,
+                      .n_features = 2,
+                      .prompts = prompts,
+                      .n_prompts = 5,
+                      .seed = 40,
+                      .top = 3,
+                      .width = 64,
+                      .height = 96,
+                      .steps = 1,
+                      .batch = 2};
     assert_ok(fct_top_run(&top, twin.model, &twin.saes, &d));
     for (int q = 0; q < 2; q++) {
         const fct_top_feature *f = &top.feature[q];
@@ -135,7 +161,10 @@ static void test_top(void **state)
             fct_recipe r;
             dense all;
             char text[256];
-            snprintf(text, sizeof text, "{\"format\":\"facet-recipe\",\"prompt\":\"%s\",\"seed\":%d,\"width\":64,\"height\":96,\"steps\":1}", prompts[i], 40 + i);
+            snprintf(text, sizeof text,
+                     "{\"format\":\"facet-recipe\",\"prompt\":\"%s\",\"seed\":%d,\"width\":64,"
+                     "\"height\":96,\"steps\":1}",
+                     prompts[i], 40 + i);
             recipe_of(&r, text);
             for (int64_t b = 0; b < twin.saes.n; b++) {
                 if (twin.saes.bound[b].block != features[q].block) continue;
@@ -156,9 +185,12 @@ static void test_top(void **state)
         }
     }
     fct_top_clear(&top);
-    assert_fails(FCT_ERR_MISSING, "there is no feature 160", fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:160"));
-    assert_fails(FCT_ERR_ARG, "is not BLOCK:FEATURE", fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0"));
-    assert_fails(FCT_ERR_MISSING, "block down.1.0 has no SAE", fct_feature_parse(&features[0], twin.model, &twin.saes, "down.1.0:1"));
+    assert_fails(FCT_ERR_MISSING, "there is no feature 160",
+                 fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:160"));
+    assert_fails(FCT_ERR_ARG, "is not BLOCK:FEATURE",
+                 fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0"));
+    assert_fails(FCT_ERR_MISSING, "block down.1.0 has no SAE",
+                 fct_feature_parse(&features[0], twin.model, &twin.saes, "down.1.0:1"));
 }
 
 static void test_icon(void **state)
@@ -170,7 +202,13 @@ static void test_icon(void **state)
     fct_edit e;
     fct_run_item items[2] = {{.prompt = "", .seed = 4}, {.prompt = "", .seed = 9}};
     assert_ok(fct_feature_parse(&f, twin.model, &twin.saes, "mid.0:7"));
-    assert_ok(fct_icon_run(&icon, twin.model, &twin.saes, &(fct_icon_desc){.feature = f, .seeds = (uint64_t[]){4, 9}, .n_seeds = 2, .width = 64, .height = 64, .steps = 1}));
+    assert_ok(fct_icon_run(&icon, twin.model, &twin.saes,
+                           &(fct_icon_desc){.feature = f,
+                                            .seeds = (uint64_t[]){4, 9},
+                                            .n_seeds = 2,
+                                            .width = 64,
+                                            .height = 64,
+                                            .steps = 1}));
     fct_run_desc d = {.items = items, .n_items = 2, .width = 64, .height = 64, .steps = 1};
     assert_ok(fct_edit_parse(&e, "mid.0:7 only 1"));
     assert_ok(fct_edit_run(twin.model, &d, &e, 1, &twin.saes, &r));
@@ -220,18 +258,21 @@ static void test_contrast(void **state)
         total[1] += c.row[i].mean_b;
     }
     for (int64_t i = 0; i < c.n; i++) {
-        assert_true(fabs(c.row[i].score - (c.row[i].mean_a / total[0] - c.row[i].mean_b / total[1])) < 1e-9);
+        assert_true(fabs(c.row[i].score -
+                         (c.row[i].mean_a / total[0] - c.row[i].mean_b / total[1])) < 1e-9);
         assert_true(i == 0 || c.row[i - 1].score >= c.row[i].score);
         sum += c.row[i].score;
     }
     assert_true(fabs(sum) < 1e-9); /* each side sums to one */
-    assert_ok(fct_contrast_recipe(&transport, twin.model, &twin.saes, &c, &d, &(fct_transport_desc){.n_add = 5, .n_remove = 3, .strength = 2}));
+    assert_ok(fct_contrast_recipe(&transport, twin.model, &twin.saes, &c, &d,
+                                  &(fct_transport_desc){.n_add = 5, .n_remove = 3, .strength = 2}));
     int64_t added = 0, removed = 0;
     for (int64_t i = 0; i < transport.n_edits; i++) {
         const fct_edit *e = &transport.edit[i];
         added += e->n_features;
         removed += e->op == FCT_EDIT_SCALE && e->is_static && e->value == 0;
-        if (e->op == FCT_EDIT_FROM) assert_true(e->value == 2 && e->mask.kind == FCT_MASK_BOX && e->source != NULL);
+        if (e->op == FCT_EDIT_FROM)
+            assert_true(e->value == 2 && e->mask.kind == FCT_MASK_BOX && e->source != NULL);
     }
     assert_true(added == 5 && removed == 3 && transport.n_edits > 4 && transport.n_saes > 0);
     assert_ok(fct_recipe_write(&transport, temp_path("t.json")));
@@ -256,8 +297,9 @@ static void test_jet(void **state)
         double t;
         uint8_t rgb[3];
     } points[] = {/* matplotlib.colormaps["jet"](t, bytes=True) at the middle of its corners */
-                  {0, {0, 0, 128}}, {0.25, {0, 128, 255}}, {0.5, {123, 255, 123}}, {0.75, {255, 151, 0}}, {1, {128, 0, 0}},
-                  {-1, {0, 0, 128}}, {2, {128, 0, 0}}};
+                  {0, {0, 0, 128}},      {0.25, {0, 128, 255}}, {0.5, {123, 255, 123}},
+                  {0.75, {255, 151, 0}}, {1, {128, 0, 0}},      {-1, {0, 0, 128}},
+                  {2, {128, 0, 0}}};
     for (size_t i = 0; i < FCT_COUNT(points); i++) {
         uint8_t rgb[3];
         fct_draw_jet(rgb, points[i].t);
@@ -280,13 +322,16 @@ static void test_heat(void **state)
             const uint8_t *p = out.pixel + (y * 6 + x) * 3;
             bool top = y < 2, left = x < 3;
             for (int c = 0; c < 3; c++) {
-                int want = top == left ? 100 : top ? (100 + cold[c]) / 2 : (100 + hot[c]) / 2; /* zero cells stay clear */
+                int want = top == left ? 100
+                           : top       ? (100 + cold[c]) / 2
+                                       : (100 + hot[c]) / 2; /* zero cells stay clear */
                 assert_true(abs(p[c] - want) <= 1);
             }
         }
     fct_image_clear(&out);
     assert_ok(fct_draw_heat(&out, NULL, (const float[]){0, 2}, 1, 2, 1));
-    assert_true(out.width == 32 && out.height == 16 && out.pixel[0] == 0 && out.pixel[16 * 3] == hot[0]);
+    assert_true(out.width == 32 && out.height == 16 && out.pixel[0] == 0 &&
+                out.pixel[16 * 3] == hot[0]);
     fct_image_clear(&out);
     fct_image_clear(&grey);
 }
@@ -300,23 +345,30 @@ static void test_grid(void **state)
     memset(b.pixel, 9, 27);
     const fct_image *cells[] = {&a, NULL, &b};
     assert_ok(fct_draw_grid(&out, &(fct_draw_grid_desc){.cell = cells, .n = 3, .gap = 1}));
-    assert_true(out.width == 2 * 5 + 1 && out.height == 2 * 4 + 1); /* two columns of cells of 4 x 3 */
-    assert_true(out.pixel[0] == 255 && out.pixel[(1 * 11 + 1) * 3] == 0 && out.pixel[(5 * 11 + 1) * 3] == 9);
+    assert_true(out.width == 2 * 5 + 1 &&
+                out.height == 2 * 4 + 1); /* two columns of cells of 4 x 3 */
+    assert_true(out.pixel[0] == 255 && out.pixel[(1 * 11 + 1) * 3] == 0 &&
+                out.pixel[(5 * 11 + 1) * 3] == 9);
     assert_true(out.pixel[(5 * 11 + 4) * 3] == 255 && out.pixel[(1 * 11 + 7) * 3] == 255);
     fct_image_clear(&out);
-    assert_ok(fct_draw_grid(&out, &(fct_draw_grid_desc){.cell = cells, .n = 3, .gap = -1, .columns = 3, .black = true}));
-    assert_true(out.width == 12 && out.height == 3 && out.pixel[(2 * 12 + 11) * 3] == 0 && out.pixel[8 * 3] == 9);
+    assert_ok(fct_draw_grid(
+        &out,
+        &(fct_draw_grid_desc){.cell = cells, .n = 3, .gap = -1, .columns = 3, .black = true}));
+    assert_true(out.width == 12 && out.height == 3 && out.pixel[(2 * 12 + 11) * 3] == 0 &&
+                out.pixel[8 * 3] == 9);
     fct_image_clear(&out);
     const fct_image *none[] = {NULL};
-    assert_fails(FCT_ERR_ARG, "at least one picture", fct_draw_grid(&out, &(fct_draw_grid_desc){.cell = none, .n = 1}));
+    assert_fails(FCT_ERR_ARG, "at least one picture",
+                 fct_draw_grid(&out, &(fct_draw_grid_desc){.cell = none, .n = 1}));
     fct_image_clear(&a);
     fct_image_clear(&b);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jet),  cmocka_unit_test(test_heat), cmocka_unit_test(test_grid),
-                                       cmocka_unit_test(test_look), cmocka_unit_test(test_top),  cmocka_unit_test(test_icon),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jet),     cmocka_unit_test(test_heat),
+                                       cmocka_unit_test(test_grid),    cmocka_unit_test(test_look),
+                                       cmocka_unit_test(test_top),     cmocka_unit_test(test_icon),
                                        cmocka_unit_test(test_contrast)};
     return cmocka_run_group_tests_name("index", tests, open_twin, close_twin);
 }
