@@ -113,8 +113,7 @@ FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *
                                 const fct_icon_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_icon_clear(fct_icon *i);
 
-/* ---- contrast: score_f = mean_A(f) / sum mean_A - mean_B(f) / sum mean_B, all blocks together
- * ---- */
+/* ---- contrast: score_f = mean_A(f)/sum mean_A - mean_B(f)/sum mean_B, all blocks together ---- */
 typedef struct fct_contrast_desc {
     const fct_recipe *a, *b;
     const fct_mask *mask_a; /* means are weighted by it; NULL: everywhere. MAP masks are refused */

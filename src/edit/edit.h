@@ -92,8 +92,7 @@ typedef struct fct_apply_args {
 fct_status fct_edit_apply(const fct_apply_args *a) FCT_MUST_CHECK;
 bool fct_edit_reads_codes(const fct_edit *e); /* of the delta: SCALE, SET, REBUILD, a map mask */
 
-/* ---- compiled edits (compile.c, edit_set.c): made from a model's description alone, so that tests
- * need no model ---- */
+/* ---- compiled edits (compile.c, edit_set.c): made from a model's description alone ---- */
 typedef struct fct_gathered { /* codes of one block in one step of another run */
     int64_t step, first_item, h, w;
     fct_codes codes;

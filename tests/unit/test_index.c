@@ -290,16 +290,17 @@ static void test_contrast(void **state)
 
 /* ---- drawing ---- */
 
+/* What matplotlib 3.11.2 gives: colormaps["jet"](t, bytes=True); its table has 256 steps, hence
+ * the 3. */
 static void test_jet(void **state)
 {
     (void)state;
     static const struct {
         double t;
         uint8_t rgb[3];
-    } points[] = {/* matplotlib.colormaps["jet"](t, bytes=True) at the middle of its corners */
-                  {0, {0, 0, 128}},      {0.25, {0, 128, 255}}, {0.5, {123, 255, 123}},
-                  {0.75, {255, 151, 0}}, {1, {128, 0, 0}},      {-1, {0, 0, 128}},
-                  {2, {128, 0, 0}}};
+    } points[] = {{0, {0, 0, 127}},      {0.25, {0, 128, 255}}, {0.5, {124, 255, 121}},
+                  {0.75, {255, 148, 0}}, {1, {127, 0, 0}},      {-1, {0, 0, 127}},
+                  {2, {127, 0, 0}}};
     for (size_t i = 0; i < FCT_COUNT(points); i++) {
         uint8_t rgb[3];
         fct_draw_jet(rgb, points[i].t);
