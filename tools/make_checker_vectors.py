@@ -1,9 +1,10 @@
-"""Makes tests/vectors/checker/: a tiny random checker of uneven sizes, pictures, and what torch reads in them.
+"""Makes tests/vectors/checker/: a tiny random checker, pictures, and what torch reads in them.
 
     python tools/make_checker_vectors.py [--model models/demo]
 
-Needs torch, numpy and safetensors; versions are recorded in the metadata. With --model, the demo model's own checker is
-run as well, on rough pictures made from a seed (demo.safetensors); without weights there, that file is left as it is.
+Needs torch, numpy and safetensors; versions are recorded in the metadata. The demo model's own
+checker is run as well, on rough pictures made from a seed (demo.safetensors); where it has no
+weights, that file is left as it is.
 """
 
 import argparse
@@ -16,7 +17,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-VERSIONS = {"torch": torch.__version__, "numpy": np.__version__, "safetensors": safetensors.__version__}
+VERSIONS = {
+    "torch": torch.__version__,
+    "numpy": np.__version__,
+    "safetensors": safetensors.__version__,
+}
 
 TINY = {
     "format": "facet-checker-1",
@@ -34,8 +39,20 @@ TINY = {
         {"op": "linear", "name": "answer", "in": 9, "out": 9},
     ],
     "heads": [
-        {"name": "shape", "kind": "class", "offset": 0, "size": 3, "values": ["circle", "square", "star"]},
-        {"name": "readable", "kind": "class", "offset": 3, "size": 2, "values": ["readable", "unreadable"]},
+        {
+            "name": "shape",
+            "kind": "class",
+            "offset": 0,
+            "size": 3,
+            "values": ["circle", "square", "star"],
+        },
+        {
+            "name": "readable",
+            "kind": "class",
+            "offset": 3,
+            "size": 2,
+            "values": ["readable", "unreadable"],
+        },
         {"name": "centres", "kind": "points", "offset": 5, "size": 4},
     ],
     "unreadable_above": 0.5,
@@ -64,7 +81,11 @@ def run(layers: list[dict], w: dict[str, torch.Tensor], pixels: torch.Tensor) ->
     """pixels uint8 [B,H,W,3] -> outputs of the last layer"""
     x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     for d in layers:
-        a, b = (w[f"{d['name']}.{p}"].float() for p in ("weight", "bias")) if "name" in d else (None, None)
+        a, b = (
+            (w[f"{d['name']}.{p}"].float() for p in ("weight", "bias"))
+            if "name" in d
+            else (None, None)
+        )
         if d["op"] == "conv":
             x = F.conv2d(x, a, b, d["stride"], d["padding"])
         elif d["op"] == "group_norm":
@@ -85,7 +106,9 @@ def pictures(count: int, height: int, width: int, seed: int) -> torch.Tensor:
 
 
 def main() -> None:
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/vectors/checker"))
     ap.add_argument("--model", type=pathlib.Path, default=pathlib.Path("models/demo"))
     args = ap.parse_args()
@@ -94,13 +117,22 @@ def main() -> None:
     (args.out / "checker.json").write_text(json.dumps(TINY, indent=1) + "\n", encoding="utf-8")
     save_file(w, args.out / "checker.safetensors", metadata=VERSIONS)
     x = pictures(19, 14, 20, 4)
-    save_file({"pixels": x, "logits": run(TINY["layers"], w, x)}, args.out / "tiny.safetensors", metadata=VERSIONS)
+    save_file(
+        {"pixels": x, "logits": run(TINY["layers"], w, x)},
+        args.out / "tiny.safetensors",
+        metadata=VERSIONS,
+    )
     real = args.model / "checker" / "checker.safetensors"
     if real.exists():
-        layers = json.loads((args.model / "checker" / "checker.json").read_text(encoding="utf-8"))["layers"]
+        layers = json.loads((args.model / "checker" / "checker.json").read_text(encoding="utf-8"))[
+            "layers"
+        ]
         # the pictures are flat in 64-pixel patches, so that their 4x4 colours alone need keeping
         x = pictures(6, 256, 256, 5)
-        out = {"patches": x[:, 32::64, 32::64].contiguous(), "logits": run(layers, load_file(real), x)}
+        out = {
+            "patches": x[:, 32::64, 32::64].contiguous(),
+            "logits": run(layers, load_file(real), x),
+        }
         save_file(out, args.out / "demo.safetensors", metadata=VERSIONS)
 
 

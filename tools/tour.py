@@ -1,7 +1,7 @@
-"""Keeps the list of files in ARCHITECTURE.md true: every source file with the first sentence of its opening comment.
+"""Keeps the list of files in ARCHITECTURE.md true: the first sentence of each opening comment.
 
-    python tools/tour.py            # rewrites the part between the markers
-    python tools/tour.py --check    # exit 1 when it is not current
+python tools/tour.py            # rewrites the part between the markers
+python tools/tour.py --check    # exit 1 when it is not current
 """
 
 from __future__ import annotations
@@ -12,13 +12,30 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ["include/facet", "src/base", "src/tensor", "src/dist", "src/compute", "src/compute/ref", "src/compute/cpu", "src/model",
-           "src/sae", "src/store", "src/edit", "src/index", "src/eval", "src/server", "src/cli", "web", "tools"]
+FOLDERS = [
+    "include/facet",
+    "src/base",
+    "src/tensor",
+    "src/dist",
+    "src/compute",
+    "src/compute/ref",
+    "src/compute/cpu",
+    "src/model",
+    "src/sae",
+    "src/store",
+    "src/edit",
+    "src/index",
+    "src/eval",
+    "src/server",
+    "src/cli",
+    "web",
+    "tools",
+]
 START, END = "<!-- files -->", "<!-- end of files -->"
 
 
 def purpose(path: Path) -> str:
-    """The first sentence of the comment (C, CSS, JS) or docstring (Python) that opens the file, without the file's own name."""
+    """The first sentence of the comment or docstring that opens the file, without its own name."""
     text = path.read_text(encoding="utf-8")
     found = re.match(r'\s*(?:/\*(.*?)\*/|((?://[^\n]*\n)+)|"""(.*?)""")', text, re.DOTALL)
     if not found:
@@ -32,7 +49,9 @@ def purpose(path: Path) -> str:
 def listing() -> str:
     lines = []
     for folder in FOLDERS:
-        files = sorted(p for p in (ROOT / folder).glob("*") if p.suffix in (".c", ".h", ".js", ".css", ".py"))
+        files = sorted(
+            p for p in (ROOT / folder).glob("*") if p.suffix in (".c", ".h", ".js", ".css", ".py")
+        )
         if not files:
             continue
         lines += [f"### {folder}/", "", "| file | |", "|---|---|"]
@@ -42,7 +61,9 @@ def listing() -> str:
 
 
 def main() -> None:
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ap.add_argument("--check", action="store_true")
     args = ap.parse_args()
     path = ROOT / "ARCHITECTURE.md"

@@ -1,4 +1,5 @@
-// The demo's page: tabs for the blocks, maps on and off, a large view of every picture. Without it the page shows everything.
+// The demo's page: tabs for the blocks, maps on and off, a large view of every picture. Without it
+// the page shows everything.
 
 function make(tag, attributes, text) {
   const node = document.createElement(tag);
@@ -12,7 +13,9 @@ function makeTabs(group) {
   const panels = [...group.querySelectorAll(":scope > .panel")];
   const list = make("div", { class: "tabs", role: "tablist", "aria-label": group.dataset.label });
   const tabs = panels.map((panel, i) => {
-    const tab = make("button", { type: "button", role: "tab", id: `${panel.id}-tab`, "aria-controls": panel.id }, panel.dataset.name);
+    const id = `${panel.id}-tab`;
+    const known = { type: "button", role: "tab", id, "aria-controls": panel.id };
+    const tab = make("button", known, panel.dataset.name);
     panel.setAttribute("role", "tabpanel");
     panel.setAttribute("aria-labelledby", tab.id);
     panel.querySelector(":scope > h3")?.remove();
@@ -58,7 +61,8 @@ function makeLargeView() {
     file.href = image.src;
     facts.replaceChildren();
     const { prompt, seed, edit } = button.dataset;
-    for (const [name, value] of [["prompt", prompt || "(empty)"], ["seed", seed], ["edit", edit || "none"]]) {
+    const all = { prompt: prompt || "(empty)", seed, edit: edit || "none" };
+    for (const [name, value] of Object.entries(all)) {
       facts.append(make("dt", {}, name), make("dd", {}, value));
     }
     dialog.showModal();

@@ -1,4 +1,5 @@
-/* cmd_demo.c - `facet demo`: the whole road on the model that facet carries, ending in a page of evidence. */
+/* cmd_demo.c - `facet demo`: the whole road on the model that facet carries, ending in a page of
+ * evidence. */
 #include <inttypes.h>
 
 #include "cli/demo.h"

@@ -1,9 +1,11 @@
-/* demo.h - what the parts of `facet demo` share: the pairs of prompt and seed, what is known of each block, the pictures.
+/* demo.h - what the parts of `facet demo` share: the pairs of prompt and seed, what is known of
+   each block, the pictures.
 
-   Order: open (demo_setup.c), learn (demo_learn.c: capture, train, codes), choose (demo_choose.c), show (demo_cards.c), cause
-   (demo_cause.c), blocks (demo_blocks.c), then the page and the summary (demo_page.c, demo_summary.c). Prompts come in three
-   sets that share no caption and no seed: `train` is what the SAEs see, `choose` is where features, thresholds, strengths and
-   masks are chosen, `show` is what the page shows and counts. */
+   Order: open (demo_setup.c), learn (demo_learn.c: capture, train, codes), choose (demo_choose.c),
+   show (demo_cards.c), cause (demo_cause.c), blocks (demo_blocks.c), then the page and the summary
+   (demo_page.c, demo_summary.c). Prompts come in three sets that share no caption and no seed:
+   `train` is what the SAEs see, `choose` is where features, thresholds, strengths and masks are
+   chosen, `show` is what the page shows and counts. */
 #ifndef FCT_CLI_DEMO_H
 #define FCT_CLI_DEMO_H
 
@@ -35,8 +37,7 @@ typedef struct demo_size {        /* how much of everything: see demo_setup.c */
 typedef struct demo_pair {
     const char *prompt;
     uint64_t seed;
-    int32_t
-        named[FCT_WORLD_MAX_FACTORS]; /* the value of each factor that the caption names, or -1 */
+    int32_t named[FCT_WORLD_MAX_FACTORS]; /* value of each factor that the caption names, or -1 */
     uint8_t *clean;                   /* pixels without an edit, once made */
     fct_reading reading;              /* of them */
     bool saved;                       /* its PNG is in the folder */
@@ -56,8 +57,8 @@ typedef enum demo_kind {
     DEMO_KINDS
 } demo_kind;
 
-typedef struct
-    demo_word { /* in how many of a card's top pictures captions name a value, and elsewhere */
+typedef struct demo_word { /* in how many of a card's top pictures captions name a value, and
+                              elsewhere */
     int64_t factor, value;
     int64_t hits, of;
     double base; /* share of all pairs */
@@ -66,11 +67,11 @@ typedef struct
 typedef struct demo_card {
     bool chosen; /* from caption words; else drawn at random */
     int64_t feature;
-    int64_t factor,
-        value; /* the word: chosen, or for a drawn feature the one it tells best; -1: none (it is nowhere active) */
+    int64_t factor, value; /* the word: chosen, or for a drawn feature the one it tells best; -1:
+                              none (it is nowhere active) */
     fct_f1 chosen_f1, held_f1; /* on `choose`, on `show` with the threshold kept */
-    double
-        floor_f1; /* of the best feature for labels shuffled among the captions (chosen on `choose`, scored on `show`) */
+    double floor_f1;       /* of the best feature for labels shuffled among the captions (chosen on
+                              `choose`, scored on `show`) */
     int64_t top[DEMO_TOP]; /* pairs of `show`, strongest first */
     int64_t n_top;
     demo_word word[DEMO_WORDS];
@@ -84,8 +85,8 @@ typedef struct demo_card {
     bool read[DEMO_PAIRS][DEMO_KINDS]; /* the checker reads the word */
     double share[DEMO_KINDS];
     double change[DEMO_KINDS]; /* mean change of the pixels against the clean picture */
-    double
-        removed; /* share of the top pictures that show the word and no longer do without the feature; -1: none shows it */
+    double removed; /* share of the top pictures that show the word and no longer do without the
+                       feature; -1: none shows it */
     int64_t removed_of;
 } demo_card;
 
@@ -98,13 +99,13 @@ typedef struct demo_block {
     int64_t grid_h, grid_w;
     int32_t *index; /* codes of `show`: [n*grid, k] */
     float *value;
-    float *level
-        [2]; /* [F, n] for choose and show: a feature's level in each picture, the mean of its map */
+    float *level[2]; /* [F, n] for choose and show: a feature's level in each picture, the mean of
+                        its map */
     demo_card card[DEMO_CARDS];
     int64_t n_cards;
     double change_zeroed, change_rebuilt;
-    double read_zeroed[FCT_WORLD_MAX_FACTORS],
-        read_rebuilt[FCT_WORLD_MAX_FACTORS]; /* shares of named values that are read */
+    double read_zeroed[FCT_WORLD_MAX_FACTORS]; /* shares of named values that are read */
+    double read_rebuilt[FCT_WORLD_MAX_FACTORS];
 } demo_block;
 
 typedef struct demo {
@@ -152,8 +153,9 @@ fct_status demo_write_summary(demo *d) FCT_MUST_CHECK;
 fct_status demo_write_page(demo *d) FCT_MUST_CHECK;
 
 /* ---- pictures (demo_pictures.c) ---- */
-/* One run of a pair with edits; the picture's bytes, [height,width,3], released with fct_free. controls: the edits speak of the
-   random directions. save: NULL, or the picture's name: DIR/pictures/NAME.png, which carries its recipe. */
+/* One run of a pair with edits; the picture's bytes, [height,width,3], released with fct_free.
+   controls: the edits speak of the random directions. save: NULL, or the picture's name:
+   DIR/pictures/NAME.png, which carries its recipe. */
 typedef struct demo_shot {
     const char *prompt;
     uint64_t seed;
@@ -167,8 +169,9 @@ fct_status demo_take(demo *d, const demo_shot *shot, uint8_t **pixels) FCT_MUST_
 fct_status demo_clean(demo *d, demo_set *set, int64_t pair, bool save) FCT_MUST_CHECK;
 fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out) FCT_MUST_CHECK;
 bool demo_reads(const demo *d, const fct_reading *r, int64_t factor, int64_t value);
-/* The edits that paint a direction with the given push (a factor on the SAE's own decoder row) over a pair's picture: one over the
-   whole of it, or one around each object that the checker sees in the clean picture. */
+/* The edits that paint a direction with the given push (a factor on the SAE's own decoder row) over
+   a pair's picture: one over the whole of it, or one around each object that the checker sees in
+   the clean picture. */
 typedef struct demo_paint {
     char text[2][160];
     const char *edit[2];

@@ -1,7 +1,8 @@
-/* demo_blocks.c - what each block is for: pictures without what it writes, and with what its SAE makes of it.
+/* demo_blocks.c - what each block is for: pictures without what it writes, and with what its SAE
+   makes of it.
 
-   Beside the change of the pixels: which named factors the checker still reads. As a scale, the change between pictures of
-   unrelated pairs; as a bound, all four blocks zeroed at once. */
+   Beside the change of the pixels: which named factors the checker still reads. As a scale, the
+   change between pictures of unrelated pairs; as a bound, all four blocks zeroed at once. */
 #include <stdio.h>
 
 #include "cli/demo.h"

@@ -1,5 +1,6 @@
-/* demo_cards.c - the pictures of a card: its strongest ones, its icon, the strongest one without the feature and with three
-   times as much of it; and whether taking it away takes the word away. */
+/* demo_cards.c - the pictures of a card: its strongest ones, its icon, the strongest one without
+   the feature and with three times as much of it; and whether taking it away takes the word away.
+ */
 #include <stdio.h>
 
 #include "cli/demo.h"
@@ -40,7 +41,8 @@ static fct_status take_scaled(demo *d, const demo_block *b, const demo_card *c, 
                .prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1, .save = name});
 }
 
-/* Of the top pictures in which the checker reads the word: in how many it no longer does when the feature is ablated. */
+/* Of the top pictures in which the checker reads the word: in how many it no longer does when the
+ * feature is ablated. */
 static fct_status measure_removal(demo *d, const demo_block *b, demo_card *c)
 {
     char text[96];

@@ -1,8 +1,10 @@
-/* demo_cause.c - does painting a feature put its word into pictures whose captions leave it open, and does anything else do so?
+/* demo_cause.c - does painting a feature put its word into pictures whose captions leave it open,
+   and does anything else do so?
 
-   Strength and mask are chosen on pairs of `choose`; what is counted happens on pairs of `show`. Both controls push as hard as
-   the feature does (the same norm), under the same mask: a random direction, and the direction of a random other feature. The
-   random directions are kept as SAEs of their own in DIR/controls, so that their pictures replay like all others. */
+   Strength and mask are chosen on pairs of `choose`; what is counted happens on pairs of `show`.
+   Both controls push as hard as the feature does (the same norm), under the same mask: a random
+   direction, and the direction of a random other feature. The random directions are kept as SAEs of
+   their own in DIR/controls, so that their pictures replay like all others. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +12,8 @@
 #include "cli/demo.h"
 #include "sae/sae.h"
 
-static const double strengths[] = {2, 4,
-                                   8}; /* in means of the feature; the middle one is tried first */
+/* In means of the feature; the middle one is tried first. */
+static const double strengths[] = {2, 4, 8};
 
 /* ---- the random directions ---- */
 
@@ -54,8 +56,8 @@ out:
 
 /* ---- pairs ---- */
 
-/* Pairs whose captions do not name the factor (for factors where silence has a meaning, or name just that), from a place of the
-   card's own on. */
+/* Pairs whose captions do not name the factor (for factors where silence has a meaning, or name
+   just that), from a place of the card's own on. */
 static int64_t find_pairs(int64_t *out, int64_t want, const demo *d, const demo_set *set,
                           const demo_card *c, int64_t start)
 {
@@ -123,7 +125,8 @@ static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs,
     return FCT_OK;
 }
 
-/* The mask at the middle strength, then the strength under that mask; ties go to the whole picture and to the weaker. */
+/* The mask at the middle strength, then the strength under that mask; ties go to the whole picture
+ * and to the weaker. */
 static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, int64_t start)
 {
     int64_t pairs[64];

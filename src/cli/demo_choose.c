@@ -1,9 +1,10 @@
 /* demo_choose.c - which features get a card, and what captions say of their strongest pictures.
 
-   The rule, as the page prints it: on the captions of `choose`, every word of the world is told by the feature whose level (mean
-   of its map) tells best, at its best threshold, the captions that name the word from those that name another value of the
-   same factor (F1, both sides weighing the same). The words with the highest F1 get the block's cards, at most two of a factor,
-   no feature twice. A drawn feature is any other one that is active on `choose`. */
+   The rule, as the page prints it: on the captions of `choose`, every word of the world is told by
+   the feature whose level (mean of its map) tells best, at its best threshold, the captions that
+   name the word from those that name another value of the same factor (F1, both sides weighing the
+   same). The words with the highest F1 get the block's cards, at most two of a factor, no feature
+   twice. A drawn feature is any other one that is active on `choose`. */
 #include <math.h>
 #include <string.h>
 
@@ -16,7 +17,8 @@ typedef struct candidate {
     fct_f1 f1;
 } candidate;
 
-/* 1: the caption names the value; 0: another one of the factor (silence counts where it has a meaning); -1: the noise decides. */
+/* 1: the caption names the value; 0: another one of the factor (silence counts where it has a
+ * meaning); -1: the noise decides. */
 static void label(int8_t *want, const demo_set *set, const fct_world *w, int64_t factor,
                   int64_t value)
 {
@@ -176,7 +178,8 @@ static void find_words(demo_card *c, const demo *d)
         }
 }
 
-/* The threshold stays as it was chosen; the floor is the same search for labels that mean nothing. */
+/* The threshold stays as it was chosen; the floor is the same search for labels that mean nothing.
+ */
 static void score_held(demo_card *c, const demo *d, const demo_block *b, int8_t *want, fct_rng *rng)
 {
     if (c->factor < 0) return;

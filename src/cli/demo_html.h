@@ -4,8 +4,8 @@
 
 #include "cli/demo.h"
 
-typedef struct
-    demo_html { /* a page being written; the first failure stays in st, and later calls do nothing */
+typedef struct demo_html { /* a page being written; the first failure stays in st, and later calls
+                              do nothing */
     fct_str text;
     fct_status st;
 } demo_html;
@@ -27,7 +27,8 @@ typedef struct demo_html_picture {
 void demo_html_figure(demo_html *h, const demo_html_picture *p);
 /* A bar of share in [0,1] with its name and percentage. */
 void demo_html_bar(demo_html *h, const char *kind, const char *name, double share);
-/* The map [gh,gw] as a PNG in a data: URI: dark where the feature is not active, clear at its largest. Release with fct_free. */
+/* The map [gh,gw] as a PNG in a data: URI: dark where the feature is not active, clear at its
+ * largest. Release with fct_free. */
 fct_status demo_html_map(char **out, const float *map, int64_t gh, int64_t gw) FCT_MUST_CHECK;
 
 #endif

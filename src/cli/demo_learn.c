@@ -1,7 +1,9 @@
-/* demo_learn.c - captures what the four blocks write, trains an SAE for each, and reads the codes of the held-out pictures.
+/* demo_learn.c - captures what the four blocks write, trains an SAE for each, and reads the codes
+   of the held-out pictures.
 
-   Rows come from stores on disk, as they would for any other model: DIR/store (training prompts) and DIR/store-heldout (the
-   pairs of `choose`, then those of `show`). An interrupted capture goes on where it was. */
+   Rows come from stores on disk, as they would for any other model: DIR/store (training prompts)
+   and DIR/store-heldout (the pairs of `choose`, then those of `show`). An interrupted capture goes
+   on where it was. */
 #include "cli/demo.h"
 
 static const char blocks[] = "down.2.1,mid.0,up.0.0,up.0.1";

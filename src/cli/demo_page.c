@@ -1,5 +1,5 @@
-/* demo_page.c - the page's frame: what was found in four figures, the parts, how to do it again. Written last and at once, so
-   that a folder with index.html is a finished one. */
+/* demo_page.c - the page's frame: what was found in four figures, the parts, how to do it again.
+   Written last and at once, so that a folder with index.html is a finished one. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -10,8 +10,8 @@ void demo_page_specialised(demo_html *h, const demo *d);   /* demo_page_blocks.c
 void demo_page_paper(demo_html *h,
                      const demo *d); /* demo_page_paper.c: what differs from SDXL Turbo */
 
-/* A chosen card counts as a cause when its word is read in 60 % of the painted pictures or more, and in a quarter or less of those
-   with the random direction. */
+/* A chosen card counts as a cause when its word is read in 60 % of the painted pictures or more,
+   and in a quarter or less of those with the random direction. */
 bool demo_card_causes(const demo_card *c);
 
 #endif

@@ -1,4 +1,5 @@
-/* demo_page_blocks.c - the page's third part: what each block does for the picture, and how well its SAE stands in for it. */
+/* demo_page_blocks.c - the page's third part: what each block does for the picture, and how well
+ * its SAE stands in for it. */
 #include <math.h>
 #include <stdio.h>
 

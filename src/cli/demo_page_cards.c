@@ -1,4 +1,5 @@
-/* demo_page_cards.c - the page's first part: cards of features, what they are active on and what they do alone. */
+/* demo_page_cards.c - the page's first part: cards of features, what they are active on and what
+ * they do alone. */
 #include <stdio.h>
 
 #include "cli/demo_page.h"

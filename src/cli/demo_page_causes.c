@@ -1,4 +1,5 @@
-/* demo_page_causes.c - the page's second part: painted words, with both controls beside every one. */
+/* demo_page_causes.c - the page's second part: painted words, with both controls beside every one.
+ */
 #include <stdio.h>
 
 #include "cli/demo_page.h"

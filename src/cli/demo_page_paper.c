@@ -1,4 +1,5 @@
-/* demo_page_paper.c - what was found here beside what the paper reports of SDXL Turbo, from this run's own figures. */
+/* demo_page_paper.c - what was found here beside what the paper reports of SDXL Turbo, from this
+ * run's own figures. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* demo_pictures.c - every picture of the demo: one run, one PNG that carries its recipe, one reading by the checker.
+/* demo_pictures.c - every picture of the demo: one run, one PNG that carries its recipe, one
+   reading by the checker.
 
    Each is a run of its own (a batch of one), so that replaying its PNG needs no other prompt. */
 #include <math.h>
@@ -105,7 +106,8 @@ static double within(double x)
     return fmin(1, fmax(0, x));
 }
 
-/* A box of two fifths of the width around an object: what a large one covers, and a rim of a small one. */
+/* A box of two fifths of the width around an object: what a large one covers, and a rim of a small
+ * one. */
 static fct_status paint_at(demo_paint *out, const demo_block *b, int64_t feature, double push,
                            double x, double y)
 {

@@ -1,4 +1,5 @@
-/* demo_setup.c - what `facet demo` starts from: the model, its world, the checker, and pairs of prompt and seed. */
+/* demo_setup.c - what `facet demo` starts from: the model, its world, the checker, and pairs of
+ * prompt and seed. */
 #include <string.h>
 
 #include "cli/demo.h"
@@ -7,8 +8,8 @@ static const char *const block_name[DEMO_BLOCKS] = {"down.2.1", "mid.0", "up.0.0
 
 enum { SEED_CHOOSE = 100000, SEED_SHOW = 200000 }; /* training uses seeds from 0 on */
 
-/* Captions take turns between the two sets, so that no caption is in both; more pairs than captions: each caption again
-   with another seed. */
+/* Captions take turns between the two sets, so that no caption is in both; more pairs than
+   captions: each caption again with another seed. */
 static fct_status make_set(demo *d, demo_set *set, const char *name, int64_t part, int64_t n,
                            uint64_t seed)
 {

@@ -1,9 +1,11 @@
-/* checker.c - runs the small network that reads a picture's factors, from a description beside its weights.
+/* checker.c - runs the small network that reads a picture's factors, from a description beside its
+   weights.
 
-   checker.json lists a straight chain of layers and how the last one's outputs are cut into heads. The file is data of
-   others: an operation that is not known, sizes that do not follow from the layer before and weights of another shape are
-   refused when it is loaded, so that running cannot fail for them. Maps are [B,H,W,C] here and [B,C,H,W] there: only
-   `flatten` can tell the difference, and undoes it. */
+   checker.json lists a straight chain of layers and how the last one's outputs are cut into heads.
+   The file is data of others: an operation that is not known, sizes that do not follow from the
+   layer before and weights of another shape are refused when it is loaded, so that running cannot
+   fail for them. Maps are [B,H,W,C] here and [B,C,H,W] there: only `flatten` can tell the
+   difference, and undoes it. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

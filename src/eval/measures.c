@@ -11,8 +11,8 @@ double fct_eval_pixel_change(const uint8_t *a, const uint8_t *b, int64_t n)
     return n > 0 ? (double)sum / (255.0 * (double)n) : 0;
 }
 
-/* Balanced: with hit rate h and false-alarm rate f, precision is h/(h+f) and recall h, as if there were as many
-   negatives as positives. */
+/* Balanced: with hit rate h and false-alarm rate f, precision is h/(h+f) and recall h, as if there
+   were as many negatives as positives. */
 fct_f1 fct_eval_f1(const float *score, const int8_t *want, int64_t n, double threshold)
 {
     int64_t count[2] = {0}, on[2] = {0};

@@ -1,8 +1,11 @@
-"""`facet demo`, end to end on a small pass: the folder, the summary, the page, its pictures as recipes, stopping.
+"""`facet demo`, end to end on a small pass: folder, summary, page, pictures as recipes, stopping.
 
-Run:  FACET=build/facet python -m pytest tests/python/test_demo.py     (Pillow and numpy; Chromium for the browser's part)
+Run:  FACET=build/facet python -m pytest tests/python/test_demo.py
 
-The demo model's weights are used where they are; FACET_DEMO_MODEL names another folder with a world and a checker.
+Needs Pillow and numpy, and Chromium for the browser's part.
+
+The demo model's weights are used where they are; FACET_DEMO_MODEL names another folder with a
+world and a checker.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ def facet() -> str:
 
 
 def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([facet(), *args], check=False, cwd=cwd, capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [facet(), *args], check=False, cwd=cwd, capture_output=True, text=True, timeout=900
+    )
 
 
 @pytest.fixture(scope="module")
@@ -133,15 +138,22 @@ def test_page_says_what_it_must(page: tuple[str, Page]) -> None:
 
 def test_three_kinds_of_prompts_share_nothing(folder: Path) -> None:
     train = json.loads((folder / "store" / "store.json").read_text(encoding="utf-8"))["prompts"]
-    held = json.loads((folder / "store-heldout" / "store.json").read_text(encoding="utf-8"))["prompts"]
-    choose, show = held[: len(held) // 2], held[len(held) // 2:]
-    sets = [({str(p["prompt"]) for p in part}, {p["seed"] for p in part}) for part in (train, choose, show)]
+    held = json.loads((folder / "store-heldout" / "store.json").read_text(encoding="utf-8"))[
+        "prompts"
+    ]
+    choose, show = held[: len(held) // 2], held[len(held) // 2 :]
+    sets = [
+        ({str(p["prompt"]) for p in part}, {p["seed"] for p in part})
+        for part in (train, choose, show)
+    ]
     for i in range(3):
         for j in range(i):
             assert not sets[i][0] & sets[j][0] and not sets[i][1] & sets[j][1]
 
 
-@pytest.mark.parametrize("pattern", ["show-*", "*-icon-0", "*-painted-0", "*-direction-0", "*-zeroed-0"])
+@pytest.mark.parametrize(
+    "pattern", ["show-*", "*-icon-0", "*-painted-0", "*-direction-0", "*-zeroed-0"]
+)
 def test_pictures_replay(folder: Path, tmp_path: Path, pattern: str) -> None:
     picture = min((folder / "pictures").glob(pattern + ".png"))
     recipe = json.loads(Image.open(picture).text["facet"])
@@ -163,7 +175,9 @@ def test_again_is_the_same(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL))
     assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (json.loads((f / "summary.json").read_text(encoding="utf-8")) for f in (folder, out))
+    first, second = (
+        json.loads((f / "summary.json").read_text(encoding="utf-8")) for f in (folder, out)
+    )
     first.pop("seconds"), second.pop("seconds")
     assert first == second
 
@@ -182,7 +196,9 @@ def test_stopping_leaves_no_page(folder: Path, tmp_path: Path) -> None:
     assert not (out / "index.html").exists() and not (out / "summary.json").exists()
     done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL))
     assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (json.loads((f / "summary.json").read_text(encoding="utf-8")) for f in (folder, out))
+    first, second = (
+        json.loads((f / "summary.json").read_text(encoding="utf-8")) for f in (folder, out)
+    )
     assert first["blocks"] == second["blocks"]
 
 
@@ -202,9 +218,25 @@ def test_browser_is_quiet(folder: Path, tmp_path: Path) -> None:
     if not browser:
         pytest.skip("no Chromium")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=4000", "--dump-dom",
-         f"file://{folder / 'index.html'}"], check=False, capture_output=True, text=True, timeout=180)
-    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert done.stdout.count('role="tab"') == 8                       # the script ran
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--v=0",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=4000",
+            "--dump-dom",
+            f"file://{folder / 'index.html'}",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert "CONSOLE" not in done.stderr, [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line
+    ]
+    assert done.stdout.count('role="tab"') == 8  # the script ran
     assert done.stdout.count("hidden=") == 6

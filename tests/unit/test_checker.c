@@ -1,5 +1,5 @@
-/* test_checker.c - the checker against torch (tools/make_checker_vectors.py), the world's captions, the measures, and
-   what they say to malformed descriptions. */
+/* test_checker.c - the checker against torch (tools/make_checker_vectors.py), the world's captions,
+   the measures, and what they say to malformed descriptions. */
 #include "fct_test.h"
 
 #include "eval/eval.h"
