@@ -9,13 +9,13 @@
            return FCT_OK;
        }
        static const fct_cli_option options[] = {
-           {.name = "rows", .kind = FCT_CLI_INT, .value = "N", .fallback = "10", .lo = 1, .hi = 100, .help = "how many"},
-           {0}};
-       const fct_cli_command fct_cmd_x = {.name = "x", .summary = "count rows", .run = run,
-           .options = {options, fct_cli_common}};
-   and name it in the list of commands.c. One table drives parsing, ranges, --help, the man page, completion and
-   `facet help --json`. Commands never print to stderr themselves: they return a status with fct_error_text() set, and
-   pass fct_cli_log(c) down. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C (143 by SIGTERM). */
+           {.name = "rows", .kind = FCT_CLI_INT, .value = "N", .fallback = "10", .lo = 1, .hi = 100,
+   .help = "how many"}, {0}}; const fct_cli_command fct_cmd_x = {.name = "x", .summary = "count
+   rows", .run = run, .options = {options, fct_cli_common}}; and name it in the list of commands.c.
+   One table drives parsing, ranges, --help, the man page, completion and `facet help --json`.
+   Commands never print to stderr themselves: they return a status with fct_error_text() set, and
+   pass fct_cli_log(c) down. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C (143 by
+   SIGTERM). */
 #ifndef FCT_CLI_CLI_H
 #define FCT_CLI_CLI_H
 
@@ -23,11 +23,11 @@
 
 /* ---- tables ---- */
 typedef enum fct_cli_kind {
-    FCT_CLI_FLAG,   /* no value */
-    FCT_CLI_INT,    /* whole number in [lo,hi] */
-    FCT_CLI_FLOAT,  /* number in [lo,hi] */
+    FCT_CLI_FLAG,  /* no value */
+    FCT_CLI_INT,   /* whole number in [lo,hi] */
+    FCT_CLI_FLOAT, /* number in [lo,hi] */
     FCT_CLI_TEXT,
-    FCT_CLI_FILE,   /* a file's name; "-" is stdin or stdout where the help says so */
+    FCT_CLI_FILE, /* a file's name; "-" is stdin or stdout where the help says so */
     FCT_CLI_FOLDER,
     FCT_CLI_CHOICE, /* one of `choices` */
     FCT_CLI_STEPS,  /* ascending numbers from 1: "1,3" or "1-3" or both */
@@ -36,19 +36,20 @@ typedef enum fct_cli_kind {
     FCT_CLI_KIND_COUNT
 } fct_cli_kind;
 
-typedef struct fct_cli_option {  /* a row; a row without a name ends the table */
-    const char *name;            /* "width" for --width */
-    char letter;                 /* 'W' for -W; 0: none */
+typedef struct fct_cli_option { /* a row; a row without a name ends the table */
+    const char *name;           /* "width" for --width */
+    char letter;                /* 'W' for -W; 0: none */
     fct_cli_kind kind;
-    const char *value;           /* placeholder in help: "N", "DIR"; NULL for flags */
-    const char *fallback;        /* default: parsed as if it had been given; NULL: none */
-    const char *otherwise;       /* words for help where the default is no constant: "the model's" */
-    double lo, hi;               /* both ends included; hi >= 9.2e18 is the largest whole number */
-    bool above;                  /* FLOAT: lo itself is excluded */
-    const char *choices;         /* "auto,f32,bf16" */
-    bool many;                   /* may be given several times */
+    const char *value;     /* placeholder in help: "N", "DIR"; NULL for flags */
+    const char *fallback;  /* default: parsed as if it had been given; NULL: none */
+    const char *otherwise; /* words for help where the default is no constant: "the model's" */
+    double lo, hi;         /* both ends included; hi >= 9.2e18 is the largest whole number */
+    bool above;            /* FLOAT: lo itself is excluded */
+    int64_t multiple;      /* INT, SIZE: only multiples of this; 0: any */
+    const char *choices;   /* "auto,f32,bf16" */
+    bool many;             /* may be given several times */
     bool required;
-    const char *help;            /* one sentence without a full stop */
+    const char *help; /* one sentence without a full stop */
 } fct_cli_option;
 
 typedef struct fct_cli_operand { /* a word without dashes */
@@ -61,52 +62,67 @@ enum { FCT_CLI_TABLES = 6, FCT_CLI_OPERANDS = 2 };
 
 typedef struct fct_cli fct_cli;
 typedef struct fct_cli_command {
-    const char *name;            /* "generate", or two words: "features look" */
-    const char *summary;         /* one line, imperative, without a full stop */
-    const char *text;            /* paragraphs for --help and the man page; may be NULL */
-    const char *examples;        /* a line each; may be NULL */
+    const char *name;     /* "generate", or two words: "features look" */
+    const char *summary;  /* one line, imperative, without a full stop */
+    const char *text;     /* paragraphs for --help and the man page; may be NULL */
+    const char *examples; /* a line each; may be NULL */
     fct_cli_operand operand[FCT_CLI_OPERANDS];
-    const fct_cli_option *options[FCT_CLI_TABLES]; /* tables, in the order help shows them; fct_cli_common is the last */
+    const fct_cli_option *options[FCT_CLI_TABLES]; /* tables, in the order help shows them;
+                                                      fct_cli_common is the last */
     fct_status (*run)(fct_cli *c);
 } fct_cli_command;
 
-extern const fct_cli_option fct_cli_common[];  /* --json --quiet --verbose --threads --help */
-extern const fct_cli_option fct_cli_model[];   /* --model --dtype --backend */
-extern const fct_cli_option fct_cli_instrument[]; /* the same for instruments: --dtype defaults to f32 */
-extern const fct_cli_option fct_cli_edits[];   /* --sae --edit */
+extern const fct_cli_option fct_cli_common[]; /* --json --quiet --verbose --threads --help */
+extern const fct_cli_option fct_cli_model[];  /* --model --dtype --backend */
+extern const fct_cli_option
+    fct_cli_instrument[];                    /* the same for instruments: --dtype defaults to f32 */
+extern const fct_cli_option fct_cli_edits[]; /* --sae --edit */
 
-extern const fct_cli_command fct_cmd_generate, fct_cmd_capture, fct_cmd_train, fct_cmd_encode, fct_cmd_features_look,
-    fct_cmd_features_top, fct_cmd_features_icon, fct_cmd_features_contrast, fct_cmd_features_stats, fct_cmd_convert,
-    fct_cmd_info, fct_cmd_doctor, fct_cmd_demo, fct_cmd_help;
-extern const fct_cli_command *const fct_cli_commands[]; /* in the order help lists them; ended by NULL */
+extern const fct_cli_command fct_cmd_generate, fct_cmd_capture, fct_cmd_train, fct_cmd_encode,
+    fct_cmd_features_look, fct_cmd_features_top, fct_cmd_features_icon, fct_cmd_features_contrast,
+    fct_cmd_features_stats, fct_cmd_convert, fct_cmd_info, fct_cmd_doctor, fct_cmd_demo,
+    fct_cmd_help;
+extern const fct_cli_command
+    *const fct_cli_commands[]; /* in the order help lists them; ended by NULL */
 
-/* ---- what was given (options.c); asking for an option that the command's tables lack is a bug and ends the program ---- */
+/* ---- what was given (options.c); asking for an option that the command's tables lack is a bug and
+ * ends the program ---- */
 const fct_cli_command *fct_cli_get_command(const fct_cli *c);
-bool fct_cli_given(const fct_cli *c, const char *option);        /* on the command line, not by default */
+bool fct_cli_given(const fct_cli *c, const char *option); /* on the command line, not by default */
 bool fct_cli_flag(const fct_cli *c, const char *option);
-int64_t fct_cli_i64(const fct_cli *c, const char *option);       /* 0 when neither given nor defaulted */
+int64_t fct_cli_i64(const fct_cli *c, const char *option); /* 0 when neither given nor defaulted */
 double fct_cli_f64(const fct_cli *c, const char *option);
-const char *fct_cli_text(const fct_cli *c, const char *option);  /* NULL when neither; the last one of several */
-int64_t fct_cli_count(const fct_cli *c, const char *option);     /* how often it was given (or 1 by default) */
+const char *fct_cli_text(const fct_cli *c,
+                         const char *option); /* NULL when neither; the last one of several */
+int64_t fct_cli_count(const fct_cli *c,
+                      const char *option); /* how often it was given (or 1 by default) */
 const char *fct_cli_text_at(const fct_cli *c, const char *option, int64_t i);
-int64_t fct_cli_steps(const fct_cli *c, const char *option, const int64_t **out); /* number of steps; 0 when not given */
-void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a, int64_t *b);  /* SIZE and PAIR; 0, 0 when not given */
-int64_t fct_cli_choice(const fct_cli *c, const char *option);    /* position in `choices`, from 0 */
+int64_t fct_cli_steps(const fct_cli *c, const char *option,
+                      const int64_t **out); /* number of steps; 0 when not given */
+void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a,
+                  int64_t *b); /* SIZE and PAIR; 0, 0 when not given */
+int64_t fct_cli_choice(const fct_cli *c, const char *option); /* position in `choices`, from 0 */
 int64_t fct_cli_operands(const fct_cli *c);
 const char *fct_cli_operand_at(const fct_cli *c, int64_t i);
-/* Wrong use that no table can see: "--branch uncond needs --guidance above 1". Exit code 2, with a hint at --help. */
+/* Wrong use that no table can see: "--branch uncond needs --guidance above 1". Exit code 2, with a
+ * hint at --help. */
 fct_status fct_cli_usage(fct_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- results and messages (report.c) ---- */
-const fct_log *fct_cli_log(const fct_cli *c);                    /* hand it down; also its stop flag */
+const fct_log *fct_cli_log(const fct_cli *c); /* hand it down; also its stop flag */
 bool fct_cli_json(const fct_cli *c);
-void fct_cli_say(fct_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* a line on stdout; not with --json */
-void fct_cli_note(const fct_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* a line of the log */
-void fct_cli_put(fct_cli *c, const char *key, json_t *value);    /* a member of the --json object; takes `value` over */
-json_t *fct_cli_result(fct_cli *c);                              /* that object itself; borrowed */
+void fct_cli_say(fct_cli *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* a line on stdout; not with --json */
+void fct_cli_note(const fct_cli *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* a line of the log */
+void fct_cli_put(fct_cli *c, const char *key,
+                 json_t *value);    /* a member of the --json object; takes `value` over */
+json_t *fct_cli_result(fct_cli *c); /* that object itself; borrowed */
 
 /* ---- output places (report.c): refused before the work, not after it ---- */
-fct_status fct_cli_check_out(const char *path) FCT_MUST_CHECK;   /* a file that can be written there; "-" is fine */
-fct_status fct_cli_check_dir(const char *path) FCT_MUST_CHECK;   /* a folder that exists and is writable, or can be made */
+fct_status fct_cli_check_out(const char *path)
+    FCT_MUST_CHECK; /* a file that can be written there; "-" is fine */
+fct_status fct_cli_check_dir(const char *path)
+    FCT_MUST_CHECK; /* a folder that exists and is writable, or can be made */
 
 #endif

@@ -1,0 +1,122 @@
+/* cmd_encode.c - `facet encode` and `facet convert`: an SAE applied to a file of rows, and an SAE
+ * in another layout. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "facet/sae.h"
+
+static fct_status encode(fct_cli *c)
+{
+    fct_sae *sae = NULL;
+    int64_t rows = 0;
+    fct_encode_file_desc desc = {.in = fct_cli_text(c, "in"),
+                                 .out = fct_cli_text(c, "out"),
+                                 .tensor = fct_cli_text(c, "tensor"),
+                                 .log = fct_cli_log(c)};
+    if (fct_cli_json(c) && strcmp(desc.out, "-") == 0)
+        return fct_cli_usage(c, "--out - and --json both write to standard output");
+    FCT_TRY(fct_cli_check_out(desc.out));
+    FCT_TRY(fct_sae_load(&sae, fct_cli_text(c, "sae"), fct_cli_text(c, "block")));
+    fct_status st = fct_sae_encode_file(sae, &desc, &rows);
+    if (st == FCT_OK) {
+        if (strcmp(desc.out, "-") != 0)
+            fct_cli_say(c, "%s: codes of %" PRId64 " rows", desc.out, rows);
+        fct_cli_put(c, "out", json_string(desc.out));
+        fct_cli_put(c, "rows", json_integer(rows));
+        fct_cli_put(c, "k", sae->kind == FCT_SAE_TOPK ? json_integer(sae->k) : json_null());
+        fct_cli_put(c, "n_features", json_integer(sae->f));
+    }
+    fct_sae_free(sae);
+    return st;
+}
+
+#define BLOCK_ROW                                                                             \
+    {                                                                                         \
+        .name = "block", .kind = FCT_CLI_TEXT, .value = "BLOCK", .otherwise = "the only one", \
+        .help = "which SAE, when the folder holds several"                                    \
+    }
+
+static const fct_cli_option encode_options[] = {
+    {.name = "sae",
+     .kind = FCT_CLI_FOLDER,
+     .value = "SAE",
+     .required = true,
+     .help = "the SAE's folder"},
+    BLOCK_ROW,
+    {.name = "in",
+     .kind = FCT_CLI_FILE,
+     .value = "FILE",
+     .required = true,
+     .help = "rows [n,D], .safetensors or .npy"},
+    {.name = "tensor",
+     .kind = FCT_CLI_TEXT,
+     .value = "NAME",
+     .otherwise = "the only 2-D one",
+     .help = "tensor of the input file"},
+    {.name = "out",
+     .letter = 'o',
+     .kind = FCT_CLI_FILE,
+     .value = "FILE",
+     .required = true,
+     .help = "safetensors file to write; - is standard output"},
+    {0}};
+
+const fct_cli_command fct_cmd_encode = {
+    .name = "encode",
+    .summary = "apply an SAE to a file of rows",
+    .text = "Writes indices (int32) and values (f32), both [rows,k], strongest first; slots beyond "
+            "the positive ones hold value 0. For SAEs without a fixed k: "
+            "row_offsets (int64 [rows+1]) and flat indices and values.",
+    .examples = "facet encode --sae sae --in x.safetensors --out codes.safetensors",
+    .options = {encode_options, fct_cli_common},
+    .run = encode,
+};
+
+static fct_status convert(fct_cli *c)
+{
+    fct_sae *sae = NULL;
+    const char *out = fct_cli_text(c, "output");
+    FCT_TRY(fct_cli_check_dir(out));
+    FCT_TRY(fct_sae_load(&sae, fct_cli_operand_at(c, 0), fct_cli_text(c, "block")));
+    fct_status st = fct_cli_choice(c, "to") == 0 ? fct_sae_save_authors(sae, out)
+                                                 : fct_sae_save(sae, out, NULL);
+    if (st == FCT_OK) {
+        fct_cli_say(c, "%s: %" PRId64 " features of width %" PRId64 ", %s layout", out, sae->f,
+                    sae->d, fct_cli_text(c, "to"));
+        fct_cli_put(c, "out", json_string(out));
+        fct_cli_put(c, "layout", json_string(fct_cli_text(c, "to")));
+        fct_cli_put(c, "n_features", json_integer(sae->f));
+        fct_cli_put(c, "d", json_integer(sae->d));
+    }
+    fct_sae_free(sae);
+    return st;
+}
+
+static const fct_cli_option convert_options[] = {
+    {.name = "to",
+     .kind = FCT_CLI_CHOICE,
+     .value = "LAYOUT",
+     .choices = "sdxl-unbox,saelens",
+     .required = true,
+     .help = "sdxl-unbox: the paper's authors' (config.json, state_dict.pth, mean.pt, std.pt)"},
+    {.name = "output",
+     .letter = 'o',
+     .kind = FCT_CLI_FOLDER,
+     .value = "DIR",
+     .required = true,
+     .help = "folder to write"},
+    BLOCK_ROW,
+    {0}};
+
+const fct_cli_command fct_cmd_convert = {
+    .name = "convert",
+    .summary = "write an SAE in another layout",
+    .examples = "facet convert sae --to sdxl-unbox -o sae-pth\nfacet convert checkpoints --block "
+                "down.2.1 --to saelens -o down.2.1",
+    .operand = {{.name = "SAE",
+                 .help = "an SAE's folder, in either layout; or the authors' checkpoints folder "
+                         "with --block"}},
+    .options = {convert_options, fct_cli_common},
+    .run = convert,
+};

@@ -1,0 +1,153 @@
+/* kinds.c - reading a value of each kind of option, and saying in words what is allowed. Refusals
+   set the error text to what is wanted ("a whole number from 1 to 100"); the parser puts the
+   option's name and the word before it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/state.h"
+
+const char *const fct_cli_kind_name[FCT_CLI_KIND_COUNT] = {
+    [FCT_CLI_FLAG] = "flag",     [FCT_CLI_INT] = "int",     [FCT_CLI_FLOAT] = "float",
+    [FCT_CLI_TEXT] = "text",     [FCT_CLI_FILE] = "file",   [FCT_CLI_FOLDER] = "folder",
+    [FCT_CLI_CHOICE] = "choice", [FCT_CLI_STEPS] = "steps", [FCT_CLI_SIZE] = "size",
+    [FCT_CLI_PAIR] = "pair"};
+
+/* Doubles hold every bound that tables name, but not the largest whole number. */
+static int64_t bound(double x)
+{
+    return x >= 9.2e18 ? INT64_MAX : x <= -9.2e18 ? INT64_MIN : (int64_t)x;
+}
+
+static fct_status append_bounds(fct_str *out, const fct_cli_option *row)
+{
+    if (row->kind == FCT_CLI_FLOAT) {
+        if (row->above) return fct_str_printf(out, "above %g up to %g", row->lo, row->hi);
+        return fct_str_printf(out, "from %g to %g", row->lo, row->hi);
+    }
+    FCT_TRY(fct_str_printf(out, "from %" PRId64 " to %" PRId64, bound(row->lo), bound(row->hi)));
+    return row->multiple > 1 ? fct_str_printf(out, ", divisible by %" PRId64, row->multiple)
+                             : FCT_OK;
+}
+
+fct_status fct_cli_range_text(fct_str *out, const fct_cli_option *row)
+{
+    static const char *const words[FCT_CLI_KIND_COUNT] = {
+        [FCT_CLI_INT] = "a whole number ",
+        [FCT_CLI_FLOAT] = "a number ",
+        [FCT_CLI_STEPS] = "numbers like 1,3 or 1-3, ",
+        [FCT_CLI_SIZE] = "WIDTHxHEIGHT, each ",
+        [FCT_CLI_PAIR] = "two whole numbers like 0,0, each "};
+    if (words[row->kind]) {
+        FCT_TRY(fct_str_append(out, words[row->kind]));
+        return append_bounds(out, row);
+    }
+    if (row->kind != FCT_CLI_CHOICE)
+        return fct_str_append(out, row->kind == FCT_CLI_FOLDER ? "a folder"
+                                   : row->kind == FCT_CLI_FILE ? "a file"
+                                                               : "a text");
+    FCT_TRY(fct_str_append(out, "one of "));
+    for (const char *p = row->choices; *p; p++)
+        FCT_TRY(*p == ',' ? fct_str_append(out, ", ") : fct_str_append_n(out, p, 1));
+    return FCT_OK;
+}
+
+static fct_status fail_want(const fct_cli_option *row)
+{
+    fct_str s = {0};
+    fct_status st = fct_cli_range_text(&s, row);
+    if (st == FCT_OK) st = fct_fail(FCT_ERR_ARG, "%s", s.p);
+    fct_str_clear(&s);
+    return st;
+}
+
+static bool read_whole(int64_t *out, const char *text, const fct_cli_option *row)
+{
+    if (fct_parse_i64(out, text, bound(row->lo), bound(row->hi)) != FCT_OK) return false;
+    return row->multiple <= 1 || *out % row->multiple == 0;
+}
+
+static bool read_float(fct_cli_value *v, const char *text)
+{
+    const fct_cli_option *row = v->row;
+    return fct_parse_f64(&v->f, text, row->lo, row->hi) == FCT_OK &&
+           !(row->above && v->f <= row->lo);
+}
+
+static bool read_choice(fct_cli_value *v, const char *text)
+{
+    const char *p = v->row->choices;
+    for (int64_t i = 0;; i++) {
+        size_t n = strcspn(p, ",");
+        if (strlen(text) == n && strncmp(text, p, n) == 0) {
+            v->a = i;
+            return true;
+        }
+        if (!p[n]) return false;
+        p += n + 1;
+    }
+}
+
+/* Two numbers around one of the marks. */
+static bool read_two(fct_cli_value *v, const char *text, const char *marks)
+{
+    char first[32];
+    size_t n = strcspn(text, marks);
+    if (!text[n] || n >= sizeof first) return false;
+    memcpy(first, text, n);
+    first[n] = '\0';
+    return read_whole(&v->a, first, v->row) && read_whole(&v->b, text + n + 1, v->row);
+}
+
+/* "1,3" "1-3" "1-3,7": marked in a table of all allowed numbers, so that order and repeats do not
+ * matter. */
+static bool mark_steps(uint8_t *mark, const char *text, const fct_cli_option *row)
+{
+    while (true) {
+        char item[48], *dash;
+        int64_t lo, hi;
+        size_t n = strcspn(text, ",");
+        if (n == 0 || n >= sizeof item) return false;
+        memcpy(item, text, n);
+        item[n] = '\0';
+        dash = strchr(item + 1, '-');
+        if (dash) *dash = '\0';
+        if (!read_whole(&lo, item, row) || !read_whole(&hi, dash ? dash + 1 : item, row) || lo > hi)
+            return false;
+        for (int64_t i = lo; i <= hi; i++) mark[i] = 1;
+        if (!text[n]) return true;
+        text += n + 1;
+    }
+}
+
+static fct_status read_steps(fct_cli_value *v, const char *text, bool *fine)
+{
+    uint8_t *mark = NULL;
+    int64_t last = (int64_t)v->row->hi;
+    FCT_TRY(fct_new(&mark, last + 1, 1));
+    *fine = mark_steps(mark, text, v->row);
+    fct_free(v->steps);
+    v->n_steps = 0;
+    fct_status st = fct_new(&v->steps, last + 1, sizeof *v->steps);
+    for (int64_t i = 0; i <= last && st == FCT_OK; i++)
+        if (mark[i]) v->steps[v->n_steps++] = i;
+    fct_free(mark);
+    return st;
+}
+
+fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
+{
+    bool fine = true;
+    switch (v->row->kind) {
+    case FCT_CLI_INT: fine = read_whole(&v->a, text, v->row); break;
+    case FCT_CLI_FLOAT: fine = read_float(v, text); break;
+    case FCT_CLI_CHOICE: fine = read_choice(v, text); break;
+    case FCT_CLI_SIZE: fine = read_two(v, text, "xX"); break;
+    case FCT_CLI_PAIR: fine = read_two(v, text, ","); break;
+    case FCT_CLI_STEPS: FCT_TRY(read_steps(v, text, &fine)); break;
+    case FCT_CLI_FILE:
+    case FCT_CLI_FOLDER: fine = text[0] != '\0'; break;
+    default: break;
+    }
+    return fine ? FCT_OK : fail_want(v->row);
+}

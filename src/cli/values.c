@@ -1,0 +1,91 @@
+/* values.c - what commands ask of the parsed words. Asking for an option that the command's tables
+   lack is a mistake in the program, found by the first test that runs the command: it ends there,
+   with its name. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/state.h"
+
+static const fct_cli_value *find(const fct_cli *c, const char *option)
+{
+    for (int64_t i = 0; i < c->n_values; i++)
+        if (strcmp(c->value[i].row->name, option) == 0) return &c->value[i];
+    fprintf(stderr, "facet: internal error: %s has no option --%s\n", c->command->name, option);
+    abort();
+}
+
+const fct_cli_command *fct_cli_get_command(const fct_cli *c)
+{
+    return c->command;
+}
+bool fct_cli_given(const fct_cli *c, const char *option)
+{
+    return find(c, option)->given;
+}
+bool fct_cli_flag(const fct_cli *c, const char *option)
+{
+    return find(c, option)->given;
+}
+int64_t fct_cli_i64(const fct_cli *c, const char *option)
+{
+    return find(c, option)->a;
+}
+double fct_cli_f64(const fct_cli *c, const char *option)
+{
+    return find(c, option)->f;
+}
+int64_t fct_cli_count(const fct_cli *c, const char *option)
+{
+    return find(c, option)->n;
+}
+int64_t fct_cli_choice(const fct_cli *c, const char *option)
+{
+    return find(c, option)->a;
+}
+int64_t fct_cli_operands(const fct_cli *c)
+{
+    return c->n_operands;
+}
+
+const char *fct_cli_text(const fct_cli *c, const char *option)
+{
+    const fct_cli_value *v = find(c, option);
+    return v->n > 0 ? v->text[v->n - 1] : NULL;
+}
+
+const char *fct_cli_text_at(const fct_cli *c, const char *option, int64_t i)
+{
+    const fct_cli_value *v = find(c, option);
+    return i >= 0 && i < v->n ? v->text[i] : NULL;
+}
+
+int64_t fct_cli_steps(const fct_cli *c, const char *option, const int64_t **out)
+{
+    const fct_cli_value *v = find(c, option);
+    *out = v->steps;
+    return v->n_steps;
+}
+
+void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a, int64_t *b)
+{
+    const fct_cli_value *v = find(c, option);
+    *a = v->a;
+    *b = v->b;
+}
+
+const char *fct_cli_operand_at(const fct_cli *c, int64_t i)
+{
+    return i >= 0 && i < c->n_operands ? c->operand[i] : NULL;
+}
+
+fct_status fct_cli_usage(fct_cli *c, const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    c->usage = true;
+    return fct_fail(FCT_ERR_ARG, "%s", text);
+}
