@@ -6,8 +6,8 @@
        fct_sae_encode(sae, rows, n, index, value);       k strongest features of each row
        fct_sae_free(sae);
 
-   TopK autoencoder: z = topk(W_enc (x - b_dec) + b_enc, k) after ReLU;  x' = sum_f z_f W_dec[f] + b_dec.
-   Rows are f32 [n,D]. Features are counted from 0. */
+   TopK autoencoder: z = topk(W_enc (x - b_dec) + b_enc, k) after ReLU;  x' = sum_f z_f W_dec[f] +
+   b_dec. Rows are f32 [n,D]. Features are counted from 0. */
 #ifndef FACET_SAE_H
 #define FACET_SAE_H
 
@@ -17,73 +17,90 @@
 extern "C" {
 #endif
 
-typedef enum fct_sae_kind { FCT_SAE_TOPK, FCT_SAE_RELU } fct_sae_kind; /* RELU: no fixed k (SAELens "standard") */
+typedef enum fct_sae_kind {
+    FCT_SAE_TOPK,
+    FCT_SAE_RELU
+} fct_sae_kind; /* RELU: no fixed k (SAELens "standard") */
 
-typedef struct fct_sae { /* read-only for users; made by load or training, released by fct_sae_free */
+typedef struct fct_sae { /* read-only for users; made by load or training, released by fct_sae_free
+                          */
     fct_sae_kind kind;
     int64_t d, f, k;
-    float *w_enc;            /* [F,D]: one row a feature (SAELens stores the transpose) */
-    float *b_enc;            /* [F] */
-    float *w_dec;            /* [F,D]: row f is feature f's direction */
-    float *b_dec;            /* [D] */
+    float *w_enc; /* [F,D]: one row a feature (SAELens stores the transpose) */
+    float *b_enc; /* [F] */
+    float *w_dec; /* [F,D]: row f is feature f's direction */
+    float *b_dec; /* [D] */
     bool apply_b_dec_to_input;
-    char *block;             /* "down.2.1" or a full name; NULL when the folder does not say */
-    char *model;             /* name of the model it was trained on; NULL: unknown */
+    char *block; /* "down.2.1" or a full name; NULL when the folder does not say */
+    char *model; /* name of the model it was trained on; NULL: unknown */
     char *path;
-    bool has_stats;          /* statistics, each [F]; NULL when absent: */
-    float *density;          /* share of rows in which the feature is active */
-    float *mean, *std;       /* when active */
+    bool has_stats;    /* statistics, each [F]; NULL when absent: */
+    float *density;    /* share of rows in which the feature is active */
+    float *mean, *std; /* when active */
     float *max;
-    char *facet_json;        /* what facet.json held, or what training has to say (options, loss_scale, seed): text; NULL: nothing */
+    char *facet_json; /* what facet.json held, or what training has to say (options, loss_scale,
+                         seed): text; NULL: nothing */
 } fct_sae;
 
-/* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or the authors' (config.json,
-   state_dict.pth [, mean.pt, std.pt]), or the authors' checkpoints root / a run folder with `final/`: with several SAEs that fit `block`
-   (NULL: any) the error lists them. */
+/* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or
+   the authors' (config.json, state_dict.pth [, mean.pt, std.pt]), or the authors' checkpoints root
+   / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the error lists
+   them. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
-/* SAELens layout + facet.json + stats.safetensors when there are statistics. `facet_json`: extra members kept there (text of a JSON
-   object), may be NULL. The folder appears whole or not at all. */
-FCT_API fct_status fct_sae_save(const fct_sae *s, const char *dir, const char *facet_json) FCT_MUST_CHECK;
+/* SAELens layout + facet.json + stats.safetensors when there are statistics. `facet_json`: extra
+   members kept there (text of a JSON object), may be NULL. The folder appears whole or not at all.
+ */
+FCT_API fct_status fct_sae_save(const fct_sae *s, const char *dir,
+                                const char *facet_json) FCT_MUST_CHECK;
 FCT_API fct_status fct_sae_save_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
-/* TopK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots beyond the positive ones have value 0
-   and distinct unused indices. */
-FCT_API fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index, float *value) FCT_MUST_CHECK;
+/* TopK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
+   beyond the positive ones have value 0 and distinct unused indices. */
+FCT_API fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
+                                  float *value) FCT_MUST_CHECK;
 /* Any kind: all activations, dense [n,F]; features outside the top k are 0. */
-FCT_API fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n, float *z) FCT_MUST_CHECK;
-FCT_API fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value, int64_t n, int64_t k, float *rows) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n,
+                                        float *z) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value,
+                                  int64_t n, int64_t k, float *rows) FCT_MUST_CHECK;
 /* rows' reconstruction in one call, with b_dec. */
-FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t n, float *out) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t n,
+                                   float *out) FCT_MUST_CHECK;
 
-/* A source of training rows. next: up to `want` rows, f32 [n,D], valid until the following call; *n == 0 at the end of the data.
-   tell/seek: a small blob that counts rows consumed. The trainer never looks behind it: files, memory and live capture are alike. */
+/* A source of training rows. next: up to `want` rows, f32 [n,D], valid until the following call; *n
+   == 0 at the end of the data. tell/seek: a small blob that counts rows consumed. The trainer never
+   looks behind it: files, memory and live capture are alike. */
 typedef struct fct_row_source {
     void *self;
     int64_t d;
-    int64_t total;           /* rows in one pass; -1: unknown */
+    int64_t total; /* rows in one pass; -1: unknown */
     fct_status (*next)(void *self, int64_t want, const float **rows, int64_t *n);
     fct_status (*tell)(void *self, uint8_t blob[64]);
     fct_status (*seek)(void *self, const uint8_t blob[64]);
-    fct_status (*rewind)(void *self, int64_t pass); /* start pass number `pass` (0, 1, ...) in that pass's own order */
+    fct_status (*rewind)(
+        void *self,
+        int64_t pass); /* start pass number `pass` (0, 1, ...) in that pass's own order */
     void (*close)(void *self);
 } fct_row_source;
 
 typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;
 
 typedef struct fct_train_desc { /* zero: the preset's value */
-    const char *preset;      /* "unboxing" (the paper's) or "demo"; NULL: "unboxing" */
-    int64_t k, auxk, n_features, batch_size, steps, dead_rows, calibration_rows; /* auxk -1: no aux term */
+    const char *preset;         /* "unboxing" (the paper's) or "demo"; NULL: "unboxing" */
+    int64_t k, auxk, n_features, batch_size, steps, dead_rows,
+        calibration_rows;    /* auxk -1: no aux term */
     double expansion_factor; /* n_features = factor * D, when n_features is 0 */
     double lr, aux_coef, eps;
-    double loss_scale;       /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
+    double loss_scale; /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
     fct_aux_mode aux;
-    bool aux_set;            /* aux was chosen, not left to the preset */
+    bool aux_set; /* aux was chosen, not left to the preset */
     uint64_t seed;
-    const char *init_from;   /* SAE folder to start from: no calibration unless loss_scale is 0 */
-    const char *resume;      /* checkpoint folder: continues exactly when it holds one, else starts there */
+    const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
+    const char
+        *resume; /* checkpoint folder: continues exactly when it holds one, else starts there */
     int64_t checkpoint_every; /* steps; 0: only at the end */
-    const char *log_jsonl;   /* file for one line every log_every steps; NULL: none */
+    const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
     const char *block, *model; /* recorded in the result */
     const fct_log *log;
@@ -91,43 +108,54 @@ typedef struct fct_train_desc { /* zero: the preset's value */
 
 typedef struct fct_train_report {
     int64_t steps, rows, n_features, k, dead; /* dead: at the end, by dead_rows */
-    double loss, mse, aux, ev, l0, loss_scale, seconds; /* of the last logged step; ev: mean over dimensions of 1 - var(x-x')/var(x) */
+    double loss, mse, aux, ev, l0, loss_scale,
+        seconds; /* of the last logged step; ev: mean over dimensions of 1 - var(x-x')/var(x) */
 } fct_train_report;
 
-FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc, fct_train_report *report) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
+                                 fct_train_report *report) FCT_MUST_CHECK;
 
-/* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all). */
-FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows, const fct_log *log) FCT_MUST_CHECK;
+/* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all).
+ */
+FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                                         const fct_log *log) FCT_MUST_CHECK;
 
 typedef struct fct_sae_quality { /* on rows that training has not seen */
-    double ev;               /* mean over dimensions of 1 - var(x-x')/(var(x)+1e-8): the authors' measure */
-    double ev_total;         /* 1 - sum var(x-x') / sum var(x) */
-    double l0, dead_share;   /* mean number of active features; share of features never active on these rows */
+    double ev;       /* mean over dimensions of 1 - var(x-x')/(var(x)+1e-8): the authors' measure */
+    double ev_total; /* 1 - sum var(x-x') / sum var(x) */
+    double l0, dead_share; /* mean number of active features; share of features never active on
+                              these rows */
     int64_t rows;
 } fct_sae_quality;
-FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows, fct_sae_quality *out) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                                           fct_sae_quality *out) FCT_MUST_CHECK;
 
-/* Codes of any kind, only what is active: row r's are [row_offsets[r], row_offsets[r+1]). TOPK: strongest first; RELU: by index. */
+/* Codes of any kind, only what is active: row r's are [row_offsets[r], row_offsets[r+1]). TOPK:
+ * strongest first; RELU: by index. */
 typedef struct fct_sae_csr {
     int64_t rows, n;
-    int64_t *row_offsets;    /* [rows+1] */
-    int32_t *indices;        /* [n] */
-    float *values;           /* [n], all > 0 */
+    int64_t *row_offsets; /* [rows+1] */
+    int32_t *indices;     /* [n] */
+    float *values;        /* [n], all > 0 */
 } fct_sae_csr;
-FCT_API fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n,
+                                      fct_sae_csr *out) FCT_MUST_CHECK;
 FCT_API void fct_sae_csr_clear(fct_sae_csr *c);
 
-/* `facet encode`: rows [n,D] of any float type from a .safetensors (the only 2-D tensor, or `tensor`) or .npy file -> a safetensors
-   file with `indices` int32 and `values` f32 [n,k]; without a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. */
+/* `facet encode`: rows [n,D] of any float type from a .safetensors (the only 2-D tensor, or
+   `tensor`) or .npy file -> a safetensors file with `indices` int32 and `values` f32 [n,k]; without
+   a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. */
 typedef struct fct_encode_file_desc {
     const char *in, *tensor, *out;
     const fct_log *log;
 } fct_encode_file_desc;
-FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc, int64_t *out_rows) FCT_MUST_CHECK;
+FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,
+                                       int64_t *out_rows) FCT_MUST_CHECK;
 
-/* Folders below `root` that hold an SAE for `block` (NULL: any), as fct_sae_load would search them; sorted. Release each and the
-   array with fct_sae_paths_free. */
-FCT_API fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root, const char *block) FCT_MUST_CHECK;
+/* Folders below `root` that hold an SAE for `block` (NULL: any), as fct_sae_load would search them;
+   sorted. Release each and the array with fct_sae_paths_free. */
+FCT_API fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root,
+                                const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_paths_free(char **paths, int64_t n);
 
 #ifdef __cplusplus

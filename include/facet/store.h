@@ -1,20 +1,22 @@
-/* facet/store.h - activation stores: capture rows from a model, import others' rows, read them in any order.
+/* facet/store.h - activation stores: capture rows from a model, import others' rows, read them in
+   any order.
 
    Do this:
        fct_prompts p = {0};
        fct_prompts_read(&p, "prompts.txt");
-       fct_capture(&(fct_capture_desc){ .model = m, .prompts = p.item, .n_prompts = p.n, .blocks = "down.2.1", .out = "store" }, NULL);
-       fct_store *s = NULL;
-       fct_store_open(&s, "store");
+       fct_capture(&(fct_capture_desc){ .model = m, .prompts = p.item, .n_prompts = p.n, .blocks =
+   "down.2.1", .out = "store" }, NULL); fct_store *s = NULL; fct_store_open(&s, "store");
        fct_row_source rows;
-       fct_store_rows(&rows, s, &(fct_rows_desc){ .block = "down.2.1", .order = FCT_ORDER_SHUFFLED, .seed = 0 });
+       fct_store_rows(&rows, s, &(fct_rows_desc){ .block = "down.2.1", .order = FCT_ORDER_SHUFFLED,
+   .seed = 0 });
        ... rows.next(rows.self, 2048, &x, &n) ...
        rows.close(rows.self);
        fct_store_close(s);
 
-   A store is a folder: store.json says what it holds, STORE/<block>/00000.safetensors ... hold the rows in the order prompt,
-   step, branch, y, x (name order is row order): rows [n,D], prompt int32 [n], step int16 [n] (from 1), branch uint8 [n]
-   (0 uncond, 1 cond), yx int16 [n,2]. Imported stores hold `rows` only. Rows are counted from 0 within a block. */
+   A store is a folder: store.json says what it holds, STORE/<block>/00000.safetensors ... hold the
+   rows in the order prompt, step, branch, y, x (name order is row order): rows [n,D], prompt int32
+   [n], step int16 [n] (from 1), branch uint8 [n] (0 uncond, 1 cond), yx int16 [n,2]. Imported
+   stores hold `rows` only. Rows are counted from 0 within a block. */
 #ifndef FACET_STORE_H
 #define FACET_STORE_H
 
@@ -29,18 +31,24 @@ extern "C" {
 /* ---- prompts ---- */
 typedef struct fct_prompt {
     const char *text;
-    uint64_t seed;           /* used when has_seed; else prompt i gets the capture's seed + i */
+    uint64_t seed; /* used when has_seed; else prompt i gets the capture's seed + i */
     bool has_seed;
 } fct_prompt;
 typedef struct fct_prompts {
-    fct_prompt *item;        /* owned, with their texts */
+    fct_prompt *item; /* owned, with their texts */
     int64_t n;
 } fct_prompts;
-/* By the name's end: .jsonl (key "prompt", optional "seed"), .csv (RFC 4180 with a header that has a column "prompt", optional
-   "seed"), else a line each (blank lines are skipped; "-" is stdin). A file without a prompt is an error. */
+/* By the name's end: .jsonl (key "prompt", optional "seed"), .csv (RFC 4180 with a header that has
+   a column "prompt", optional "seed"), else a line each (blank lines are skipped; "-" is stdin). A
+   file without a prompt is an error. */
 FCT_API fct_status fct_prompts_read(fct_prompts *out, const char *path) FCT_MUST_CHECK;
-typedef enum fct_prompt_format { FCT_PROMPTS_LINES, FCT_PROMPTS_JSONL, FCT_PROMPTS_CSV } fct_prompt_format;
-FCT_API fct_status fct_prompts_parse(fct_prompts *out, const char *text, int64_t n, fct_prompt_format format, const char *name) FCT_MUST_CHECK;
+typedef enum fct_prompt_format {
+    FCT_PROMPTS_LINES,
+    FCT_PROMPTS_JSONL,
+    FCT_PROMPTS_CSV
+} fct_prompt_format;
+FCT_API fct_status fct_prompts_parse(fct_prompts *out, const char *text, int64_t n,
+                                     fct_prompt_format format, const char *name) FCT_MUST_CHECK;
 FCT_API void fct_prompts_clear(fct_prompts *p);
 
 /* ---- capture ---- */
@@ -50,23 +58,26 @@ typedef struct fct_capture_desc { /* zero is the default */
     fct_model *model;
     const fct_prompt *prompts;
     int64_t n_prompts;
-    const char *blocks;      /* comma-separated names and globs; NULL: "*" */
-    fct_tap_what what;       /* use has_what for an explicit FCT_TAP_IN; default FCT_TAP_DELTA */
+    const char *blocks; /* comma-separated names and globs; NULL: "*" */
+    fct_tap_what what;  /* use has_what for an explicit FCT_TAP_IN; default FCT_TAP_DELTA */
     bool has_what;
     int64_t steps;           /* 0: the model's */
     const int64_t *at_steps; /* from 1, ascending; NULL: every step */
     int64_t n_at_steps;
-    double guidance;         /* as fct_run_desc */
+    double guidance; /* as fct_run_desc */
     bool has_guidance;
     const char *negative;
-    fct_branch branch;       /* uncond and both need guidance > 1 */
-    uint64_t seed;           /* prompt i, from 0, uses seed + i */
-    int64_t width, height;   /* 0: the model's */
-    fct_dtype store_dtype;   /* FCT_F16, FCT_BF16, FCT_F32; use has_store_dtype for an explicit f32; default f16 */
+    fct_branch branch;     /* uncond and both need guidance > 1 */
+    uint64_t seed;         /* prompt i, from 0, uses seed + i */
+    int64_t width, height; /* 0: the model's */
+    fct_dtype store_dtype; /* FCT_F16, FCT_BF16, FCT_F32; use has_store_dtype for an explicit f32;
+                              default f16 */
     bool has_store_dtype;
-    int64_t batch;           /* prompts in one run; 0: by the latents' size. Stored: rows are equal only at equal batches */
-    int64_t shard_bytes;     /* about so many bytes of rows in a shard; 0: 32 MiB */
-    const char *out;         /* folder; continued when it holds an unfinished capture with the same options */
+    int64_t batch; /* prompts in one run; 0: by the latents' size. Stored: rows are equal only at
+                      equal batches */
+    int64_t shard_bytes; /* about so many bytes of rows in a shard; 0: 32 MiB */
+    const char
+        *out; /* folder; continued when it holds an unfinished capture with the same options */
     const fct_log *log;
 } fct_capture_desc;
 
@@ -77,20 +88,23 @@ typedef struct fct_capture_report {
     double seconds;
 } fct_capture_report;
 
-/* Says the size before it starts, refuses when the disk has not that much, and records its progress: called again after a kill
-   it ends with the same bytes. A store made with other options, and a folder that is something else, are refused. A value that
-   store_dtype cannot hold is FCT_ERR_RANGE and names block, prompt and step. report may be NULL. */
-FCT_API fct_status fct_capture(const fct_capture_desc *desc, fct_capture_report *report) FCT_MUST_CHECK;
+/* Says the size before it starts, refuses when the disk has not that much, and records its
+   progress: called again after a kill it ends with the same bytes. A store made with other options,
+   and a folder that is something else, are refused. A value that store_dtype cannot hold is
+   FCT_ERR_RANGE and names block, prompt and step. report may be NULL. */
+FCT_API fct_status fct_capture(const fct_capture_desc *desc,
+                               fct_capture_report *report) FCT_MUST_CHECK;
 
-/* Rows that others made: .safetensors (the only 2-D tensor, or `tensor`) and .npy files with the same D, in the order given,
-   become block `block` of a new store, or are added as a further block of a store that was imported. */
+/* Rows that others made: .safetensors (the only 2-D tensor, or `tensor`) and .npy files with the
+   same D, in the order given, become block `block` of a new store, or are added as a further block
+   of a store that was imported. */
 typedef struct fct_import_desc {
     const char *const *files;
     int64_t n_files;
-    const char *tensor;      /* name within .safetensors; NULL: the only 2-D tensor */
-    const char *block;       /* NULL: "rows" */
+    const char *tensor; /* name within .safetensors; NULL: the only 2-D tensor */
+    const char *block;  /* NULL: "rows" */
     fct_dtype store_dtype;
-    bool has_store_dtype;    /* false: the first file's type when it is f16, bf16 or f32, else f32 */
+    bool has_store_dtype; /* false: the first file's type when it is f16, bf16 or f32, else f32 */
     int64_t shard_bytes;
     const char *out;
     const fct_log *log;
@@ -101,8 +115,9 @@ FCT_API fct_status fct_store_import(const fct_import_desc *desc) FCT_MUST_CHECK;
 typedef struct fct_store fct_store;
 
 typedef struct fct_store_block {
-    const char *name;        /* "down.2.1": the folder's name */
-    const char *full_name;   /* "unet.down_blocks.2.attentions.1"; the same as name for imported rows */
+    const char *name; /* "down.2.1": the folder's name */
+    const char
+        *full_name; /* "unet.down_blocks.2.attentions.1"; the same as name for imported rows */
     int64_t d, rows;
     int64_t grid_h, grid_w;  /* 0 for imported rows */
     int64_t rows_per_prompt; /* steps · branches · grid; 0 for imported rows */
@@ -110,40 +125,49 @@ typedef struct fct_store_block {
 
 typedef struct fct_store_info {
     const char *path, *model, *model_hash; /* model: NULL for imported rows */
-    const char *what;        /* "delta", "in", "out"; NULL for imported rows */
+    const char *what;                      /* "delta", "in", "out"; NULL for imported rows */
     fct_dtype dtype;
     const fct_store_block *block;
     int64_t n_blocks;
     const fct_prompt *prompt; /* in the order of the rows; every one has its seed */
     int64_t n_prompts;
-    const char *json;        /* the whole of store.json */
+    const char *json; /* the whole of store.json */
 } fct_store_info;
 
 FCT_API fct_status fct_store_open(fct_store **out, const char *dir) FCT_MUST_CHECK;
 FCT_API void fct_store_close(fct_store *s); /* after the sources made from it */
 FCT_API const fct_store_info *fct_store_get_info(const fct_store *s);
 /* `name`: short or full; NULL: the only block. The error lists the blocks. */
-FCT_API fct_status fct_store_find_block(int64_t *out, const fct_store *s, const char *name) FCT_MUST_CHECK;
+FCT_API fct_status fct_store_find_block(int64_t *out, const fct_store *s,
+                                        const char *name) FCT_MUST_CHECK;
 
-typedef struct fct_row_meta { int32_t prompt; int16_t step, y, x; uint8_t branch; } fct_row_meta;
+typedef struct fct_row_meta {
+    int32_t prompt;
+    int16_t step, y, x;
+    uint8_t branch;
+} fct_row_meta;
 /* Rows [first, first + n) of a block as f32; meta [n] may be NULL; imported rows have meta 0. */
-FCT_API fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n, float *rows, fct_row_meta *meta) FCT_MUST_CHECK;
+FCT_API fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n,
+                                  float *rows, fct_row_meta *meta) FCT_MUST_CHECK;
 
-/* Shuffled: every row once a pass, each pass in an order of its own that depends on seed and pass alone. When the rows fit into
-   memory_bytes the order is a uniform permutation of all; else runs of 256 rows are drawn at random into a buffer of
-   memory_bytes, whose rows are permuted: a batch then mixes runs from all over the store. Shards are mapped, never loaded whole. */
+/* Shuffled: every row once a pass, each pass in an order of its own that depends on seed and pass
+   alone. When the rows fit into memory_bytes the order is a uniform permutation of all; else runs
+   of 256 rows are drawn at random into a buffer of memory_bytes, whose rows are permuted: a batch
+   then mixes runs from all over the store. Shards are mapped, never loaded whole. */
 typedef enum fct_row_order { FCT_ORDER_SEQUENTIAL, FCT_ORDER_SHUFFLED } fct_row_order;
 typedef struct fct_rows_desc {
-    const char *block;       /* NULL: the only one */
+    const char *block; /* NULL: the only one */
     fct_row_order order;
     uint64_t seed;
-    int64_t first, n;        /* a part of the block's rows (to hold some out); n 0: all from `first` on */
-    int64_t memory_bytes;    /* 0: half of the machine's memory */
+    int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
+    int64_t memory_bytes; /* 0: half of the machine's memory */
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
-FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s, const fct_rows_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
+                                  const fct_rows_desc *desc) FCT_MUST_CHECK;
 /* The same over rows in memory (f32 [n,d], not owned); desc->block is not used. */
-FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d, const fct_rows_desc *desc) FCT_MUST_CHECK;
+FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
+                                      const fct_rows_desc *desc) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,6 @@
-/* authors.c - the layout of the paper's code, read and written: config.json, state_dict.pth ({"state_dict": ...}), mean.pt and
-   std.pt (each feature's mean and deviation when active). The block is told by the folder's name, as their trainer makes it:
+/* authors.c - the layout of the paper's code, read and written: config.json, state_dict.pth
+   ({"state_dict": ...}), mean.pt and std.pt (each feature's mean and deviation when active). The
+   block is told by the folder's name, as their trainer makes it:
    <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final. */
 #include <ctype.h>
 #include <math.h>
@@ -15,12 +16,16 @@ static bool has(const char *dir, const char *name)
     return there;
 }
 
-bool fct_sae_dir_is_authors(const char *dir) { return has(dir, "config.json") && has(dir, "state_dict.pth"); }
+bool fct_sae_dir_is_authors(const char *dir)
+{
+    return has(dir, "config.json") && has(dir, "state_dict.pth");
+}
 
 /* ---- reading ---- */
 
 /* Tensor `name`, or `state_dict.name`, of that shape, as f32. */
-static fct_status take(float *out, const fct_pth *p, const char *path, const char *name, int ndim, const int64_t *dim)
+static fct_status take(float *out, const fct_pth *p, const char *path, const char *name, int ndim,
+                       const int64_t *dim)
 {
     char have_text[64], want_text[64], full[64] = "state_dict.";
     memcpy(full + strlen(full), name, strlen(name) + 1);
@@ -32,12 +37,17 @@ static fct_status take(float *out, const fct_pth *p, const char *path, const cha
     fct_shape_text(want_text, sizeof want_text, &want);
     bool same = t->ndim == ndim;
     for (int i = 0; same && i < ndim; i++) same = t->dim[i] == dim[i];
-    if (!same) return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", path, name, want_text, have_text);
+    if (!same)
+        return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", path, name, want_text,
+                        have_text);
     if (t->dtype != FCT_F32 && t->dtype != FCT_F16 && t->dtype != FCT_BF16 && t->dtype != FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", path, name, fct_dtype_name(t->dtype));
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", path, name,
+                        fct_dtype_name(t->dtype));
     FCT_TRY(fct_convert(out, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
     for (int64_t i = 0; i < fct_tensor_count(t); i++)
-        if (!isfinite(out[i])) return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", path, name, (long long)i);
+        if (!isfinite(out[i]))
+            return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", path, name,
+                            (long long)i);
     return FCT_OK;
 }
 
@@ -147,14 +157,18 @@ static fct_status write_config(const fct_sae *s, const char *dir)
     char *path = NULL;
     json_t *facet = NULL, *j = NULL;
     int64_t auxk = 256, dead_steps = 10000000 / 4096;
-    if (s->facet_json) FCT_TRY_OUT(fct_json_parse(&facet, s->facet_json, (int64_t)strlen(s->facet_json), "facet.json"));
+    if (s->facet_json)
+        FCT_TRY_OUT(
+            fct_json_parse(&facet, s->facet_json, (int64_t)strlen(s->facet_json), "facet.json"));
     const json_t *training = json_object_get(facet, "training");
     if (json_is_object(training)) {
         FCT_TRY_OUT(fct_json_i64(&auxk, training, "auxk", auxk, "facet.json"));
-        FCT_TRY_OUT(fct_json_i64(&dead_steps, training, "aux_dead_steps", dead_steps, "facet.json"));
+        FCT_TRY_OUT(
+            fct_json_i64(&dead_steps, training, "aux_dead_steps", dead_steps, "facet.json"));
     }
-    j = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_dirs_local", (json_int_t)s->f, "d_model", (json_int_t)s->d, "k", (json_int_t)s->k, "auxk",
-                  (json_int_t)auxk, "dead_steps_threshold", (json_int_t)dead_steps);
+    j = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_dirs_local", (json_int_t)s->f, "d_model",
+                  (json_int_t)s->d, "k", (json_int_t)s->k, "auxk", (json_int_t)auxk,
+                  "dead_steps_threshold", (json_int_t)dead_steps);
     if (!j) {
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: config.json");
         goto out;
@@ -179,7 +193,8 @@ static fct_status write_stat(const float *data, const fct_sae *s, const char *di
     return st;
 }
 
-/* Keys in the order in which their module registers them; decoder.weight [D,F] keeps the storage of the [F,D] dictionary. */
+/* Keys in the order in which their module registers them; decoder.weight [D,F] keeps the storage of
+ * the [F,D] dictionary. */
 static fct_status write_weights(const fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
@@ -187,7 +202,8 @@ static fct_status write_weights(const fct_sae *s, const char *dir)
     int64_t *not_fired = NULL;
     FCT_TRY_OUT(fct_new(&not_fired, s->f, sizeof *not_fired));
     FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
-    char name[5][24] = {"pre_bias", "latent_bias", "stats_last_nonzero", "encoder.weight", "decoder.weight"};
+    char name[5][24] = {"pre_bias", "latent_bias", "stats_last_nonzero", "encoder.weight",
+                        "decoder.weight"};
     const fct_st_entry entry[5] = {
         {name[0], fct_tensor_of(s->b_dec, FCT_F32, 1, &s->d)},
         {name[1], fct_tensor_of(s->b_enc, FCT_F32, 1, &s->f)},
@@ -214,6 +230,8 @@ static fct_status fill(void *user, const char *temp)
 fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
 {
     if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract the decoder's bias from the input, no other");
-    return fct_where(fct_sae_put_dir(dir, "config.json", fill, (void *)(uintptr_t)s), "saving %s", dir);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract "
+                                             "the decoder's bias from the input, no other");
+    return fct_where(fct_sae_put_dir(dir, "config.json", fill, (void *)(uintptr_t)s), "saving %s",
+                     dir);
 }

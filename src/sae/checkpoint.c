@@ -1,6 +1,7 @@
-/* checkpoint.c - everything that the next training step depends on, in one safetensors file written atomically: weights, Adam's
-   moments, how long features have been silent, the loss scale, and where the rows' source stands. Continued from it, training
-   ends with the bytes of a run that was never stopped. A checkpoint of other options is refused, by the first that differs. */
+/* checkpoint.c - everything that the next training step depends on, in one safetensors file written
+   atomically: weights, Adam's moments, how long features have been silent, the loss scale, and
+   where the rows' source stands. Continued from it, training ends with the bytes of a run that was
+   never stopped. A checkpoint of other options is refused, by the first that differs. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ bool fct_checkpoint_exists(const char *dir)
 }
 
 /* The tensors of a checkpoint, with their memory in the trainee and the place. */
-static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAME_SIZE], const fct_trainee *t, uint8_t *blob)
+static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAME_SIZE],
+                         const fct_trainee *t, uint8_t *blob)
 {
     int n = 0;
     for (int kind = 0; kind < 3; kind++)
@@ -30,7 +32,10 @@ static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAM
             size_t at = strlen(prefix[kind]);
             memcpy(name[n], prefix[kind], at + 1);
             memcpy(name[n] + at, param_name[w], strlen(param_name[w]) + 1);
-            entry[n] = (fct_st_entry){name[n], fct_tensor_of(kind == 0 ? param : kind == 1 ? t->m[w] : t->v[w], FCT_F32, 1, &size)};
+            entry[n] = (fct_st_entry){name[n], fct_tensor_of(kind == 0   ? param
+                                                             : kind == 1 ? t->m[w]
+                                                                         : t->v[w],
+                                                             FCT_F32, 1, &size)};
         }
     memcpy(name[n], "not_fired", sizeof "not_fired");
     entry[n] = (fct_st_entry){name[n], fct_tensor_of(t->not_fired, FCT_I64, 1, &t->plan.f)};
@@ -39,7 +44,8 @@ static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAM
     entry[n] = (fct_st_entry){name[n], fct_tensor_of(blob, FCT_U8, 1, (int64_t[]){64})};
 }
 
-/* What must be equal for a checkpoint to be continued. Without a schedule the number of steps may grow. */
+/* What must be equal for a checkpoint to be continued. Without a schedule the number of steps may
+ * grow. */
 static fct_status identity(json_t **out, const fct_trainee *t)
 {
     FCT_TRY(fct_train_plan_describe(out, &t->plan, t->sae->d));
@@ -65,7 +71,8 @@ fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t, const fct_
     FCT_TRY_OUT(fct_format(&step, "%" PRId64, t->step));
     FCT_TRY_OUT(fct_format(&pass, "%" PRId64, place->pass));
     FCT_TRY_OUT(fct_format(&scale, "%.17g", t->plan.loss_scale));
-    const char *const metadata[] = {"options", options.p, "step", step, "pass", pass, "loss_scale", scale, NULL};
+    const char *const metadata[] = {"options", options.p,    "step", step, "pass",
+                                    pass,      "loss_scale", scale,  NULL};
     FCT_TRY_OUT(fct_st_write(path, entry, N_TENSORS, metadata));
 out:
     json_decref(id);
@@ -86,12 +93,15 @@ static fct_status check_options(const char *text, const fct_trainee *t, const ch
     fct_status st = FCT_OK;
     FCT_TRY_OUT(identity(&now, t));
     FCT_TRY_OUT(fct_json_parse(&then, text, (int64_t)strlen(text), path));
-    json_object_foreach(now, key, value) {
+    json_object_foreach(now, key, value)
+    {
         json_t *old = json_object_get(then, key);
         if (old && json_equal(old, value)) continue;
         FCT_TRY_OUT(fct_json_text(&a, old ? old : json_null(), 0));
         FCT_TRY_OUT(fct_json_text(&b, value, 0));
-        st = fct_fail(FCT_ERR_ARG, "%s was made with %s %s, the options now say %s: continue with the same options, or start in another folder",
+        st = fct_fail(FCT_ERR_ARG,
+                      "%s was made with %s %s, the options now say %s: continue with the same "
+                      "options, or start in another folder",
                       path, key, a.p, b.p);
         goto out;
     }
@@ -103,12 +113,15 @@ out:
     return st;
 }
 
-static fct_status read_metadata(const fct_st *file, const char *path, fct_trainee *t, fct_train_place *place)
+static fct_status read_metadata(const fct_st *file, const char *path, fct_trainee *t,
+                                fct_train_place *place)
 {
     const char *value[4], *const key[] = {"options", "step", "pass", "loss_scale"};
     for (int i = 0; i < 4; i++) {
         FCT_TRY(fct_json_str(&value[i], file->metadata, key[i], NULL, path));
-        if (!value[i]) return fct_fail(FCT_ERR_FORMAT, "%s: no %s in its metadata: not a checkpoint", path, key[i]);
+        if (!value[i])
+            return fct_fail(FCT_ERR_FORMAT, "%s: no %s in its metadata: not a checkpoint", path,
+                            key[i]);
     }
     FCT_TRY(check_options(value[0], t, path));
     FCT_TRY(fct_parse_i64(&t->step, value[1], 0, INT64_MAX));
@@ -116,7 +129,8 @@ static fct_status read_metadata(const fct_st *file, const char *path, fct_traine
     double scale;
     FCT_TRY(fct_parse_f64(&scale, value[3], 0, 1e300));
     if (!t->plan.auto_scale && scale != t->plan.loss_scale)
-        return fct_fail(FCT_ERR_ARG, "%s was made with loss scale %.17g, the options now say %.17g", path, scale, t->plan.loss_scale);
+        return fct_fail(FCT_ERR_ARG, "%s was made with loss scale %.17g, the options now say %.17g",
+                        path, scale, t->plan.loss_scale);
     t->plan.loss_scale = scale;
     return FCT_OK;
 }
@@ -135,7 +149,9 @@ fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place 
     for (int i = 0; i < N_TENSORS; i++) {
         const fct_tensor *from = fct_st_find(&file, name[i]), *to = &entry[i].t;
         if (!from || from->dtype != to->dtype || from->ndim != 1 || from->dim[0] != to->dim[0]) {
-            st = fct_fail(FCT_ERR_FORMAT, "%s: %s is missing or of another size: not a checkpoint of this run", path, name[i]);
+            st = fct_fail(FCT_ERR_FORMAT,
+                          "%s: %s is missing or of another size: not a checkpoint of this run",
+                          path, name[i]);
             goto out;
         }
         memcpy(to->data, from->data, (size_t)fct_tensor_bytes(to));

@@ -1,9 +1,14 @@
-/* encode_file.c - rows from a file to codes in a file. Rows of other float types are converted; other shapes are refused. */
+/* encode_file.c - rows from a file to codes in a file. Rows of other float types are converted;
+ * other shapes are refused. */
 #include <string.h>
 
 #include "sae/sae.h"
 
-typedef struct input { fct_st st; fct_npy npy; fct_tensor rows; } input;
+typedef struct input {
+    fct_st st;
+    fct_npy npy;
+    fct_tensor rows;
+} input;
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -22,7 +27,9 @@ static fct_status find_rows(fct_tensor *out, const fct_st *st, const char *name)
     }
     for (int64_t i = 0; i < st->n; i++) {
         if (st->entry[i].t.ndim != 2) continue;
-        if (t) return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor", st->path);
+        if (t)
+            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
+                            st->path);
         t = &st->entry[i].t;
     }
     if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", st->path);
@@ -42,9 +49,11 @@ static fct_status open_input(input *in, const fct_encode_file_desc *desc, int64_
     }
     fct_shape_text(shape, sizeof shape, &in->rows);
     if (in->rows.ndim != 2 || in->rows.dim[1] != d)
-        return fct_fail(FCT_ERR_SHAPE, "%s: the SAE takes rows [n,%lld], the file has %s", desc->in, (long long)d, shape);
+        return fct_fail(FCT_ERR_SHAPE, "%s: the SAE takes rows [n,%lld], the file has %s", desc->in,
+                        (long long)d, shape);
     if (in->rows.dtype > FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s", desc->in, fct_dtype_name(in->rows.dtype));
+        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s",
+                        desc->in, fct_dtype_name(in->rows.dtype));
     return FCT_OK;
 }
 
@@ -59,13 +68,14 @@ enum { CHUNK = 4096 };
 typedef struct codes {
     int32_t *index;
     float *value;
-    int64_t *offset;         /* [rows+1]; NULL with a fixed k */
-    int64_t n;               /* entries */
+    int64_t *offset; /* [rows+1]; NULL with a fixed k */
+    int64_t n;       /* entries */
 } codes;
 
 static fct_status encode_chunk(codes *c, const fct_sae *s, const float *rows, int64_t at, int64_t n)
 {
-    if (s->kind == FCT_SAE_TOPK) return fct_sae_encode(s, rows, n, c->index + at * s->k, c->value + at * s->k);
+    if (s->kind == FCT_SAE_TOPK)
+        return fct_sae_encode(s, rows, n, c->index + at * s->k, c->value + at * s->k);
     fct_sae_csr csr;
     fct_status st = FCT_OK;
     FCT_TRY(fct_sae_encode_csr(s, rows, n, &csr));
@@ -95,7 +105,8 @@ static fct_status write_codes(const codes *c, const fct_sae *s, const char *path
     return fct_st_write(path, entry, flat ? 3 : 2, NULL);
 }
 
-fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc, int64_t *out_rows)
+fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,
+                               int64_t *out_rows)
 {
     fct_status st = FCT_OK;
     input in = {0};
@@ -110,7 +121,10 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
     for (int64_t at = 0; at < n; at += CHUNK) {
         int64_t m = n - at < CHUNK ? n - at : CHUNK;
         FCT_TRY_OUT(fct_log_check_stop(desc->log));
-        FCT_TRY_OUT(fct_convert(rows, FCT_F32, (const uint8_t *)in.rows.data + at * s->d * fct_dtype_bytes(in.rows.dtype), in.rows.dtype, m * s->d));
+        FCT_TRY_OUT(
+            fct_convert(rows, FCT_F32,
+                        (const uint8_t *)in.rows.data + at * s->d * fct_dtype_bytes(in.rows.dtype),
+                        in.rows.dtype, m * s->d));
         FCT_TRY_OUT(encode_chunk(&c, s, rows, at, m));
         fct_log_progress(desc->log, "encoding", at + m, n);
     }

@@ -1,5 +1,5 @@
-/* engine.c - runs operations for SAEs: a backend, an arena of exactly the size that a dry run counts, and the pre-activations
-   that encoding and training share. */
+/* engine.c - runs operations for SAEs: a backend, an arena of exactly the size that a dry run
+   counts, and the pre-activations that encoding and training share. */
 #include <string.h>
 
 #include "sae/sae.h"
@@ -20,8 +20,10 @@ fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64
     FCT_TRY(fct_arena_init(&dry, 0));
     e->cx.arena = &dry;
     FCT_TRY(fct_op_topk(&e->cx, &(fct_topk_args){.rows = rows, .n = f, .k = k}));
-    FCT_TRY(fct_op_matmul(&e->cx, &(fct_matmul_args){.m = rows, .n = f, .k = d, .trans_b = true, .alpha = 1}));
-    FCT_TRY(fct_op_sparse_outer(&e->cx, &(fct_sparse_outer_args){.rows = rows, .k = k, .n = f, .d = d}));
+    FCT_TRY(fct_op_matmul(
+        &e->cx, &(fct_matmul_args){.m = rows, .n = f, .k = d, .trans_b = true, .alpha = 1}));
+    FCT_TRY(fct_op_sparse_outer(&e->cx,
+                                &(fct_sparse_outer_args){.rows = rows, .k = k, .n = f, .d = d}));
     FCT_TRY(fct_op_sparse_decode(&e->cx, &(fct_sparse_decode_args){.rows = rows, .k = k, .d = d}));
     FCT_TRY(fct_op_sparse_dot(&e->cx, &(fct_sparse_dot_args){.rows = rows, .k = k, .d = d}));
     FCT_TRY(fct_arena_init(&e->arena, dry.peak > 0 ? dry.peak : 64));
@@ -41,13 +43,21 @@ FCT_CLONES static void subtract(float *y, const float *x, const float *b, int64_
         for (int64_t i = 0; i < d; i++) y[r * d + i] = x[r * d + i] - b[i];
 }
 
-fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n, float *centred, float *pre)
+fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
+                          float *centred, float *pre)
 {
     if (s->apply_b_dec_to_input)
         subtract(centred, x, s->b_dec, n, s->d);
     else
         memcpy(centred, x, (size_t)(n * s->d) * sizeof *x);
     for (int64_t r = 0; r < n; r++) memcpy(pre + r * s->f, s->b_enc, (size_t)s->f * sizeof *pre);
-    return fct_op_matmul(&e->cx, &(fct_matmul_args){.a = centred, .b = s->w_enc, .c = pre, .m = n, .n = s->f, .k = s->d,
-                                                    .trans_b = true, .alpha = 1, .beta = 1});
+    return fct_op_matmul(&e->cx, &(fct_matmul_args){.a = centred,
+                                                    .b = s->w_enc,
+                                                    .c = pre,
+                                                    .m = n,
+                                                    .n = s->f,
+                                                    .k = s->d,
+                                                    .trans_b = true,
+                                                    .alpha = 1,
+                                                    .beta = 1});
 }

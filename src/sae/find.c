@@ -1,14 +1,21 @@
-/* find.c - which folder is meant: an SAE itself, a run with `final/` in it, or a root under which several lie (the authors'
-   `checkpoints/`: one run a block). What fits is loaded, several that fit are listed. */
+/* find.c - which folder is meant: an SAE itself, a run with `final/` in it, or a root under which
+   several lie (the authors' `checkpoints/`: one run a block). What fits is loaded, several that fit
+   are listed. */
 #include <string.h>
 
 #include "sae/sae.h"
 
 enum { MAX_DEPTH = 2 };
 
-typedef struct found { char **path; int64_t n; } found;
+typedef struct found {
+    char **path;
+    int64_t n;
+} found;
 
-static bool is_sae(const char *dir) { return fct_sae_dir_is_saelens(dir) || fct_sae_dir_is_authors(dir); }
+static bool is_sae(const char *dir)
+{
+    return fct_sae_dir_is_saelens(dir) || fct_sae_dir_is_authors(dir);
+}
 
 static fct_status add(found *f, const char *path)
 {
@@ -18,7 +25,8 @@ static fct_status add(found *f, const char *path)
     return FCT_OK;
 }
 
-/* An SAE ends the search in its branch; `final` stands for the whole run beside its intermediate checkpoints. */
+/* An SAE ends the search in its branch; `final` stands for the whole run beside its intermediate
+ * checkpoints. */
 static fct_status search(found *f, const char *dir, int depth)
 {
     fct_status st = FCT_OK;
@@ -51,12 +59,14 @@ void fct_sae_paths_free(char **paths, int64_t n)
     fct_free(paths);
 }
 
-/* Whether a part of the path names the block, in full or in short: the folder itself, or as the authors name runs, BLOCK_k... */
+/* Whether a part of the path names the block, in full or in short: the folder itself, or as the
+ * authors name runs, BLOCK_k... */
 static bool path_names(const char *path, size_t root, const char *block)
 {
     size_t n = strlen(block);
     for (const char *p = strstr(path + root, block); p; p = strstr(p + 1, block))
-        if ((p == path || p[-1] == '/') && (p[n] == '\0' || p[n] == '/' || p[n] == '_')) return true;
+        if ((p == path || p[-1] == '/') && (p[n] == '\0' || p[n] == '/' || p[n] == '_'))
+            return true;
     return false;
 }
 
@@ -90,7 +100,10 @@ out:
 static fct_status find_all(found *all, const char *root)
 {
     if (!fct_path_exists(root)) return fct_fail(FCT_ERR_MISSING, "%s: no such folder", root);
-    if (!fct_path_is_dir(root)) return fct_fail(FCT_ERR_ARG, "%s is a file: want the folder of an SAE (cfg.json or config.json in it)", root);
+    if (!fct_path_is_dir(root))
+        return fct_fail(FCT_ERR_ARG,
+                        "%s is a file: want the folder of an SAE (cfg.json or config.json in it)",
+                        root);
     return search(all, root, 0);
 }
 
@@ -122,9 +135,13 @@ static fct_status fail_list(const char *dir, const char *block, char **path, int
     for (int64_t i = 0; i < n && st == FCT_OK; i++) st = fct_str_printf(&text, "\n  %s", path[i]);
     if (st == FCT_OK && n == 0)
         st = block ? fct_fail(FCT_ERR_MISSING, "%s: no SAE for %s in it", dir, block)
-                   : fct_fail(FCT_ERR_MISSING, "%s: no SAE in it: want cfg.json with sae_weights.safetensors, or config.json with state_dict.pth", dir);
+                   : fct_fail(FCT_ERR_MISSING,
+                              "%s: no SAE in it: want cfg.json with sae_weights.safetensors, or "
+                              "config.json with state_dict.pth",
+                              dir);
     else if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_ARG, "%s holds %s%s%s: name one of them", dir, text.p, block ? "\nthat fit " : "", block ? block : "");
+        st = fct_fail(FCT_ERR_ARG, "%s holds %s%s%s: name one of them", dir, text.p,
+                      block ? "\nthat fit " : "", block ? block : "");
     fct_str_clear(&text);
     return st;
 }
@@ -139,7 +156,9 @@ fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
     if (n != 1)
         st = fct_where(fail_list(dir, block, path, n), "loading an SAE");
     else
-        st = fct_where(fct_sae_dir_is_saelens(path[0]) ? fct_sae_load_saelens(out, path[0]) : fct_sae_load_authors(out, path[0]), "loading an SAE");
+        st = fct_where(fct_sae_dir_is_saelens(path[0]) ? fct_sae_load_saelens(out, path[0])
+                                                       : fct_sae_load_authors(out, path[0]),
+                       "loading an SAE");
     fct_sae_paths_free(path, n);
     return st;
 }

@@ -1,4 +1,5 @@
-/* measure.c - passes over rows with finished weights: statistics of every feature, and how well rows are rebuilt. */
+/* measure.c - passes over rows with finished weights: statistics of every feature, and how well
+ * rows are rebuilt. */
 #include <math.h>
 #include <string.h>
 
@@ -25,12 +26,17 @@ static fct_status count_codes(tally *f, const fct_sae_csr *c)
     return FCT_OK;
 }
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
-static fct_status next_rows(fct_row_source *rows, const fct_sae *s, int64_t left, const float **x, int64_t *n)
+static fct_status next_rows(fct_row_source *rows, const fct_sae *s, int64_t left, const float **x,
+                            int64_t *n)
 {
     if (rows->d != s->d)
-        return fct_fail(FCT_ERR_SHAPE, "the SAE takes rows of %lld numbers, these have %lld", (long long)s->d, (long long)rows->d);
+        return fct_fail(FCT_ERR_SHAPE, "the SAE takes rows of %lld numbers, these have %lld",
+                        (long long)s->d, (long long)rows->d);
     return rows->next(rows->self, least(left, WANT), x, n);
 }
 
@@ -44,7 +50,8 @@ static fct_status stats_memory(fct_sae *s)
     return FCT_OK;
 }
 
-fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows, const fct_log *log)
+fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                                 const fct_log *log)
 {
     fct_status st = FCT_OK;
     tally *f = NULL;
@@ -56,7 +63,8 @@ fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_r
         const float *x;
         int64_t n = 0;
         FCT_TRY_OUT(fct_log_check_stop(log));
-        if (max_rows <= 0 || done < max_rows) FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - done : WANT, &x, &n));
+        if (max_rows <= 0 || done < max_rows)
+            FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - done : WANT, &x, &n));
         if (n == 0) break;
         FCT_TRY_OUT(fct_sae_encode_csr(s, x, n, &codes));
         FCT_TRY_OUT(count_codes(f, &codes));
@@ -70,7 +78,8 @@ fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_r
     }
     FCT_TRY_OUT(stats_memory(s));
     for (int64_t i = 0; i < s->f; i++) {
-        double n = (double)f[i].n, mean = n > 0 ? f[i].sum / n : 0, var = n > 0 ? f[i].squares / n - mean * mean : 0;
+        double n = (double)f[i].n, mean = n > 0 ? f[i].sum / n : 0,
+               var = n > 0 ? f[i].squares / n - mean * mean : 0;
         s->density[i] = (float)(n / (double)done);
         s->mean[i] = (float)mean;
         s->std[i] = (float)sqrt(var > 0 ? var : 0);
@@ -86,10 +95,10 @@ out:
 /* ---- quality ---- */
 
 typedef struct quality {
-    double *sum;             /* [4,D]: of x, x², error, error² */
-    uint8_t *seen;           /* [F] */
+    double *sum;   /* [4,D]: of x, x², error, error² */
+    uint8_t *seen; /* [F] */
     int64_t active, rows;
-    float *rebuilt;          /* [WANT,D] */
+    float *rebuilt; /* [WANT,D] */
 } quality;
 
 static fct_status add_quality(quality *q, const fct_sae *s, const float *x, int64_t n)
@@ -123,7 +132,8 @@ static void finish_quality(const quality *q, const fct_sae *s, fct_sae_quality *
     double n = (double)q->rows, all_x = 0, all_e = 0, unbias = n > 1 ? n / (n - 1) : 1;
     *out = (fct_sae_quality){.rows = q->rows, .l0 = (double)q->active / n};
     for (int64_t i = 0; i < s->d; i++) {
-        double vx = variance(q->sum[i], q->sum[s->d + i], n) * unbias, ve = variance(q->sum[2 * s->d + i], q->sum[3 * s->d + i], n) * unbias;
+        double vx = variance(q->sum[i], q->sum[s->d + i], n) * unbias,
+               ve = variance(q->sum[2 * s->d + i], q->sum[3 * s->d + i], n) * unbias;
         out->ev += (1 - ve / (vx + 1e-8)) / (double)s->d;
         all_x += vx;
         all_e += ve;
@@ -133,7 +143,8 @@ static void finish_quality(const quality *q, const fct_sae *s, fct_sae_quality *
     out->dead_share /= (double)s->f;
 }
 
-fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows, fct_sae_quality *out)
+fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                                   fct_sae_quality *out)
 {
     fct_status st = FCT_OK;
     quality q = {0};

@@ -1,6 +1,7 @@
-/* median.c - the geometric median of rows, where the decoder's bias starts: Weiszfeld's iteration as the authors run it (at most
-   100 steps, distances clamped at 1e-6, end when the mean distance changes by no more than 1e-20 of itself), in f64; it ends as well
-   when the centre, as f32, no longer moves. One pass over the rows a step: a row's distance weights it at once, and the sum of
+/* median.c - the geometric median of rows, where the decoder's bias starts: Weiszfeld's iteration
+   as the authors run it (at most 100 steps, distances clamped at 1e-6, end when the mean distance
+   changes by no more than 1e-20 of itself), in f64; it ends as well when the centre, as f32, no
+   longer moves. One pass over the rows a step: a row's distance weights it at once, and the sum of
    distances judges the step before. */
 #include <math.h>
 #include <string.h>
@@ -38,7 +39,8 @@ fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n, in
         double weights = 0, objective = 0;
         memset(sum, 0, (size_t)d * sizeof *sum);
         for (int64_t r = 0; r < n; r++) {
-            double length = distance(rows + r * d, centre, d), w = 1 / (length > clamp_at ? length : clamp_at);
+            double length = distance(rows + r * d, centre, d),
+                   w = 1 / (length > clamp_at ? length : clamp_at);
             objective += length / (double)n;
             weights += w;
             add_scaled(sum, rows + r * d, w, d);

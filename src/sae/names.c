@@ -1,6 +1,8 @@
-/* names.c - blocks by their short and full names, by the rule of the vocabulary alone: no model is asked.
+/* names.c - blocks by their short and full names, by the rule of the vocabulary alone: no model is
+   asked.
 
-   down.I.J = unet.down_blocks.I.attentions.J, mid.J = unet.mid_block.attentions.J, up.I.J = unet.up_blocks.I.attentions.J. */
+   down.I.J = unet.down_blocks.I.attentions.J, mid.J = unet.mid_block.attentions.J, up.I.J =
+   unet.up_blocks.I.attentions.J. */
 #include <ctype.h>
 #include <string.h>
 
@@ -23,7 +25,8 @@ static int digits(const char *p)
 }
 
 /* name = start DIGITS [middle DIGITS]; the numbers' places and lengths. */
-static bool match(const char *name, const char *start, const char *middle, const char *num[2], int len[2])
+static bool match(const char *name, const char *start, const char *middle, const char *num[2],
+                  int len[2])
 {
     size_t n = strlen(start);
     if (strncmp(name, start, n) != 0) return false;
@@ -57,7 +60,8 @@ fct_status fct_sae_block_full(char **out, const char *name)
     for (size_t i = 0; name && i < FCT_COUNT(rule); i++) {
         if (!match(name, rule[i].shortened, rule[i].middle ? "." : NULL, num, len)) continue;
         if (!rule[i].middle) return fct_format(out, "%s%.*s", rule[i].start, len[0], num[0]);
-        return fct_format(out, "%s%.*s%s%.*s", rule[i].start, len[0], num[0], rule[i].middle, len[1], num[1]);
+        return fct_format(out, "%s%.*s%s%.*s", rule[i].start, len[0], num[0], rule[i].middle,
+                          len[1], num[1]);
     }
     return fct_strdup(out, name);
 }

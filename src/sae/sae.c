@@ -1,5 +1,6 @@
-/* sae.c - an autoencoder in memory: making, copying, encoding and decoding rows. Rows go through in chunks whose size depends
-   on the SAE alone, so that memory stays small and equal calls give equal bytes. */
+/* sae.c - an autoencoder in memory: making, copying, encoding and decoding rows. Rows go through in
+   chunks whose size depends on the SAE alone, so that memory stays small and equal calls give equal
+   bytes. */
 #include <math.h>
 #include <string.h>
 
@@ -12,12 +13,19 @@ fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f, i
     fct_status st = FCT_OK;
     *out = NULL;
     if (d < 1 || f < 1 || f > INT32_MAX)
-        return fct_fail(FCT_ERR_SHAPE, "an SAE of %lld features on rows of %lld numbers is not possible", (long long)f, (long long)d);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "an SAE of %lld features on rows of %lld numbers is not possible",
+                        (long long)f, (long long)d);
     if (kind == FCT_SAE_TOPK && (k < 1 || k > f))
-        return fct_fail(FCT_ERR_SHAPE, "k is %lld, want 1 to %lld, the number of features", (long long)k, (long long)f);
+        return fct_fail(FCT_ERR_SHAPE, "k is %lld, want 1 to %lld, the number of features",
+                        (long long)k, (long long)f);
     FCT_TRY(fct_mul_i64(&n, d, f));
     FCT_TRY(fct_new(&s, 1, sizeof *s));
-    *s = (fct_sae){.kind = kind, .d = d, .f = f, .k = kind == FCT_SAE_TOPK ? k : 0, .apply_b_dec_to_input = true};
+    *s = (fct_sae){.kind = kind,
+                   .d = d,
+                   .f = f,
+                   .k = kind == FCT_SAE_TOPK ? k : 0,
+                   .apply_b_dec_to_input = true};
     FCT_TRY_OUT(fct_new(&s->w_enc, n, sizeof *s->w_enc));
     FCT_TRY_OUT(fct_new(&s->w_dec, n, sizeof *s->w_dec));
     FCT_TRY_OUT(fct_new(&s->b_enc, f, sizeof *s->b_enc));
@@ -32,8 +40,8 @@ out:
 void fct_sae_free(fct_sae *s)
 {
     if (!s) return;
-    void *part[] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec, s->block, s->model, s->path, s->density, s->mean, s->std, s->max,
-                    s->facet_json};
+    void *part[] = {s->w_enc, s->b_enc,   s->w_dec, s->b_dec, s->block, s->model,
+                    s->path,  s->density, s->mean,  s->std,   s->max,   s->facet_json};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     fct_free(s);
 }
@@ -91,24 +99,33 @@ static fct_status fail_row(const float *rows, int64_t first, int64_t n, int64_t 
 {
     for (int64_t i = 0; i < n * d; i++)
         if (!isfinite(rows[i]))
-            return fct_fail(FCT_ERR_RANGE, "row %lld, number %lld is %s: an SAE needs finite rows", (long long)(first + i / d),
-                            (long long)(i % d), isnan(rows[i]) ? "NaN" : "infinite");
-    return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld give activations that are not finite", (long long)first, (long long)(first + n - 1));
+            return fct_fail(FCT_ERR_RANGE, "row %lld, number %lld is %s: an SAE needs finite rows",
+                            (long long)(first + i / d), (long long)(i % d),
+                            isnan(rows[i]) ? "NaN" : "infinite");
+    return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld give activations that are not finite",
+                    (long long)first, (long long)(first + n - 1));
 }
 
-static fct_status encode_chunk(work *w, const fct_sae *s, const float *rows, int64_t n, int32_t *index, float *value)
+static fct_status encode_chunk(work *w, const fct_sae *s, const float *rows, int64_t n,
+                               int32_t *index, float *value)
 {
     FCT_TRY(fct_sae_preact(&w->e, s, rows, n, w->centred, w->pre));
-    return fct_op_topk(&w->e.cx, &(fct_topk_args){.x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
+    return fct_op_topk(
+        &w->e.cx,
+        &(fct_topk_args){
+            .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
 }
 
 static fct_status need_k(const fct_sae *s)
 {
     if (s->kind == FCT_SAE_TOPK) return FCT_OK;
-    return fct_fail(FCT_ERR_UNSUPPORTED, "this SAE has no fixed k (architecture standard): its codes have no [rows,k] form");
+    return fct_fail(
+        FCT_ERR_UNSUPPORTED,
+        "this SAE has no fixed k (architecture standard): its codes have no [rows,k] form");
 }
 
-fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index, float *value)
+fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
+                          float *value)
 {
     fct_status st = FCT_OK;
     work w = {0};
@@ -128,7 +145,8 @@ out:
     return st;
 }
 
-static fct_status relu_rows(float *z, const float *pre, const float *rows, int64_t first, int64_t n, const fct_sae *s)
+static fct_status relu_rows(float *z, const float *pre, const float *rows, int64_t first, int64_t n,
+                            const fct_sae *s)
 {
     for (int64_t i = 0; i < n * s->f; i++) {
         if (!isfinite(pre[i])) return fail_row(rows, first, n, s->d);
@@ -179,7 +197,8 @@ static fct_status csr_push(fct_sae_csr *c, int64_t *cap, int32_t index, float va
     return FCT_OK;
 }
 
-static fct_status csr_topk(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out, int64_t *cap)
+static fct_status csr_topk(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out,
+                           int64_t *cap)
 {
     fct_status st = FCT_OK;
     int32_t *index = NULL;
@@ -188,7 +207,8 @@ static fct_status csr_topk(const fct_sae *s, const float *rows, int64_t n, fct_s
     FCT_TRY_OUT(fct_new_raw(&value, n * s->k, sizeof *value));
     FCT_TRY_OUT(fct_sae_encode(s, rows, n, index, value));
     for (int64_t r = 0; r < n; r++) {
-        for (int64_t j = r * s->k; j < (r + 1) * s->k && value[j] > 0; j++) FCT_TRY_OUT(csr_push(out, cap, index[j], value[j]));
+        for (int64_t j = r * s->k; j < (r + 1) * s->k && value[j] > 0; j++)
+            FCT_TRY_OUT(csr_push(out, cap, index[j], value[j]));
         out->row_offsets[r + 1] = out->n;
     }
 out:
@@ -197,7 +217,8 @@ out:
     return st;
 }
 
-static fct_status csr_relu(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out, int64_t *cap)
+static fct_status csr_relu(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out,
+                           int64_t *cap)
 {
     work w = {0};
     fct_status st = work_init(&w, s, n);
@@ -207,7 +228,8 @@ static fct_status csr_relu(const fct_sae *s, const float *rows, int64_t n, fct_s
         FCT_TRY_OUT(relu_rows(w.pre, w.pre, rows + at * s->d, at, m, s));
         for (int64_t r = 0; r < m; r++) {
             for (int64_t f = 0; f < s->f; f++)
-                if (w.pre[r * s->f + f] > 0) FCT_TRY_OUT(csr_push(out, cap, (int32_t)f, w.pre[r * s->f + f]));
+                if (w.pre[r * s->f + f] > 0)
+                    FCT_TRY_OUT(csr_push(out, cap, (int32_t)f, w.pre[r * s->f + f]));
             out->row_offsets[at + r + 1] = out->n;
         }
     }
@@ -221,7 +243,9 @@ fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n, fc
     int64_t cap = 0;
     *out = (fct_sae_csr){.rows = n};
     fct_status st = fct_new(&out->row_offsets, n + 1, sizeof *out->row_offsets);
-    if (st == FCT_OK) st = s->kind == FCT_SAE_TOPK ? csr_topk(s, rows, n, out, &cap) : csr_relu(s, rows, n, out, &cap);
+    if (st == FCT_OK)
+        st = s->kind == FCT_SAE_TOPK ? csr_topk(s, rows, n, out, &cap)
+                                     : csr_relu(s, rows, n, out, &cap);
     if (st != FCT_OK) fct_sae_csr_clear(out);
     return st;
 }
@@ -236,16 +260,24 @@ void fct_sae_csr_clear(fct_sae_csr *c)
 
 /* ---- decoding ---- */
 
-fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value, int64_t n, int64_t k, float *rows)
+fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value, int64_t n,
+                          int64_t k, float *rows)
 {
     fct_sae_engine e;
     for (int64_t i = 0; i < n * k; i++)
         if (index[i] < 0 || index[i] >= s->f)
-            return fct_fail(FCT_ERR_RANGE, "feature %d is not in 0 to %lld", index[i], (long long)(s->f - 1));
+            return fct_fail(FCT_ERR_RANGE, "feature %d is not in 0 to %lld", index[i],
+                            (long long)(s->f - 1));
     fct_status st = fct_sae_engine_init(&e, 1, s->d, s->f, 1);
     if (st == FCT_OK)
-        st = fct_op_sparse_decode(&e.cx, &(fct_sparse_decode_args){.index = index, .value = value, .rows = n, .k = k, .d = s->d,
-                                                                   .table = s->w_dec, .bias = s->b_dec, .y = rows});
+        st = fct_op_sparse_decode(&e.cx, &(fct_sparse_decode_args){.index = index,
+                                                                   .value = value,
+                                                                   .rows = n,
+                                                                   .k = k,
+                                                                   .d = s->d,
+                                                                   .table = s->w_dec,
+                                                                   .bias = s->b_dec,
+                                                                   .y = rows});
     fct_sae_engine_clear(&e);
     return st;
 }
@@ -258,9 +290,16 @@ static fct_status rebuild_relu(const fct_sae *s, const float *rows, int64_t n, f
         int64_t m = n - at < w.rows ? n - at : w.rows;
         FCT_TRY_OUT(fct_sae_preact(&w.e, s, rows + at * s->d, m, w.centred, w.pre));
         FCT_TRY_OUT(relu_rows(w.pre, w.pre, rows + at * s->d, at, m, s));
-        for (int64_t r = at; r < at + m; r++) memcpy(out + r * s->d, s->b_dec, (size_t)s->d * sizeof *out);
-        FCT_TRY_OUT(fct_op_matmul(&w.e.cx, &(fct_matmul_args){.a = w.pre, .b = s->w_dec, .c = out + at * s->d, .m = m, .n = s->d,
-                                                              .k = s->f, .alpha = 1, .beta = 1}));
+        for (int64_t r = at; r < at + m; r++)
+            memcpy(out + r * s->d, s->b_dec, (size_t)s->d * sizeof *out);
+        FCT_TRY_OUT(fct_op_matmul(&w.e.cx, &(fct_matmul_args){.a = w.pre,
+                                                              .b = s->w_dec,
+                                                              .c = out + at * s->d,
+                                                              .m = m,
+                                                              .n = s->d,
+                                                              .k = s->f,
+                                                              .alpha = 1,
+                                                              .beta = 1}));
     }
 out:
     work_clear(&w);

@@ -1,4 +1,5 @@
-/* sae.h - the inward header of sae/: sizes, the running of operations, the parts of a training step, names of blocks. */
+/* sae.h - the inward header of sae/: sizes, the running of operations, the parts of a training
+ * step, names of blocks. */
 #ifndef FCT_SAE_SAE_H
 #define FCT_SAE_SAE_H
 
@@ -9,23 +10,31 @@
 
 /* ---- one SAE in memory (sae.c) ---- */
 /* Empty weights of that size, all zero. */
-fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f, int64_t k) FCT_MUST_CHECK;
-fct_status fct_sae_clone(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK; /* weights, names; no statistics */
+fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f,
+                       int64_t k) FCT_MUST_CHECK;
+fct_status fct_sae_clone(fct_sae **out,
+                         const fct_sae *s) FCT_MUST_CHECK; /* weights, names; no statistics */
 
 /* ---- operations with their arena (engine.c) ---- */
 typedef struct fct_sae_engine { /* zero-initialised is empty */
     fct_cx cx;
     fct_arena arena;
 } fct_sae_engine;
-/* Room for every operation on up to `rows` rows of an SAE with d, f and codes of up to k entries a row. */
-fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64_t f, int64_t k) FCT_MUST_CHECK;
+/* Room for every operation on up to `rows` rows of an SAE with d, f and codes of up to k entries a
+ * row. */
+fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64_t f,
+                               int64_t k) FCT_MUST_CHECK;
 void fct_sae_engine_clear(fct_sae_engine *e);
-int64_t fct_sae_chunk(const fct_sae *s); /* rows at a time, so that pre-activations stay small; a function of the sizes alone */
-/* centred [n,D] = x - b_dec (or x where the SAE does not subtract it); pre [n,F] = centred W_encT + b_enc. */
-fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n, float *centred, float *pre) FCT_MUST_CHECK;
+int64_t fct_sae_chunk(const fct_sae *s); /* rows at a time, so that pre-activations stay small; a
+                                            function of the sizes alone */
+/* centred [n,D] = x - b_dec (or x where the SAE does not subtract it); pre [n,F] = centred W_encT +
+ * b_enc. */
+fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
+                          float *centred, float *pre) FCT_MUST_CHECK;
 
 /* ---- names (names.c) ---- */
-/* "unet.down_blocks.2.attentions.1" -> "down.2.1" and back; other names are copied. Release with fct_free. */
+/* "unet.down_blocks.2.attentions.1" -> "down.2.1" and back; other names are copied. Release with
+ * fct_free. */
 fct_status fct_sae_block_short(char **out, const char *name) FCT_MUST_CHECK;
 fct_status fct_sae_block_full(char **out, const char *name) FCT_MUST_CHECK;
 
@@ -34,25 +43,32 @@ fct_status fct_sae_load_saelens(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 fct_status fct_sae_load_authors(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 bool fct_sae_dir_is_saelens(const char *dir);
 bool fct_sae_dir_is_authors(const char *dir);
-/* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder appears whole or not at all; in a
-   folder that is there already `key` (the file that makes it an SAE) goes first and comes last. */
-fct_status fct_sae_put_dir(const char *dir, const char *key, fct_status (*fill)(void *user, const char *temp), void *user) FCT_MUST_CHECK;
+/* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder
+   appears whole or not at all; in a folder that is there already `key` (the file that makes it an
+   SAE) goes first and comes last. */
+fct_status fct_sae_put_dir(const char *dir, const char *key,
+                           fct_status (*fill)(void *user, const char *temp),
+                           void *user) FCT_MUST_CHECK;
 
 /* ---- training ---- */
-typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said nothing */
+typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
+                                   nothing */
     const char *preset;
     int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows, log_every, checkpoint_every;
     double lr, aux_coef, eps, loss_scale;
     fct_aux_mode aux;
-    bool auto_scale;         /* loss_scale comes from the calibration rows */
-    bool calibrate;          /* bias and scale from the first rows; false: start from given weights and scale */
-    bool train_calibration;  /* the calibration rows are trained on as well */
-    bool decay;              /* lr falls linearly over the last third */
+    bool auto_scale; /* loss_scale comes from the calibration rows */
+    bool calibrate; /* bias and scale from the first rows; false: start from given weights and scale
+                     */
+    bool train_calibration; /* the calibration rows are trained on as well */
+    bool decay;             /* lr falls linearly over the last third */
     uint64_t seed;
 } fct_train_plan;
-fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d, int64_t total, const fct_sae *init) FCT_MUST_CHECK;
+fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
+                               int64_t total, const fct_sae *init) FCT_MUST_CHECK;
 double fct_train_plan_lr(const fct_train_plan *p, int64_t step); /* of step number `step`, from 0 */
-fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_t d) FCT_MUST_CHECK; /* release: json_decref */
+fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
+                                   int64_t d) FCT_MUST_CHECK; /* release: json_decref */
 
 enum { FCT_PARAM_W_ENC, FCT_PARAM_B_ENC, FCT_PARAM_W_DEC, FCT_PARAM_B_DEC, FCT_PARAM_COUNT };
 
@@ -60,9 +76,9 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     fct_train_plan plan;
     fct_sae *sae;
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
-    int64_t *not_fired;      /* [F]: steps since the feature was last above 1e-3 */
-    int64_t step;            /* steps done */
-    int64_t n_dead;          /* after the last step */
+    int64_t *not_fired; /* [F]: steps since the feature was last above 1e-3 */
+    int64_t step;       /* steps done */
+    int64_t n_dead;     /* after the last step */
     double loss, mse, aux, ev, l0;
     fct_sae_engine engine;
     /* scratch of one step */
@@ -71,10 +87,12 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     uint8_t *dead;
     double *sum;
 } fct_trainee;
-fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d, const fct_sae *init) FCT_MUST_CHECK;
+fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
+                            const fct_sae *init) FCT_MUST_CHECK;
 void fct_trainee_clear(fct_trainee *t); /* the SAE too, unless it was taken (set to NULL) */
 float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n);
-/* Bias and, when the plan wants it, the loss scale from these rows; for a start without given weights. */
+/* Bias and, when the plan wants it, the loss scale from these rows; for a start without given
+ * weights. */
 fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n) FCT_MUST_CHECK;
 /* Losses and gradients of one batch; want_ev: fill ev and l0 as well. Updates not_fired. */
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev) FCT_MUST_CHECK;
@@ -82,13 +100,20 @@ fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 void fct_trainee_update(fct_trainee *t);
 void fct_sae_normalise_decoder(fct_sae *s); /* rows of unit length; zero rows stay */
 
-fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n, int64_t d) FCT_MUST_CHECK;
+fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,
+                                    int64_t d) FCT_MUST_CHECK;
 
 /* ---- checkpoints (checkpoint.c) ---- */
-typedef struct fct_train_place { int64_t pass; uint8_t blob[64]; } fct_train_place; /* where the source stands */
+typedef struct fct_train_place {
+    int64_t pass;
+    uint8_t blob[64];
+} fct_train_place; /* where the source stands */
 bool fct_checkpoint_exists(const char *dir);
-fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t, const fct_train_place *place) FCT_MUST_CHECK;
-/* Into an initialised trainee; refuses a checkpoint of other options, naming the first that differs. */
-fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place *place) FCT_MUST_CHECK;
+fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t,
+                               const fct_train_place *place) FCT_MUST_CHECK;
+/* Into an initialised trainee; refuses a checkpoint of other options, naming the first that
+ * differs. */
+fct_status fct_checkpoint_load(const char *dir, fct_trainee *t,
+                               fct_train_place *place) FCT_MUST_CHECK;
 
 #endif

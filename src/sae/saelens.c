@@ -1,8 +1,10 @@
-/* saelens.c - reads SAELens folders: cfg.json, sae_weights.safetensors, and facet's own facet.json and stats.safetensors.
+/* saelens.c - reads SAELens folders: cfg.json, sae_weights.safetensors, and facet's own facet.json
+   and stats.safetensors.
 
-   Architectures topk and standard (ReLU); older files say topk by activation_fn_str. What would change the numbers and is not done
-   here (normalised or reshaped activations, other architectures) is refused by name. Codes that were scaled by the decoder's
-   norms are brought to the plain form: W_enc and b_enc times the norm, W_dec divided by it, gives the same codes and rows. */
+   Architectures topk and standard (ReLU); older files say topk by activation_fn_str. What would
+   change the numbers and is not done here (normalised or reshaped activations, other architectures)
+   is refused by name. Codes that were scaled by the decoder's norms are brought to the plain form:
+   W_enc and b_enc times the norm, W_dec divided by it, gives the same codes and rows. */
 #include <math.h>
 #include <string.h>
 
@@ -18,7 +20,10 @@ static bool has(const char *dir, const char *name)
     return there;
 }
 
-bool fct_sae_dir_is_saelens(const char *dir) { return has(dir, "cfg.json"); }
+bool fct_sae_dir_is_saelens(const char *dir)
+{
+    return has(dir, "cfg.json");
+}
 
 typedef struct config {
     fct_sae_kind kind;
@@ -30,7 +35,8 @@ typedef struct config {
 static fct_status want_none(const json_t *j, const char *key, const char *where)
 {
     const char *value;
-    if (!json_is_string(json_object_get(j, key))) return FCT_OK; /* absent, null, or the booleans of old files */
+    if (!json_is_string(json_object_get(j, key)))
+        return FCT_OK; /* absent, null, or the booleans of old files */
     FCT_TRY(fct_json_str(&value, j, key, "none", where));
     if (strcmp(value, "none") == 0) return FCT_OK;
     return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is %s: only none is supported", where, key, value);
@@ -42,17 +48,21 @@ static fct_status read_kind(config *c, const json_t *j, const char *where)
     FCT_TRY(fct_json_str(&arch, j, "architecture", "standard", where));
     FCT_TRY(fct_json_str(&activation, j, "activation_fn_str", "relu", where));
     if (strcmp(arch, "topk") != 0 && strcmp(arch, "standard") != 0)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: architecture %s is not supported: want topk or standard", where, arch);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: architecture %s is not supported: want topk or standard", where, arch);
     FCT_TRY(fct_json_i64(&c->k, j, "k", 0, where));
     if (strcmp(arch, "standard") == 0 && strcmp(activation, "topk") == 0) {
         const json_t *kwargs = json_object_get(j, "activation_fn_kwargs");
         if (json_is_object(kwargs)) FCT_TRY(fct_json_i64(&c->k, kwargs, "k", c->k, where));
         arch = "topk";
     } else if (strcmp(arch, "standard") == 0 && strcmp(activation, "relu") != 0) {
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: activation_fn_str %s is not supported: want relu or topk", where, activation);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: activation_fn_str %s is not supported: want relu or topk", where,
+                        activation);
     }
     c->kind = strcmp(arch, "topk") == 0 ? FCT_SAE_TOPK : FCT_SAE_RELU;
-    if (c->kind == FCT_SAE_TOPK && c->k < 1) return fct_fail(FCT_ERR_FORMAT, "%s: k is missing or not positive", where);
+    if (c->kind == FCT_SAE_TOPK && c->k < 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: k is missing or not positive", where);
     return FCT_OK;
 }
 
@@ -67,7 +77,8 @@ static fct_status read_config(config *c, const json_t *j, const char *where)
     FCT_TRY(fct_json_i64(&c->f, j, "d_sae", 0, where));
     FCT_TRY(fct_json_bool(&c->subtract, j, "apply_b_dec_to_input", true, where));
     FCT_TRY(fct_json_bool(&c->rescale, j, "rescale_acts_by_decoder_norm", false, where));
-    if (c->d < 1 || c->f < 1) return fct_fail(FCT_ERR_FORMAT, "%s: d_in and d_sae must be given and positive", where);
+    if (c->d < 1 || c->f < 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: d_in and d_sae must be given and positive", where);
     const json_t *meta = json_object_get(j, "metadata");
     const json_t *from = json_is_object(meta) ? meta : j; /* old files keep these on top */
     FCT_TRY(fct_json_str(&c->hook, from, "hook_name", NULL, where));
@@ -85,12 +96,17 @@ static fct_status take(float *out, const fct_st *st, const char *name, int ndim,
     fct_shape_text(want_text, sizeof want_text, &want);
     bool same = t->ndim == ndim;
     for (int i = 0; same && i < ndim; i++) same = t->dim[i] == dim[i];
-    if (!same) return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", st->path, name, want_text, have_text);
+    if (!same)
+        return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", st->path, name, want_text,
+                        have_text);
     if (t->dtype != FCT_F32 && t->dtype != FCT_F16 && t->dtype != FCT_BF16 && t->dtype != FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", st->path, name, fct_dtype_name(t->dtype));
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", st->path, name,
+                        fct_dtype_name(t->dtype));
     FCT_TRY(fct_convert(out, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
     for (int64_t i = 0; i < fct_tensor_count(t); i++)
-        if (!isfinite(out[i])) return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", st->path, name, (long long)i);
+        if (!isfinite(out[i]))
+            return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", st->path, name,
+                            (long long)i);
     return FCT_OK;
 }
 
@@ -137,7 +153,10 @@ static fct_status read_stats(fct_sae *s, const char *dir)
     if (!has(dir, "stats.safetensors")) return FCT_OK;
     FCT_TRY_OUT(fct_path_join(&path, dir, "stats.safetensors"));
     FCT_TRY_OUT(fct_st_open(&file, path));
-    const struct { const char *name; float **at; } part[] = {{"density", &s->density}, {"mean", &s->mean}, {"std", &s->std}, {"max", &s->max}};
+    const struct {
+        const char *name;
+        float **at;
+    } part[] = {{"density", &s->density}, {"mean", &s->mean}, {"std", &s->std}, {"max", &s->max}};
     for (size_t i = 0; i < FCT_COUNT(part); i++) {
         FCT_TRY_OUT(fct_new(part[i].at, s->f, sizeof(float)));
         FCT_TRY_OUT(take(*part[i].at, &file, part[i].name, 1, &s->f));

@@ -1,5 +1,6 @@
-/* save.c - writes the SAELens layout with facet's additions, and puts finished folders in place. The weights' file holds nothing
-   that depends on when or how it was made, so equal weights are equal bytes. */
+/* save.c - writes the SAELens layout with facet's additions, and puts finished folders in place.
+   The weights' file holds nothing that depends on when or how it was made, so equal weights are
+   equal bytes. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,8 @@ out:
     return st;
 }
 
-/* Into a folder that is there: without its key it is no SAE until all the rest is in place. Files of others stay. */
+/* Into a folder that is there: without its key it is no SAE until all the rest is in place. Files
+ * of others stay. */
 static fct_status move_into(const char *temp, const char *dir, const char *key)
 {
     char **name = NULL, *old = NULL;
@@ -75,7 +77,8 @@ static fct_status make_parent(const char *target)
     return st;
 }
 
-fct_status fct_sae_put_dir(const char *dir, const char *key, fct_status (*fill)(void *user, const char *temp), void *user)
+fct_status fct_sae_put_dir(const char *dir, const char *key,
+                           fct_status (*fill)(void *user, const char *temp), void *user)
 {
     fct_status st = FCT_OK;
     char *temp = NULL, *target = NULL;
@@ -106,12 +109,16 @@ out:
 
 /* ---- SAELens layout ---- */
 
-typedef struct saving { const fct_sae *s; const char *facet_json; } saving;
+typedef struct saving {
+    const fct_sae *s;
+    const char *facet_json;
+} saving;
 
 static fct_status write_json(json_t *j, const char *dir, const char *name) /* takes j */
 {
     char *path = NULL;
-    fct_status st = j ? fct_path_join(&path, dir, name) : fct_fail(FCT_ERR_MEMORY, "out of memory: %s", name);
+    fct_status st =
+        j ? fct_path_join(&path, dir, name) : fct_fail(FCT_ERR_MEMORY, "out of memory: %s", name);
     if (st == FCT_OK) st = fct_json_write(j, path);
     json_decref(j);
     fct_free(path);
@@ -124,14 +131,18 @@ static fct_status write_config(const fct_sae *s, const char *dir)
     fct_status st = fct_sae_block_full(&hook, s->block);
     if (st != FCT_OK) return st;
     bool topk = s->kind == FCT_SAE_TOPK;
-    json_t *meta = json_pack("{s:s?, s:s?, s:n, s:n, s:b, s:n, s:{}}", "model_name", s->model, "hook_name", hook, "hook_head_index",
-                             "context_size", "prepend_bos", 0, "dataset_path", "model_from_pretrained_kwargs");
-    json_t *j = json_pack("{s:s, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:o?}", "architecture", topk ? "topk" : "standard", "d_in",
-                          (json_int_t)s->d, "d_sae", (json_int_t)s->f, "dtype", "float32", "device", "cpu", "apply_b_dec_to_input",
-                          (int)s->apply_b_dec_to_input, "normalize_activations", "none", "reshape_activations", "none", "metadata", meta);
+    json_t *meta = json_pack("{s:s?, s:s?, s:n, s:n, s:b, s:n, s:{}}", "model_name", s->model,
+                             "hook_name", hook, "hook_head_index", "context_size", "prepend_bos", 0,
+                             "dataset_path", "model_from_pretrained_kwargs");
+    json_t *j = json_pack(
+        "{s:s, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:o?}", "architecture",
+        topk ? "topk" : "standard", "d_in", (json_int_t)s->d, "d_sae", (json_int_t)s->f, "dtype",
+        "float32", "device", "cpu", "apply_b_dec_to_input", (int)s->apply_b_dec_to_input,
+        "normalize_activations", "none", "reshape_activations", "none", "metadata", meta);
     fct_free(hook);
     if (j && topk &&
-        (json_object_set_new(j, "k", json_integer(s->k)) != 0 || json_object_set_new(j, "rescale_acts_by_decoder_norm", json_false()) != 0)) {
+        (json_object_set_new(j, "k", json_integer(s->k)) != 0 ||
+         json_object_set_new(j, "rescale_acts_by_decoder_norm", json_false()) != 0)) {
         json_decref(j);
         j = NULL;
     }
@@ -169,7 +180,8 @@ static fct_status write_stats(const fct_sae *s, const char *dir)
     float *const part[4] = {s->density, s->mean, s->std, s->max};
     fct_st_entry entry[4];
     if (!s->has_stats || !s->density || !s->mean || !s->std || !s->max) return FCT_OK;
-    for (int i = 0; i < 4; i++) entry[i] = (fct_st_entry){name[i], fct_tensor_of(part[i], FCT_F32, 1, &s->f)};
+    for (int i = 0; i < 4; i++)
+        entry[i] = (fct_st_entry){name[i], fct_tensor_of(part[i], FCT_F32, 1, &s->f)};
     FCT_TRY_OUT(fct_path_join(&path, dir, "stats.safetensors"));
     FCT_TRY_OUT(fct_st_write(path, entry, 4, NULL));
 out:
@@ -193,7 +205,8 @@ static fct_status add_members(json_t *j, const char *text, const char *name)
 
 static fct_status write_facet(const saving *v, const char *dir)
 {
-    json_t *j = json_pack("{s:s, s:s?, s:s?}", "facet_version", fct_version(), "block", v->s->block, "model", v->s->model);
+    json_t *j = json_pack("{s:s, s:s?, s:s?}", "facet_version", fct_version(), "block", v->s->block,
+                          "model", v->s->model);
     if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
     fct_status st = add_members(j, v->s->facet_json, "the SAE's facet.json");
     if (st == FCT_OK) st = add_members(j, v->facet_json, "facet.json");
@@ -213,5 +226,6 @@ static fct_status fill(void *user, const char *temp)
 
 fct_status fct_sae_save(const fct_sae *s, const char *dir, const char *facet_json)
 {
-    return fct_where(fct_sae_put_dir(dir, "cfg.json", fill, &(saving){s, facet_json}), "saving %s", dir);
+    return fct_where(fct_sae_put_dir(dir, "cfg.json", fill, &(saving){s, facet_json}), "saving %s",
+                     dir);
 }

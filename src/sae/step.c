@@ -1,13 +1,16 @@
-/* step.c - one training step of a TopK autoencoder, written out: losses, gradients, decoder norm, Adam.
+/* step.c - one training step of a TopK autoencoder, written out: losses, gradients, decoder norm,
+   Adam.
 
-   With a = x - b_dec, z = relu(topk(W_enc a + b_enc)), x' = W_decT z + b_dec, on a batch of B rows of D numbers:
-     loss = scale * mean((x' - x)²) + aux_coef * mean((e' - e)²) / mean((mean_rows(e) - e)²)
-   e is what x' misses and e' the decode of the auxk strongest *dead* features, so that these learn what is missing and revive.
-   clean: e = x - x', e' without a bias. authors: e = x - x' + b_dec, e' + b_dec, and this last bias is not detached (their code).
-   Both e are constants to the gradient. A term that is 0/0 counts as 0. The aux term is there from the first step: with no dead
+   With a = x - b_dec, z = relu(topk(W_enc a + b_enc)), x' = W_decT z + b_dec, on a batch of B rows
+   of D numbers: loss = scale * mean((x' - x)²) + aux_coef * mean((e' - e)²) / mean((mean_rows(e) -
+   e)²) e is what x' misses and e' the decode of the auxk strongest *dead* features, so that these
+   learn what is missing and revive. clean: e = x - x', e' without a bias. authors: e = x - x' +
+   b_dec, e' + b_dec, and this last bias is not detached (their code). Both e are constants to the
+   gradient. A term that is 0/0 counts as 0. The aux term is there from the first step: with no dead
    feature e' is 0 (or b_dec).
-   Order within a step as in the authors' code: backward, normalise the decoder's rows, remove from their gradient what lies
-   along them, Adam. So a saved decoder is unit-norm only to within one step. */
+   Order within a step as in the authors' code: backward, normalise the decoder's rows, remove from
+   their gradient what lies along them, Adam. So a saved decoder is unit-norm only to within one
+   step. */
 #include <math.h>
 #include <string.h>
 
@@ -54,10 +57,12 @@ FCT_CLONES static void add_columns(double *sum, const float *x, int64_t n, int64
         for (int64_t i = 0; i < d; i++) sum[i] += x[r * d + i];
 }
 
-FCT_CLONES static void add_square_columns(double *sum, const float *x, const double *mean, int64_t n, int64_t d)
+FCT_CLONES static void add_square_columns(double *sum, const float *x, const double *mean,
+                                          int64_t n, int64_t d)
 {
     for (int64_t r = 0; r < n; r++)
-        for (int64_t i = 0; i < d; i++) sum[i] += (x[r * d + i] - mean[i]) * (x[r * d + i] - mean[i]);
+        for (int64_t i = 0; i < d; i++)
+            sum[i] += (x[r * d + i] - mean[i]) * (x[r * d + i] - mean[i]);
 }
 
 /* Per column: mean and sum of squared distances to it. */
@@ -92,13 +97,29 @@ static fct_status forward(fct_trainee *t, const float *x)
     const fct_sae *s = t->sae;
     fct_cx *cx = &t->engine.cx;
     FCT_TRY(fct_sae_preact(&t->engine, s, x, p->batch, t->centred, t->pre));
-    FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre, .rows = p->batch, .n = p->f, .k = p->k, .index = t->index, .value = t->value}));
+    FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
+                                             .rows = p->batch,
+                                             .n = p->f,
+                                             .k = p->k,
+                                             .index = t->index,
+                                             .value = t->value}));
     note_fired(t);
     if (t->n_dead > 0 && p->auxk > 0)
-        FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre, .rows = p->batch, .n = p->f, .k = p->auxk, .mask = t->dead,
-                                                 .index = t->aux_index, .value = t->aux_value}));
-    FCT_TRY(fct_op_sparse_decode(cx, &(fct_sparse_decode_args){.index = t->index, .value = t->value, .rows = p->batch, .k = p->k,
-                                                               .d = s->d, .table = s->w_dec, .bias = s->b_dec, .y = t->error}));
+        FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
+                                                 .rows = p->batch,
+                                                 .n = p->f,
+                                                 .k = p->auxk,
+                                                 .mask = t->dead,
+                                                 .index = t->aux_index,
+                                                 .value = t->aux_value}));
+    FCT_TRY(fct_op_sparse_decode(cx, &(fct_sparse_decode_args){.index = t->index,
+                                                               .value = t->value,
+                                                               .rows = p->batch,
+                                                               .k = p->k,
+                                                               .d = s->d,
+                                                               .table = s->w_dec,
+                                                               .bias = s->b_dec,
+                                                               .y = t->error}));
     subtract(t->error, t->error, x, p->batch * s->d); /* x' - x */
     return FCT_OK;
 }
@@ -114,10 +135,17 @@ static fct_status aux_loss(fct_trainee *t, bool *out_active)
     t->aux = 0;
     if (p->auxk == 0) return FCT_OK;
     FCT_TRY(fct_op_sparse_decode(&t->engine.cx,
-                                 &(fct_sparse_decode_args){.index = t->aux_index, .value = t->aux_value, .rows = p->batch, .k = k, .d = s->d,
-                                                           .table = s->w_dec, .bias = authors ? s->b_dec : NULL, .y = t->aux_out}));
+                                 &(fct_sparse_decode_args){.index = t->aux_index,
+                                                           .value = t->aux_value,
+                                                           .rows = p->batch,
+                                                           .k = k,
+                                                           .d = s->d,
+                                                           .table = s->w_dec,
+                                                           .bias = authors ? s->b_dec : NULL,
+                                                           .y = t->aux_out}));
     for (int64_t r = 0; r < p->batch; r++) /* g_aux holds e for the moment */
-        for (int64_t i = 0; i < s->d; i++) t->g_aux[r * s->d + i] = (authors ? s->b_dec[i] : 0) - t->error[r * s->d + i];
+        for (int64_t i = 0; i < s->d; i++)
+            t->g_aux[r * s->d + i] = (authors ? s->b_dec[i] : 0) - t->error[r * s->d + i];
     column_spread(t->sum, t->sum + s->d, t->g_aux, p->batch, s->d);
     double spread = 0;
     for (int64_t i = 0; i < s->d; i++) spread += t->sum[s->d + i];
@@ -125,7 +153,8 @@ static fct_status aux_loss(fct_trainee *t, bool *out_active)
     double miss = sum_squares(t->g_aux, n);
     if (!(spread > 0)) return FCT_OK;
     t->aux = miss / spread;
-    scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread), n); /* 2/(B·D·den), den = spread/(B·D) */
+    scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
+             n); /* 2/(B·D·den), den = spread/(B·D) */
     *out_active = true;
     return FCT_OK;
 }
@@ -138,32 +167,53 @@ static void measure(fct_trainee *t, const float *x)
     column_spread(t->sum, var_x, x, p->batch, d);
     column_spread(t->sum + 2 * d, var_e, t->error, p->batch, d);
     t->ev = 0;
-    for (int64_t i = 0; i < d; i++) t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
+    for (int64_t i = 0; i < d; i++)
+        t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
     for (int64_t i = 0; i < p->batch * p->k; i++) active += t->value[i] > 0;
     t->l0 = (double)active / (double)p->batch;
 }
 
 /* ---- backward ---- */
 
-/* Gradients of both weights and b_enc through one set of codes; g [B,D] is the gradient of their decode. */
-static fct_status backward_codes(fct_trainee *t, const float *g, const int32_t *index, const float *value, float *coef, int64_t k)
+/* Gradients of both weights and b_enc through one set of codes; g [B,D] is the gradient of their
+ * decode. */
+static fct_status backward_codes(fct_trainee *t, const float *g, const int32_t *index,
+                                 const float *value, float *coef, int64_t k)
 {
     const fct_sae *s = t->sae;
     int64_t rows = t->plan.batch;
     fct_cx *cx = &t->engine.cx;
-    FCT_TRY(fct_op_sparse_outer(cx, &(fct_sparse_outer_args){.index = index, .coef = value, .rows = rows, .k = k, .n = s->f, .d = s->d,
-                                                             .x = g, .grad = t->grad[FCT_PARAM_W_DEC]}));
-    FCT_TRY(fct_op_sparse_dot(cx, &(fct_sparse_dot_args){.index = index, .rows = rows, .k = k, .d = s->d, .x = g, .table = s->w_dec,
+    FCT_TRY(fct_op_sparse_outer(cx, &(fct_sparse_outer_args){.index = index,
+                                                             .coef = value,
+                                                             .rows = rows,
+                                                             .k = k,
+                                                             .n = s->f,
+                                                             .d = s->d,
+                                                             .x = g,
+                                                             .grad = t->grad[FCT_PARAM_W_DEC]}));
+    FCT_TRY(fct_op_sparse_dot(cx, &(fct_sparse_dot_args){.index = index,
+                                                         .rows = rows,
+                                                         .k = k,
+                                                         .d = s->d,
+                                                         .x = g,
+                                                         .table = s->w_dec,
                                                          .coef = coef}));
     for (int64_t i = 0; i < rows * k; i++) {
         if (!(value[i] > 0)) coef[i] = 0; /* ReLU */
         t->grad[FCT_PARAM_B_ENC][index[i]] += coef[i];
     }
-    return fct_op_sparse_outer(cx, &(fct_sparse_outer_args){.index = index, .coef = coef, .rows = rows, .k = k, .n = s->f, .d = s->d,
-                                                            .x = t->centred, .grad = t->grad[FCT_PARAM_W_ENC]});
+    return fct_op_sparse_outer(cx, &(fct_sparse_outer_args){.index = index,
+                                                            .coef = coef,
+                                                            .rows = rows,
+                                                            .k = k,
+                                                            .n = s->f,
+                                                            .d = s->d,
+                                                            .x = t->centred,
+                                                            .grad = t->grad[FCT_PARAM_W_ENC]});
 }
 
-/* b_dec is added to both decodes (the aux one in the authors' form only) and subtracted from the input. */
+/* b_dec is added to both decodes (the aux one in the authors' form only) and subtracted from the
+ * input. */
 static fct_status backward_bias(fct_trainee *t, bool aux)
 {
     const fct_sae *s = t->sae;
@@ -172,8 +222,14 @@ static fct_status backward_bias(fct_trainee *t, bool aux)
     add_columns(t->sum, t->g_rec, t->plan.batch, s->d);
     if (aux && t->plan.aux == FCT_AUX_AUTHORS) add_columns(t->sum, t->g_aux, t->plan.batch, s->d);
     for (int64_t i = 0; i < s->d; i++) g[i] = (float)t->sum[i];
-    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = t->grad[FCT_PARAM_B_ENC], .b = s->w_enc, .c = g, .m = 1, .n = s->d,
-                                                           .k = s->f, .alpha = -1, .beta = 1});
+    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = t->grad[FCT_PARAM_B_ENC],
+                                                           .b = s->w_enc,
+                                                           .c = g,
+                                                           .m = 1,
+                                                           .n = s->d,
+                                                           .k = s->f,
+                                                           .alpha = -1,
+                                                           .beta = 1});
 }
 
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
@@ -185,7 +241,9 @@ fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
     t->mse = sum_squares(t->error, n) / (double)n;
     FCT_TRY(aux_loss(t, &aux));
     t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux;
-    if (!isfinite(t->loss)) return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite", (long long)(t->step + 1));
+    if (!isfinite(t->loss))
+        return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite",
+                        (long long)(t->step + 1));
     if (want_ev) measure(t, rows);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t size;
@@ -194,7 +252,8 @@ fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
     }
     scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
     FCT_TRY(backward_codes(t, t->g_rec, t->index, t->value, t->coef, p->k));
-    if (aux && t->n_dead > 0) FCT_TRY(backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
+    if (aux && t->n_dead > 0)
+        FCT_TRY(backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
     return backward_bias(t, aux);
 }
 
@@ -224,9 +283,12 @@ void fct_sae_normalise_decoder(fct_sae *s)
     }
 }
 
-typedef struct adam { float step_size, root, eps; } adam; /* torch's form: denominator sqrt(v)/root + eps */
+typedef struct adam {
+    float step_size, root, eps;
+} adam; /* torch's form: denominator sqrt(v)/root + eps */
 
-FCT_CLONES static void adam_run(float *w, float *m, float *v, const float *g, int64_t n, const adam *a)
+FCT_CLONES static void adam_run(float *w, float *m, float *v, const float *g, int64_t n,
+                                const adam *a)
 {
     const float b1 = (float)(1 - beta1), b2 = (float)beta2, c2 = (float)(1 - beta2);
     for (int64_t i = 0; i < n; i++) {
@@ -240,7 +302,9 @@ void fct_trainee_update(fct_trainee *t)
 {
     fct_sae *s = t->sae;
     double lr = fct_train_plan_lr(&t->plan, t->step), n = (double)++t->step;
-    adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))), .root = (float)sqrt(1 - pow(beta2, n)), .eps = (float)t->plan.eps};
+    adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))),
+              .root = (float)sqrt(1 - pow(beta2, n)),
+              .eps = (float)t->plan.eps};
     fct_sae_normalise_decoder(s);
     for (int64_t f = 0; f < s->f; f++) {
         float *g = t->grad[FCT_PARAM_W_DEC] + f * s->d, *w = s->w_dec + f * s->d;

@@ -1,8 +1,9 @@
-/* train.c - the training loop: batches from a source, steps of every SAE in a list (one, for now), log, checkpoints, stopping.
+/* train.c - the training loop: batches from a source, steps of every SAE in a list (one, for now),
+   log, checkpoints, stopping.
 
-   Batches are always full: one that the end of a pass cuts short is completed from the next pass, which the source serves in an
-   order of its own. With a checkpoint folder, a stopped or killed run continues where its last checkpoint was and ends with the
-   same bytes. */
+   Batches are always full: one that the end of a pass cuts short is completed from the next pass,
+   which the source serves in an order of its own. With a checkpoint folder, a stopped or killed run
+   continues where its last checkpoint was and ends with the same bytes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -13,10 +14,10 @@
 typedef struct training {
     const fct_train_desc *desc;
     fct_row_source *source;
-    fct_trainee *list;       /* [n]: all are fed the same batches */
+    fct_trainee *list; /* [n]: all are fed the same batches */
     int64_t n;
     int64_t batch, d;
-    float *rows;             /* [batch,D] */
+    float *rows; /* [batch,D] */
     fct_train_place place;
     int log_fd;
     double started, logged_at; /* seconds */
@@ -34,7 +35,9 @@ static fct_status read_rows(training *tr, float *out, int64_t want, bool wrap, i
         const float *rows;
         int64_t n = 0;
         FCT_TRY(tr->source->next(tr->source->self, want - have, &rows, &n));
-        if (n < 0 || n > want - have) return fct_fail(FCT_ERR_INTERNAL, "the rows' source gave %lld rows for %lld", (long long)n, (long long)(want - have));
+        if (n < 0 || n > want - have)
+            return fct_fail(FCT_ERR_INTERNAL, "the rows' source gave %lld rows for %lld",
+                            (long long)n, (long long)(want - have));
         if (n > 0) memcpy(out + have * tr->d, rows, (size_t)(n * tr->d) * sizeof *out);
         have += n;
         if (n > 0) {
@@ -43,7 +46,8 @@ static fct_status read_rows(training *tr, float *out, int64_t want, bool wrap, i
         }
         if (!wrap) break;
         if (empty_pass) return fct_fail(FCT_ERR_ARG, "there are no rows to train on");
-        if (!tr->source->rewind) return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer --steps");
+        if (!tr->source->rewind)
+            return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer --steps");
         FCT_TRY(tr->source->rewind(tr->source->self, ++tr->place.pass));
         empty_pass = true;
     }
@@ -64,7 +68,8 @@ static fct_status calibrate(training *tr)
     for (int64_t i = 0; i < tr->n; i++) FCT_TRY_OUT(fct_trainee_calibrate(&tr->list[i], rows, n));
     if (tr->list[0].plan.train_calibration) {
         if (!tr->source->rewind) {
-            st = fct_fail(FCT_ERR_ARG, "these rows cannot be read again, so calibration rows cannot be trained on: use --preset unboxing");
+            st = fct_fail(FCT_ERR_ARG, "these rows cannot be read again, so calibration rows "
+                                       "cannot be trained on: use --preset unboxing");
             goto out;
         }
         FCT_TRY_OUT(tr->source->rewind(tr->source->self, 0));
@@ -92,7 +97,8 @@ static fct_status trim_log(const char *path, int64_t step)
         keep = end - text + 1;
         const char *digits = text + line + sizeof "{\"step\":" - 1;
         if (strncmp(text + line, "{\"step\":", sizeof "{\"step\":" - 1) != 0) continue;
-        for (at = 0; *digits >= '0' && *digits <= '9' && at < (int64_t)1e15; digits++) at = at * 10 + (*digits - '0');
+        for (at = 0; *digits >= '0' && *digits <= '9' && at < (int64_t)1e15; digits++)
+            at = at * 10 + (*digits - '0');
         if (at <= step) FCT_TRY_OUT(fct_str_append_n(&kept, text + line, keep - line));
     }
     FCT_TRY_OUT(fct_file_write(path, kept.p ? kept.p : "", kept.n));
@@ -117,10 +123,12 @@ static fct_status write_log(training *tr, const fct_trainee *t)
     fct_str line = {0};
     double now = fct_seconds(), seconds = now - tr->logged_at;
     int64_t steps = t->step - tr->logged_step;
-    json_t *j = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}", "step", (json_int_t)t->step, "rows",
-                          (json_int_t)(t->step * tr->batch), "loss", t->loss, "mse", t->mse, "aux", t->aux, "ev", t->ev, "l0", t->l0,
-                          "dead", (json_int_t)t->n_dead, "lr", fct_train_plan_lr(&t->plan, t->step - 1), "rows_per_second",
-                          (double)(steps * tr->batch) / (seconds > 1e-9 ? seconds : 1e-9));
+    json_t *j =
+        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}", "step", (json_int_t)t->step,
+                  "rows", (json_int_t)(t->step * tr->batch), "loss", t->loss, "mse", t->mse, "aux",
+                  t->aux, "ev", t->ev, "l0", t->l0, "dead", (json_int_t)t->n_dead, "lr",
+                  fct_train_plan_lr(&t->plan, t->step - 1), "rows_per_second",
+                  (double)(steps * tr->batch) / (seconds > 1e-9 ? seconds : 1e-9));
     if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: a line of the training log");
     tr->logged_at = now;
     tr->logged_step = t->step;
@@ -147,7 +155,8 @@ static fct_status checkpoint(training *tr)
 {
     if (!tr->desc->resume) return FCT_OK;
     if (!tr->source->tell || !tr->source->seek)
-        return fct_fail(FCT_ERR_ARG, "these rows cannot say where they stand: no checkpoints are possible");
+        return fct_fail(FCT_ERR_ARG,
+                        "these rows cannot say where they stand: no checkpoints are possible");
     memset(tr->place.blob, 0, sizeof tr->place.blob);
     FCT_TRY(tr->source->tell(tr->source->self, tr->place.blob));
     return fct_checkpoint_save(tr->desc->resume, &tr->list[0], &tr->place);
@@ -158,19 +167,23 @@ static fct_status start(training *tr)
     fct_trainee *t = &tr->list[0];
     if (tr->desc->resume && fct_checkpoint_exists(tr->desc->resume)) {
         FCT_TRY(fct_checkpoint_load(tr->desc->resume, t, &tr->place));
-        if (!tr->source->seek) return fct_fail(FCT_ERR_ARG, "these rows cannot be continued from the middle");
+        if (!tr->source->seek)
+            return fct_fail(FCT_ERR_ARG, "these rows cannot be continued from the middle");
         if (tr->source->rewind) FCT_TRY(tr->source->rewind(tr->source->self, tr->place.pass));
         FCT_TRY(tr->source->seek(tr->source->self, tr->place.blob));
-        fct_log_line(tr->desc->log, FCT_LOG_INFO, "continuing at step %lld of %lld", (long long)t->step, (long long)t->plan.steps);
+        fct_log_line(tr->desc->log, FCT_LOG_INFO, "continuing at step %lld of %lld",
+                     (long long)t->step, (long long)t->plan.steps);
     } else {
         if (tr->source->rewind) FCT_TRY(tr->source->rewind(tr->source->self, 0));
         FCT_TRY(calibrate(tr));
     }
     const fct_train_plan *p = &t->plan;
     fct_log_line(tr->desc->log, FCT_LOG_INFO,
-                 "training: D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld steps, lr %g, loss scale %g, seed %llu",
-                 (long long)tr->d, (long long)p->f, (long long)p->k, (long long)p->auxk, p->aux == FCT_AUX_AUTHORS ? "authors" : "clean",
-                 (long long)p->batch, (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);
+                 "training: D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld steps, "
+                 "lr %g, loss scale %g, seed %llu",
+                 (long long)tr->d, (long long)p->f, (long long)p->k, (long long)p->auxk,
+                 p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", (long long)p->batch,
+                 (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);
     tr->first_step = tr->logged_step = t->step;
     tr->started = tr->logged_at = fct_seconds();
     return open_log(tr);
@@ -204,7 +217,8 @@ static fct_status loop(training *tr)
     bool end = false;
     while (!end && (t->plan.steps == 0 || t->step < t->plan.steps)) {
         fct_status st = fct_log_check_stop(tr->desc->log);
-        if (st == FCT_ERR_STOPPED && t->step > saved) FCT_TRY(checkpoint(tr)); /* keeps what was done */
+        if (st == FCT_ERR_STOPPED && t->step > saved)
+            FCT_TRY(checkpoint(tr)); /* keeps what was done */
         if (st != FCT_OK) return fct_log_check_stop(tr->desc->log);
         FCT_TRY(run(tr, &end));
         if (every > 0 && t->step % every == 0 && !end) {
@@ -212,7 +226,9 @@ static fct_status loop(training *tr)
             saved = t->step;
         }
     }
-    if (t->step == 0) return fct_fail(FCT_ERR_ARG, "the rows do not fill one batch of %lld", (long long)tr->batch);
+    if (t->step == 0)
+        return fct_fail(FCT_ERR_ARG, "the rows do not fill one batch of %lld",
+                        (long long)tr->batch);
     return t->step > saved ? checkpoint(tr) : FCT_OK;
 }
 
@@ -224,8 +240,10 @@ static fct_status describe(fct_trainee *t, const fct_train_desc *desc)
     fct_str text = {0};
     fct_status st = fct_train_plan_describe(&options, &t->plan, t->sae->d);
     if (st != FCT_OK) return st;
-    j = json_pack("{s:s, s:f, s:I, s:I, s:I, s:o}", "facet_version", fct_version(), "loss_scale", t->plan.loss_scale, "seed",
-                  (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows", (json_int_t)(t->step * t->plan.batch), "training", options);
+    j = json_pack("{s:s, s:f, s:I, s:I, s:I, s:o}", "facet_version", fct_version(), "loss_scale",
+                  t->plan.loss_scale, "seed", (json_int_t)t->plan.seed, "steps",
+                  (json_int_t)t->step, "rows", (json_int_t)(t->step * t->plan.batch), "training",
+                  options);
     if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
     fct_free(t->sae->facet_json);
@@ -250,20 +268,33 @@ out:
 static void fill_report(fct_train_report *r, const training *tr)
 {
     const fct_trainee *t = &tr->list[0];
-    *r = (fct_train_report){.steps = t->step, .rows = t->step * tr->batch, .n_features = t->plan.f, .k = t->plan.k, .dead = t->n_dead,
-                            .loss = t->loss, .mse = t->mse, .aux = t->aux, .ev = t->ev, .l0 = t->l0, .loss_scale = t->plan.loss_scale,
+    *r = (fct_train_report){.steps = t->step,
+                            .rows = t->step * tr->batch,
+                            .n_features = t->plan.f,
+                            .k = t->plan.k,
+                            .dead = t->n_dead,
+                            .loss = t->loss,
+                            .mse = t->mse,
+                            .aux = t->aux,
+                            .ev = t->ev,
+                            .l0 = t->l0,
+                            .loss_scale = t->plan.loss_scale,
                             .seconds = fct_seconds() - tr->started};
 }
 
-fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc, fct_train_report *report)
+fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
+                         fct_train_report *report)
 {
     fct_status st = FCT_OK;
     fct_trainee trainee = {0};
     fct_sae *init = NULL;
     fct_train_plan plan;
-    training tr = {.desc = desc, .source = rows, .list = &trainee, .n = 1, .d = rows->d, .log_fd = -1};
+    training tr = {
+        .desc = desc, .source = rows, .list = &trainee, .n = 1, .d = rows->d, .log_fd = -1};
     *out = NULL;
-    if (rows->d < 1) return fct_fail(FCT_ERR_SHAPE, "rows of %lld numbers cannot be trained on", (long long)rows->d);
+    if (rows->d < 1)
+        return fct_fail(FCT_ERR_SHAPE, "rows of %lld numbers cannot be trained on",
+                        (long long)rows->d);
     if (desc->init_from) FCT_TRY_OUT(fct_sae_load(&init, desc->init_from, NULL));
     FCT_TRY_OUT(fct_train_plan_init(&plan, desc, rows->d, rows->total, init));
     FCT_TRY_OUT(fct_trainee_init(&trainee, &plan, rows->d, init));

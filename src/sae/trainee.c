@@ -8,8 +8,9 @@ enum { MEDIAN_ROWS = 32768 };
 
 void fct_trainee_clear(fct_trainee *t)
 {
-    void *part[] = {t->pre, t->centred, t->error, t->aux_out, t->g_rec, t->g_aux, t->value, t->aux_value, t->coef, t->aux_coef,
-                    t->index, t->aux_index, t->dead, t->sum, t->not_fired};
+    void *part[] = {t->pre,   t->centred,   t->error,     t->aux_out, t->g_rec,
+                    t->g_aux, t->value,     t->aux_value, t->coef,    t->aux_coef,
+                    t->index, t->aux_index, t->dead,      t->sum,     t->not_fired};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         fct_free(t->grad[w]);
@@ -25,14 +26,24 @@ static fct_status take_memory(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     int64_t rows = p->batch, d = t->sae->d, wide = p->k > p->auxk ? p->k : p->auxk;
-    const struct { void *at; int64_t rows, width, size; } part[] = {
-        {&t->pre, rows, p->f, sizeof(float)},        {&t->centred, rows, d, sizeof(float)},
-        {&t->error, rows, d, sizeof(float)},         {&t->aux_out, rows, d, sizeof(float)},
-        {&t->g_rec, rows, d, sizeof(float)},         {&t->g_aux, rows, d, sizeof(float)},
-        {&t->value, rows, p->k, sizeof(float)},      {&t->coef, rows, p->k, sizeof(float)},
-        {&t->index, rows, p->k, sizeof(int32_t)},    {&t->aux_value, rows, p->auxk, sizeof(float)},
-        {&t->aux_coef, rows, p->auxk, sizeof(float)}, {&t->aux_index, rows, p->auxk, sizeof(int32_t)},
-        {&t->dead, p->f, 1, 1},                      {&t->not_fired, p->f, 1, sizeof(int64_t)},
+    const struct {
+        void *at;
+        int64_t rows, width, size;
+    } part[] = {
+        {&t->pre, rows, p->f, sizeof(float)},
+        {&t->centred, rows, d, sizeof(float)},
+        {&t->error, rows, d, sizeof(float)},
+        {&t->aux_out, rows, d, sizeof(float)},
+        {&t->g_rec, rows, d, sizeof(float)},
+        {&t->g_aux, rows, d, sizeof(float)},
+        {&t->value, rows, p->k, sizeof(float)},
+        {&t->coef, rows, p->k, sizeof(float)},
+        {&t->index, rows, p->k, sizeof(int32_t)},
+        {&t->aux_value, rows, p->auxk, sizeof(float)},
+        {&t->aux_coef, rows, p->auxk, sizeof(float)},
+        {&t->aux_index, rows, p->auxk, sizeof(int32_t)},
+        {&t->dead, p->f, 1, 1},
+        {&t->not_fired, p->f, 1, sizeof(int64_t)},
         {&t->sum, 4, d, sizeof(double)},
     };
     for (size_t i = 0; i < FCT_COUNT(part); i++) {
@@ -56,15 +67,18 @@ static void init_weights(fct_sae *s, uint64_t seed)
     fct_rng rng;
     double bound = 1 / sqrt((double)s->d);
     fct_rng_init(&rng, seed);
-    for (int64_t i = 0; i < s->d * s->f; i++) s->w_enc[i] = (float)((2 * fct_rng_unit(&rng) - 1) * bound);
+    for (int64_t i = 0; i < s->d * s->f; i++)
+        s->w_enc[i] = (float)((2 * fct_rng_unit(&rng) - 1) * bound);
     memcpy(s->w_dec, s->w_enc, (size_t)(s->d * s->f) * sizeof *s->w_dec);
     fct_sae_normalise_decoder(s);
 }
 
-fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d, const fct_sae *init)
+fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
+                            const fct_sae *init)
 {
     *t = (fct_trainee){.plan = *plan};
-    fct_status st = init ? fct_sae_clone(&t->sae, init) : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, plan->k);
+    fct_status st = init ? fct_sae_clone(&t->sae, init)
+                         : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, plan->k);
     if (st == FCT_OK) t->sae->k = plan->k;
     if (st == FCT_OK && !init) init_weights(t->sae, plan->seed);
     if (st == FCT_OK) st = take_memory(t);
@@ -82,7 +96,8 @@ static fct_status auto_scale(double *out, const float *rows, int64_t n, int64_t 
     fct_free(mean);
     *out = (double)n * (double)d / sum;
     if (isfinite(*out) && *out > 0) return FCT_OK;
-    return fct_fail(FCT_ERR_RANGE, "the %lld calibration rows %s: no loss scale follows from them", (long long)n,
+    return fct_fail(FCT_ERR_RANGE, "the %lld calibration rows %s: no loss scale follows from them",
+                    (long long)n,
                     sum == 0 ? "are all the same" : "hold numbers that are not finite");
 }
 
@@ -90,7 +105,9 @@ fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n)
 {
     fct_sae *s = t->sae;
     for (int64_t i = 0; i < n * s->d; i++)
-        if (!isfinite(rows[i])) return fct_fail(FCT_ERR_RANGE, "calibration row %lld is not finite", (long long)(i / s->d));
+        if (!isfinite(rows[i]))
+            return fct_fail(FCT_ERR_RANGE, "calibration row %lld is not finite",
+                            (long long)(i / s->d));
     if (t->plan.auto_scale) FCT_TRY(auto_scale(&t->plan.loss_scale, rows, n, s->d));
     if (!t->plan.calibrate) return FCT_OK;
     return fct_sae_geometric_median(s->b_dec, rows, n < MEDIAN_ROWS ? n : MEDIAN_ROWS, s->d);

@@ -1,12 +1,15 @@
-/* capture_plan.c - a capture thought through before it starts: which blocks, grids, rows, shards and bytes, and the whole of
-   store.json. A folder belongs to this capture exactly when its record is this text. */
+/* capture_plan.c - a capture thought through before it starts: which blocks, grids, rows, shards
+   and bytes, and the whole of store.json. A folder belongs to this capture exactly when its record
+   is this text. */
 #include <math.h>
 #include <string.h>
 
 #include "store/store.h"
 
-const char *const fct_tap_what_name[3] = {[FCT_TAP_IN] = "in", [FCT_TAP_OUT] = "out", [FCT_TAP_DELTA] = "delta"};
-const char *const fct_branch_name[3] = {[FCT_BRANCH_COND] = "cond", [FCT_BRANCH_UNCOND] = "uncond", [FCT_BRANCH_BOTH] = "both"};
+const char *const fct_tap_what_name[3] = {
+    [FCT_TAP_IN] = "in", [FCT_TAP_OUT] = "out", [FCT_TAP_DELTA] = "delta"};
+const char *const fct_branch_name[3] = {
+    [FCT_BRANCH_COND] = "cond", [FCT_BRANCH_UNCOND] = "uncond", [FCT_BRANCH_BOTH] = "both"};
 
 enum { BATCH_CELLS = 16384, BATCH_MAX = 16 };
 
@@ -26,29 +29,39 @@ void fct_capture_plan_clear(fct_capture_plan *p)
 
 static fct_status check_desc(const fct_capture_desc *desc)
 {
-    if (!desc->model || !desc->out) return fct_fail(FCT_ERR_ARG, "a capture needs a model and a folder to write to");
+    if (!desc->model || !desc->out)
+        return fct_fail(FCT_ERR_ARG, "a capture needs a model and a folder to write to");
     if (desc->n_prompts < 1) return fct_fail(FCT_ERR_ARG, "no prompts to capture");
-    if (desc->n_prompts > INT32_MAX) return fct_fail(FCT_ERR_RANGE, "more than %d prompts", INT32_MAX);
+    if (desc->n_prompts > INT32_MAX)
+        return fct_fail(FCT_ERR_RANGE, "more than %d prompts", INT32_MAX);
     for (int64_t i = 0; i < desc->n_prompts; i++)
-        if (fct_capture_seed(desc, i) > INT64_MAX) return fct_fail(FCT_ERR_ARG, "the seed of prompt %lld is beyond %lld", (long long)i, (long long)INT64_MAX);
-    if (desc->batch < 0) return fct_fail(FCT_ERR_ARG, "batch %lld: want 1 or more", (long long)desc->batch);
-    if (desc->has_store_dtype && desc->store_dtype != FCT_F16 && desc->store_dtype != FCT_BF16 && desc->store_dtype != FCT_F32)
-        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32", fct_dtype_name(desc->store_dtype));
+        if (fct_capture_seed(desc, i) > INT64_MAX)
+            return fct_fail(FCT_ERR_ARG, "the seed of prompt %lld is beyond %lld", (long long)i,
+                            (long long)INT64_MAX);
+    if (desc->batch < 0)
+        return fct_fail(FCT_ERR_ARG, "batch %lld: want 1 or more", (long long)desc->batch);
+    if (desc->has_store_dtype && desc->store_dtype != FCT_F16 && desc->store_dtype != FCT_BF16 &&
+        desc->store_dtype != FCT_F32)
+        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32",
+                        fct_dtype_name(desc->store_dtype));
     return FCT_OK;
 }
 
 static fct_status set_steps(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     p->steps = desc->steps > 0 ? desc->steps : p->info->default_steps;
-    if (desc->steps < 0 || p->steps < 1 || p->steps > INT16_MAX) return fct_fail(FCT_ERR_ARG, "%lld steps: want 1 to %d", (long long)p->steps, INT16_MAX);
+    if (desc->steps < 0 || p->steps < 1 || p->steps > INT16_MAX)
+        return fct_fail(FCT_ERR_ARG, "%lld steps: want 1 to %d", (long long)p->steps, INT16_MAX);
     p->n_at = desc->n_at_steps > 0 ? desc->n_at_steps : p->steps;
     FCT_TRY(fct_new(&p->at_steps, p->n_at, sizeof *p->at_steps));
     for (int64_t i = 0; i < p->n_at; i++) {
         p->at_steps[i] = desc->n_at_steps > 0 ? desc->at_steps[i] : i + 1;
         if (p->at_steps[i] < 1 || p->at_steps[i] > p->steps)
-            return fct_fail(FCT_ERR_ARG, "step %lld is not among the steps 1 to %lld", (long long)p->at_steps[i], (long long)p->steps);
+            return fct_fail(FCT_ERR_ARG, "step %lld is not among the steps 1 to %lld",
+                            (long long)p->at_steps[i], (long long)p->steps);
         if (i > 0 && p->at_steps[i] <= p->at_steps[i - 1])
-            return fct_fail(FCT_ERR_ARG, "the chosen steps must ascend: %lld comes after %lld", (long long)p->at_steps[i], (long long)p->at_steps[i - 1]);
+            return fct_fail(FCT_ERR_ARG, "the chosen steps must ascend: %lld comes after %lld",
+                            (long long)p->at_steps[i], (long long)p->at_steps[i - 1]);
     }
     return FCT_OK;
 }
@@ -60,26 +73,40 @@ static fct_status set_run(fct_capture_plan *p, const fct_capture_desc *desc)
     p->dtype = desc->has_store_dtype ? desc->store_dtype : FCT_F16;
     p->width = desc->width ? desc->width : info->default_width;
     p->height = desc->height ? desc->height : info->default_height;
-    if (p->width < info->vae_factor || p->height < info->vae_factor || p->width % info->vae_factor || p->height % info->vae_factor)
-        return fct_fail(FCT_ERR_ARG, "size %lldx%lld: want multiples of %lld", (long long)p->width, (long long)p->height, (long long)info->vae_factor);
-    p->guidance = desc->has_guidance || desc->guidance != 0 ? desc->guidance : info->default_guidance;
-    if (!isfinite(p->guidance)) return fct_fail(FCT_ERR_ARG, "guidance %g: want a number", p->guidance);
+    if (p->width < info->vae_factor || p->height < info->vae_factor ||
+        p->width % info->vae_factor || p->height % info->vae_factor)
+        return fct_fail(FCT_ERR_ARG, "size %lldx%lld: want multiples of %lld", (long long)p->width,
+                        (long long)p->height, (long long)info->vae_factor);
+    p->guidance =
+        desc->has_guidance || desc->guidance != 0 ? desc->guidance : info->default_guidance;
+    if (!isfinite(p->guidance))
+        return fct_fail(FCT_ERR_ARG, "guidance %g: want a number", p->guidance);
     p->guided = p->guidance > 1;
     p->branch = desc->branch;
     if (!p->guided && p->branch != FCT_BRANCH_COND)
-        return fct_fail(FCT_ERR_ARG, "branch %s needs guidance above 1: without it there is no uncond half", fct_branch_name[p->branch]);
+        return fct_fail(FCT_ERR_ARG,
+                        "branch %s needs guidance above 1: without it there is no uncond half",
+                        fct_branch_name[p->branch]);
     p->n_branches = p->branch == FCT_BRANCH_BOTH ? 2 : 1;
-    int64_t cells = p->width / info->vae_factor * (p->height / info->vae_factor), batch = BATCH_CELLS / cells;
-    p->batch = desc->batch > 0 ? desc->batch : batch < 1 ? 1 : batch > BATCH_MAX ? BATCH_MAX : batch;
+    int64_t cells = p->width / info->vae_factor * (p->height / info->vae_factor),
+            batch = BATCH_CELLS / cells;
+    p->batch = desc->batch > 0     ? desc->batch
+               : batch < 1         ? 1
+               : batch > BATCH_MAX ? BATCH_MAX
+                                   : batch;
     return FCT_OK;
 }
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
 
 static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     int64_t widest = 0, target = desc->shard_bytes > 0 ? desc->shard_bytes : FCT_STORE_SHARD_BYTES;
-    FCT_TRY(fct_model_find_blocks(&p->block, &p->n_blocks, desc->model, desc->blocks ? desc->blocks : "*"));
+    FCT_TRY(fct_model_find_blocks(&p->block, &p->n_blocks, desc->model,
+                                  desc->blocks ? desc->blocks : "*"));
     FCT_TRY(fct_new(&p->grid, p->n_blocks, sizeof *p->grid));
     for (int64_t b = 0; b < p->n_blocks; b++) {
         struct fct_capture_grid *g = &p->grid[b];
@@ -87,7 +114,8 @@ static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
         g->w = divide_up(p->width / p->info->vae_factor, p->block[b]->downscale);
         g->d = p->block[b]->channels;
         g->rows_per_prompt = p->n_at * p->n_branches * g->h * g->w;
-        int64_t bytes = g->rows_per_prompt * (g->d * fct_dtype_bytes(p->dtype) + 11); /* 11: prompt, step, branch, yx */
+        int64_t bytes = g->rows_per_prompt *
+                        (g->d * fct_dtype_bytes(p->dtype) + 11); /* 11: prompt, step, branch, yx */
         if (bytes > widest) widest = bytes;
         p->bytes_per_prompt += bytes;
         p->total_rows += g->rows_per_prompt * desc->n_prompts;
@@ -100,7 +128,10 @@ static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
 
 /* ---- store.json ---- */
 
-static fct_status no_memory(void) { return fct_fail(FCT_ERR_MEMORY, "out of memory: store.json"); }
+static fct_status no_memory(void)
+{
+    return fct_fail(FCT_ERR_MEMORY, "out of memory: store.json");
+}
 
 static json_t *describe_block(const fct_capture_plan *p, int64_t b, int64_t n_prompts)
 {
@@ -108,44 +139,59 @@ static json_t *describe_block(const fct_capture_plan *p, int64_t b, int64_t n_pr
     json_t *shards = json_array();
     for (int64_t i = 0; i < p->n_shards; i++) {
         char *name = NULL;
-        int64_t prompts = n_prompts - i * p->shard_prompts < p->shard_prompts ? n_prompts - i * p->shard_prompts : p->shard_prompts;
+        int64_t prompts = n_prompts - i * p->shard_prompts < p->shard_prompts
+                              ? n_prompts - i * p->shard_prompts
+                              : p->shard_prompts;
         if (fct_store_shard_name(&name, i, p->n_shards) == FCT_OK)
-            (void)json_array_append_new(shards, json_pack("{s:s, s:I}", "file", name, "rows", (json_int_t)(prompts * g->rows_per_prompt)));
+            (void)json_array_append_new(shards,
+                                        json_pack("{s:s, s:I}", "file", name, "rows",
+                                                  (json_int_t)(prompts * g->rows_per_prompt)));
         fct_free(name);
     }
     if (json_array_size(shards) != (size_t)p->n_shards) {
         json_decref(shards);
         return NULL;
     }
-    return json_pack("{s:s, s:s, s:I, s:[I,I], s:I, s:I, s:o}", "name", p->block[b]->short_name, "full_name", p->block[b]->name, "d",
-                     (json_int_t)g->d, "grid", (json_int_t)g->h, (json_int_t)g->w, "rows_per_prompt", (json_int_t)g->rows_per_prompt, "rows",
+    return json_pack("{s:s, s:s, s:I, s:[I,I], s:I, s:I, s:o}", "name", p->block[b]->short_name,
+                     "full_name", p->block[b]->name, "d", (json_int_t)g->d, "grid",
+                     (json_int_t)g->h, (json_int_t)g->w, "rows_per_prompt",
+                     (json_int_t)g->rows_per_prompt, "rows",
                      (json_int_t)(g->rows_per_prompt * n_prompts), "shards", shards);
 }
 
 static json_t *describe_options(const fct_capture_plan *p, const fct_capture_desc *desc)
 {
     json_t *at = json_array();
-    for (int64_t i = 0; i < p->n_at; i++) (void)json_array_append_new(at, json_integer(p->at_steps[i]));
-    return json_pack("{s:s, s:I, s:o, s:f, s:s?, s:s, s:I, s:I, s:I, s:I, s:I}", "what", fct_tap_what_name[p->what], "steps",
-                     (json_int_t)p->steps, "at_steps", at, "guidance", p->guidance, "negative", desc->negative, "branch",
-                     fct_branch_name[p->branch], "seed", (json_int_t)desc->seed, "width", (json_int_t)p->width, "height",
-                     (json_int_t)p->height, "batch", (json_int_t)p->batch, "shard_prompts", (json_int_t)p->shard_prompts);
+    for (int64_t i = 0; i < p->n_at; i++)
+        (void)json_array_append_new(at, json_integer(p->at_steps[i]));
+    return json_pack("{s:s, s:I, s:o, s:f, s:s?, s:s, s:I, s:I, s:I, s:I, s:I}", "what",
+                     fct_tap_what_name[p->what], "steps", (json_int_t)p->steps, "at_steps", at,
+                     "guidance", p->guidance, "negative", desc->negative, "branch",
+                     fct_branch_name[p->branch], "seed", (json_int_t)desc->seed, "width",
+                     (json_int_t)p->width, "height", (json_int_t)p->height, "batch",
+                     (json_int_t)p->batch, "shard_prompts", (json_int_t)p->shard_prompts);
 }
 
 static fct_status describe(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     fct_status st = FCT_OK;
-    json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:i}", "name", p->info->name, "hash", p->info->hash, "backend", p->info->backend, "precision",
+    json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:i}", "name", p->info->name, "hash",
+                              p->info->hash, "backend", p->info->backend, "precision",
                               p->info->precision, "threads", fct_threads());
     json_t *blocks = json_array(), *prompts = json_array();
-    for (int64_t b = 0; b < p->n_blocks; b++) (void)json_array_append_new(blocks, describe_block(p, b, desc->n_prompts));
+    for (int64_t b = 0; b < p->n_blocks; b++)
+        (void)json_array_append_new(blocks, describe_block(p, b, desc->n_prompts));
     for (int64_t i = 0; i < desc->n_prompts; i++)
-        (void)json_array_append_new(prompts, json_pack("{s:s, s:I}", "text", desc->prompts[i].text ? desc->prompts[i].text : "", "seed",
-                                                       (json_int_t)fct_capture_seed(desc, i)));
-    bool whole = json_array_size(blocks) == (size_t)p->n_blocks && json_array_size(prompts) == (size_t)desc->n_prompts;
-    json_t *j = json_pack("{s:s, s:i, s:s, s:o, s:s, s:o, s:o, s:o}", "format", FCT_STORE_FORMAT, "version", FCT_STORE_VERSION, "facet_version",
-                          fct_version(), "model", model, "dtype", fct_dtype_name(p->dtype), "options", describe_options(p, desc), "blocks",
-                          blocks, "prompts", prompts);
+        (void)json_array_append_new(prompts,
+                                    json_pack("{s:s, s:I}", "text",
+                                              desc->prompts[i].text ? desc->prompts[i].text : "",
+                                              "seed", (json_int_t)fct_capture_seed(desc, i)));
+    bool whole = json_array_size(blocks) == (size_t)p->n_blocks &&
+                 json_array_size(prompts) == (size_t)desc->n_prompts;
+    json_t *j = json_pack("{s:s, s:i, s:s, s:o, s:s, s:o, s:o, s:o}", "format", FCT_STORE_FORMAT,
+                          "version", FCT_STORE_VERSION, "facet_version", fct_version(), "model",
+                          model, "dtype", fct_dtype_name(p->dtype), "options",
+                          describe_options(p, desc), "blocks", blocks, "prompts", prompts);
     if (!j || !whole) {
         st = no_memory();
         goto out;

@@ -1,18 +1,24 @@
-/* import.c - others' rows become a store: safetensors and npy files of the same width, one after the other. They carry no prompts
-   and no grid, so their shards hold `rows` alone. store.json comes last; an import that was cut short starts again. */
+/* import.c - others' rows become a store: safetensors and npy files of the same width, one after
+   the other. They carry no prompts and no grid, so their shards hold `rows` alone. store.json comes
+   last; an import that was cut short starts again. */
 #include <string.h>
 
 #include "store/store.h"
 
-typedef struct input { fct_st st; fct_npy npy; fct_tensor rows; const char *path; } input;
+typedef struct input {
+    fct_st st;
+    fct_npy npy;
+    fct_tensor rows;
+    const char *path;
+} input;
 
 typedef struct import {
     const fct_import_desc *desc;
     const char *block;
-    input *in;               /* [n_files], all open */
+    input *in; /* [n_files], all open */
     fct_dtype dtype;
     int64_t d, rows, shard_rows, n_shards;
-    json_t *store;           /* of a store that is there already; NULL: new */
+    json_t *store; /* of a store that is there already; NULL: new */
 } import;
 
 static bool ends_with(const char *text, const char *end)
@@ -27,7 +33,9 @@ static fct_status find_rows(input *in, const char *name)
     if (name && !t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", in->path, name);
     for (int64_t i = 0; !name && i < in->st.n; i++) {
         if (in->st.entry[i].t.ndim != 2) continue;
-        if (t) return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor", in->path);
+        if (t)
+            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
+                            in->path);
         t = &in->st.entry[i].t;
     }
     if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", in->path);
@@ -47,8 +55,11 @@ static fct_status open_input(input *in, const char *path, const char *tensor)
         FCT_TRY(find_rows(in, tensor));
     }
     fct_shape_text(shape, sizeof shape, &in->rows);
-    if (in->rows.ndim != 2 || in->rows.dim[1] < 1) return fct_fail(FCT_ERR_SHAPE, "%s: want rows [n,D], the file has %s", path, shape);
-    if (in->rows.dtype > FCT_F64) return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s", path, fct_dtype_name(in->rows.dtype));
+    if (in->rows.ndim != 2 || in->rows.dim[1] < 1)
+        return fct_fail(FCT_ERR_SHAPE, "%s: want rows [n,D], the file has %s", path, shape);
+    if (in->rows.dtype > FCT_F64)
+        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s", path,
+                        fct_dtype_name(in->rows.dtype));
     return FCT_OK;
 }
 
@@ -60,8 +71,9 @@ static fct_status open_inputs(import *m)
     for (int64_t i = 0; i < desc->n_files; i++) {
         FCT_TRY(open_input(&m->in[i], desc->files[i], desc->tensor));
         if (i > 0 && m->in[i].rows.dim[1] != m->d)
-            return fct_fail(FCT_ERR_SHAPE, "%s: rows of %lld numbers, those of %s have %lld", desc->files[i], (long long)m->in[i].rows.dim[1],
-                            desc->files[0], (long long)m->d);
+            return fct_fail(FCT_ERR_SHAPE, "%s: rows of %lld numbers, those of %s have %lld",
+                            desc->files[i], (long long)m->in[i].rows.dim[1], desc->files[0],
+                            (long long)m->d);
         m->d = m->in[i].rows.dim[1];
         FCT_TRY(fct_add_i64(&m->rows, m->rows, m->in[i].rows.dim[0]));
     }
@@ -69,8 +81,10 @@ static fct_status open_inputs(import *m)
     fct_dtype first = m->in[0].rows.dtype;
     m->dtype = desc->has_store_dtype ? desc->store_dtype : first == FCT_F64 ? FCT_F32 : first;
     if (m->dtype != FCT_F16 && m->dtype != FCT_BF16 && m->dtype != FCT_F32)
-        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32", fct_dtype_name(m->dtype));
-    int64_t bytes = m->d * fct_dtype_bytes(m->dtype), target = desc->shard_bytes > 0 ? desc->shard_bytes : FCT_STORE_SHARD_BYTES;
+        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32",
+                        fct_dtype_name(m->dtype));
+    int64_t bytes = m->d * fct_dtype_bytes(m->dtype),
+            target = desc->shard_bytes > 0 ? desc->shard_bytes : FCT_STORE_SHARD_BYTES;
     m->shard_rows = target / bytes < 1 ? 1 : target / bytes;
     m->n_shards = (m->rows + m->shard_rows - 1) / m->shard_rows;
     return FCT_OK;
@@ -88,17 +102,24 @@ static fct_status check_existing(import *m)
     FCT_TRY_OUT(fct_json_str(&dtype, m->store, "dtype", "", path));
     json_t *list = json_object_get(m->store, "blocks");
     if (!json_is_null(json_object_get(m->store, "model")) || !json_is_array(list)) {
-        st = fct_fail(FCT_ERR_ARG, "%s is a captured store: choose another folder for imported rows", m->desc->out);
+        st =
+            fct_fail(FCT_ERR_ARG, "%s is a captured store: choose another folder for imported rows",
+                     m->desc->out);
         goto out;
     }
     if (strcmp(dtype, fct_dtype_name(m->dtype)) != 0) {
-        st = fct_fail(FCT_ERR_ARG, "%s holds %s: import with --store-dtype %s, or choose another folder", m->desc->out, dtype, dtype);
+        st = fct_fail(FCT_ERR_ARG,
+                      "%s holds %s: import with --store-dtype %s, or choose another folder",
+                      m->desc->out, dtype, dtype);
         goto out;
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_object_get(json_array_get(list, i), "name"));
         if (name && strcmp(name, m->block) == 0) {
-            st = fct_fail(FCT_ERR_ARG, "%s has a block %s already: choose another name with --blocks, or another folder", m->desc->out, name);
+            st = fct_fail(
+                FCT_ERR_ARG,
+                "%s has a block %s already: choose another name with --blocks, or another folder",
+                m->desc->out, name);
             goto out;
         }
     }
@@ -113,7 +134,9 @@ static fct_status open_folder(import *m)
     char *path = NULL;
     fct_status st = FCT_OK;
     FCT_TRY(fct_store_dir_kind(&kind, m->desc->out));
-    if (kind == FCT_DIR_OTHER) return fct_fail(FCT_ERR_ARG, "%s is not empty and not a store: choose another folder", m->desc->out);
+    if (kind == FCT_DIR_OTHER)
+        return fct_fail(FCT_ERR_ARG, "%s is not empty and not a store: choose another folder",
+                        m->desc->out);
     if (kind == FCT_DIR_STORE) FCT_TRY(check_existing(m));
     FCT_TRY(fct_dir_make(m->desc->out));
     FCT_TRY(fct_store_check_space(m->desc->out, m->rows * m->d * fct_dtype_bytes(m->dtype)));
@@ -126,11 +149,13 @@ static fct_status open_folder(import *m)
             bool mine = strstr(text, "\"import\"") != NULL;
             fct_free(text);
             if (!mine) {
-                st = fct_fail(FCT_ERR_ARG, "%s holds an unfinished capture: choose another folder", m->desc->out);
+                st = fct_fail(FCT_ERR_ARG, "%s holds an unfinished capture: choose another folder",
+                              m->desc->out);
                 goto out;
             }
         }
-        static const char note[] = "{\n  \"format\": \"" FCT_STORE_FORMAT "\",\n  \"import\": true\n}\n";
+        static const char note[] =
+            "{\n  \"format\": \"" FCT_STORE_FORMAT "\",\n  \"import\": true\n}\n";
         FCT_TRY_OUT(fct_file_write(path, note, sizeof note - 1));
     }
     fct_free(path);
@@ -169,8 +194,11 @@ static fct_status copy_rows(import *m, fct_shard *s, float *chunk)
             if (n > CHUNK) n = CHUNK;
             if (n > s->cap - s->n) n = s->cap - s->n;
             FCT_TRY(fct_log_check_stop(m->desc->log));
-            FCT_TRY(fct_convert(chunk, FCT_F32, (const uint8_t *)t->data + at * m->d * fct_dtype_bytes(t->dtype), t->dtype, n * m->d));
-            FCT_TRY(fct_where(fct_shard_put(s, s->n, chunk, n), "%s, rows %lld to %lld", m->in[i].path, (long long)at, (long long)(at + n - 1)));
+            FCT_TRY(fct_convert(chunk, FCT_F32,
+                                (const uint8_t *)t->data + at * m->d * fct_dtype_bytes(t->dtype),
+                                t->dtype, n * m->d));
+            FCT_TRY(fct_where(fct_shard_put(s, s->n, chunk, n), "%s, rows %lld to %lld",
+                              m->in[i].path, (long long)at, (long long)(at + n - 1)));
             s->n += n;
             at += n;
             done += n;
@@ -188,15 +216,18 @@ static json_t *describe_block(const import *m)
     json_t *shards = json_array();
     for (int64_t i = 0; i < m->n_shards; i++) {
         char *name = NULL;
-        int64_t rows = m->rows - i * m->shard_rows < m->shard_rows ? m->rows - i * m->shard_rows : m->shard_rows;
+        int64_t rows = m->rows - i * m->shard_rows < m->shard_rows ? m->rows - i * m->shard_rows
+                                                                   : m->shard_rows;
         if (fct_store_shard_name(&name, i, m->n_shards) == FCT_OK)
-            (void)json_array_append_new(shards, json_pack("{s:s, s:I}", "file", name, "rows", (json_int_t)rows));
+            (void)json_array_append_new(
+                shards, json_pack("{s:s, s:I}", "file", name, "rows", (json_int_t)rows));
         fct_free(name);
     }
     json_t *j = NULL;
     if (json_array_size(shards) == (size_t)m->n_shards)
-        j = json_pack("{s:s, s:s, s:I, s:n, s:n, s:I, s:O}", "name", m->block, "full_name", m->block, "d", (json_int_t)m->d, "grid",
-                      "rows_per_prompt", "rows", (json_int_t)m->rows, "shards", shards);
+        j = json_pack("{s:s, s:s, s:I, s:n, s:n, s:I, s:O}", "name", m->block, "full_name",
+                      m->block, "d", (json_int_t)m->d, "grid", "rows_per_prompt", "rows",
+                      (json_int_t)m->rows, "shards", shards);
     json_decref(shards);
     return j;
 }
@@ -207,8 +238,10 @@ static fct_status finish(import *m)
     char *path = NULL, *progress = NULL;
     json_t *block = describe_block(m);
     if (!m->store)
-        m->store = json_pack("{s:s, s:i, s:s, s:n, s:s, s:{}, s:[], s:[]}", "format", FCT_STORE_FORMAT, "version", FCT_STORE_VERSION,
-                             "facet_version", fct_version(), "model", "dtype", fct_dtype_name(m->dtype), "options", "blocks", "prompts");
+        m->store =
+            json_pack("{s:s, s:i, s:s, s:n, s:s, s:{}, s:[], s:[]}", "format", FCT_STORE_FORMAT,
+                      "version", FCT_STORE_VERSION, "facet_version", fct_version(), "model",
+                      "dtype", fct_dtype_name(m->dtype), "options", "blocks", "prompts");
     if (!block || !m->store || json_array_append(json_object_get(m->store, "blocks"), block) != 0) {
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: store.json");
         goto out;
@@ -227,13 +260,14 @@ out:
 fct_status fct_store_import(const fct_import_desc *desc)
 {
     fct_status st = FCT_OK;
-    import m = {.desc = desc, .block = desc->block ? desc->block : "rows"};
+import m = {.desc = desc, .block = desc->block ? desc->block: "rows" };
     fct_shard shard = {0};
     float *chunk = NULL;
     FCT_TRY_OUT(fct_store_check_name(m.block));
     FCT_TRY_OUT(open_inputs(&m));
     FCT_TRY_OUT(open_folder(&m));
-    FCT_TRY_OUT(fct_shard_init(&shard, m.dtype, m.d, m.shard_rows < m.rows ? m.shard_rows : m.rows, false));
+    FCT_TRY_OUT(
+        fct_shard_init(&shard, m.dtype, m.d, m.shard_rows < m.rows ? m.shard_rows : m.rows, false));
     FCT_TRY_OUT(fct_new_raw(&chunk, CHUNK * m.d, sizeof *chunk));
     FCT_TRY_OUT(copy_rows(&m, &shard, chunk));
     FCT_TRY_OUT(finish(&m));

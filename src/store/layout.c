@@ -56,7 +56,8 @@ fct_status fct_store_dir_kind(fct_store_kind *out, const char *dir)
     bool store = false, progress = false, others = false;
     *out = FCT_DIR_NEW;
     if (!fct_path_exists(dir)) return FCT_OK;
-    if (!fct_path_is_dir(dir)) return fct_fail(FCT_ERR_ARG, "%s is a file, want the name of a folder", dir);
+    if (!fct_path_is_dir(dir))
+        return fct_fail(FCT_ERR_ARG, "%s is a file, want the name of a folder", dir);
     FCT_TRY(fct_dir_list(&name, &n, dir));
     for (int64_t i = 0; i < n; i++) {
         store = store || strcmp(name[i], "store.json") == 0;
@@ -64,7 +65,10 @@ fct_status fct_store_dir_kind(fct_store_kind *out, const char *dir)
         others = others || !strstr(name[i], ".tmp-");
     }
     fct_names_free(name, n);
-    *out = store ? FCT_DIR_STORE : progress ? FCT_DIR_UNFINISHED : others ? FCT_DIR_OTHER : FCT_DIR_NEW;
+    *out = store      ? FCT_DIR_STORE
+           : progress ? FCT_DIR_UNFINISHED
+           : others   ? FCT_DIR_OTHER
+                      : FCT_DIR_NEW;
     return FCT_OK;
 }
 
@@ -89,11 +93,15 @@ fct_status fct_store_check_space(const char *dir, int64_t bytes)
     if (free_bytes >= (double)bytes * 1.01 + 1e6) return FCT_OK;
     fct_bytes_text(need, sizeof need, bytes);
     fct_bytes_text(have, sizeof have, (int64_t)free_bytes);
-    return fct_fail(FCT_ERR_IO, "%s: the store needs %s, the disk has %s free: fewer prompts, blocks or steps, or a smaller type", dir, need, have);
+    return fct_fail(FCT_ERR_IO,
+                    "%s: the store needs %s, the disk has %s free: fewer prompts, blocks or steps, "
+                    "or a smaller type",
+                    dir, need, have);
 }
 
 fct_status fct_store_check_name(const char *name)
 {
-    if (name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && strlen(name) < 200) return FCT_OK;
+    if (name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && strlen(name) < 200)
+        return FCT_OK;
     return fct_fail(FCT_ERR_ARG, "block \"%s\": want a name that can be a folder", name);
 }

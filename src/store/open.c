@@ -1,18 +1,29 @@
-/* open.c - a store on disk, read: store.json checked whole at once, shards mapped when their first row is wanted. */
+/* open.c - a store on disk, read: store.json checked whole at once, shards mapped when their first
+ * row is wanted. */
 #include <string.h>
 
 #include "store/store.h"
 
-typedef struct shard_map { char *file; int64_t first, rows; bool open; fct_st st; const fct_tensor *data; } shard_map;
+typedef struct shard_map {
+    char *file;
+    int64_t first, rows;
+    bool open;
+    fct_st st;
+    const fct_tensor *data;
+} shard_map;
 
-typedef struct block_map { char *name, *full_name; shard_map *shard; int64_t n_shards; } block_map;
+typedef struct block_map {
+    char *name, *full_name;
+    shard_map *shard;
+    int64_t n_shards;
+} block_map;
 
 struct fct_store {
     fct_store_info info;
     char *path, *text;
-    json_t *json;            /* owns most strings of info */
+    json_t *json; /* owns most strings of info */
     fct_store_block *block;
-    block_map *map;          /* [n_blocks] */
+    block_map *map; /* [n_blocks] */
     fct_prompt *prompt;
 };
 
@@ -38,7 +49,10 @@ void fct_store_close(fct_store *s)
     fct_free(s);
 }
 
-const fct_store_info *fct_store_get_info(const fct_store *s) { return &s->info; }
+const fct_store_info *fct_store_get_info(const fct_store *s)
+{
+    return &s->info;
+}
 
 /* ---- store.json ---- */
 
@@ -53,11 +67,13 @@ static fct_status read_shards(block_map *m, int64_t *out_rows, const json_t *j, 
         const json_t *o = json_array_get(list, (size_t)i);
         const char *file;
         shard_map *s = &m->shard[i];
-        if (!json_is_object(o)) return fct_fail(FCT_ERR_FORMAT, "%s: shard %lld: want an object", where, (long long)i);
+        if (!json_is_object(o))
+            return fct_fail(FCT_ERR_FORMAT, "%s: shard %lld: want an object", where, (long long)i);
         FCT_TRY(fct_json_str(&file, o, "file", "", where));
         FCT_TRY(fct_json_i64(&s->rows, o, "rows", -1, where));
         FCT_TRY(fct_store_check_name(file));
-        if (s->rows < 0) return fct_fail(FCT_ERR_FORMAT, "%s: shard %s: rows are missing", where, file);
+        if (s->rows < 0)
+            return fct_fail(FCT_ERR_FORMAT, "%s: shard %s: rows are missing", where, file);
         FCT_TRY(fct_strdup(&s->file, file));
         s->first = *out_rows;
         FCT_TRY(fct_add_i64(out_rows, *out_rows, s->rows));
@@ -86,22 +102,28 @@ static fct_status read_block(fct_store_block *b, block_map *m, const json_t *j, 
         b->grid_w = json_integer_value(json_array_get(grid, 1));
     }
     if (b->d < 1 || b->rows_per_prompt < 0 || b->grid_h < 0 || b->grid_w < 0)
-        return fct_fail(FCT_ERR_FORMAT, "%s: block %s: d, rows_per_prompt or grid is not possible", where, name);
+        return fct_fail(FCT_ERR_FORMAT, "%s: block %s: d, rows_per_prompt or grid is not possible",
+                        where, name);
     FCT_TRY(read_shards(m, &rows, j, where));
-    if (rows != b->rows) return fct_fail(FCT_ERR_FORMAT, "%s: block %s: the shards have %lld rows together, not %lld", where, name, (long long)rows, (long long)b->rows);
+    if (rows != b->rows)
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: block %s: the shards have %lld rows together, not %lld", where, name,
+                        (long long)rows, (long long)b->rows);
     return FCT_OK;
 }
 
 static fct_status read_blocks(fct_store *s, const char *where)
 {
     const json_t *list = json_object_get(s->json, "blocks");
-    if (!json_is_array(list) || json_array_size(list) == 0) return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want a list", where);
+    if (!json_is_array(list) || json_array_size(list) == 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want a list", where);
     int64_t n = (int64_t)json_array_size(list);
     FCT_TRY(fct_new(&s->block, n, sizeof *s->block));
     FCT_TRY(fct_new(&s->map, n, sizeof *s->map));
     s->info.n_blocks = n;
     s->info.block = s->block;
-    for (int64_t b = 0; b < n; b++) FCT_TRY(read_block(&s->block[b], &s->map[b], json_array_get(list, (size_t)b), where));
+    for (int64_t b = 0; b < n; b++)
+        FCT_TRY(read_block(&s->block[b], &s->map[b], json_array_get(list, (size_t)b), where));
     return FCT_OK;
 }
 
@@ -113,7 +135,8 @@ static fct_status read_prompts(fct_store *s, const char *where)
     for (int64_t i = 0; i < n; i++) {
         const json_t *o = json_array_get(list, (size_t)i);
         int64_t seed;
-        if (!json_is_object(o)) return fct_fail(FCT_ERR_FORMAT, "%s: prompt %lld: want an object", where, (long long)i);
+        if (!json_is_object(o))
+            return fct_fail(FCT_ERR_FORMAT, "%s: prompt %lld: want an object", where, (long long)i);
         FCT_TRY(fct_json_str(&s->prompt[i].text, o, "text", "", where));
         FCT_TRY(fct_json_i64(&seed, o, "seed", 0, where));
         s->prompt[i].seed = (uint64_t)seed;
@@ -131,16 +154,20 @@ static fct_status read_description(fct_store *s, const char *where)
     if (!json_is_object(s->json)) return fct_fail(FCT_ERR_FORMAT, "%s: want an object", where);
     FCT_TRY(fct_json_str(&format, s->json, "format", "", where));
     FCT_TRY(fct_json_i64(&version, s->json, "version", 0, where));
-    if (strcmp(format, FCT_STORE_FORMAT) != 0) return fct_fail(FCT_ERR_FORMAT, "%s: format is not " FCT_STORE_FORMAT, where);
+    if (strcmp(format, FCT_STORE_FORMAT) != 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: format is not " FCT_STORE_FORMAT, where);
     if (version != FCT_STORE_VERSION)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: version %lld, this program reads version %d", where, (long long)version, FCT_STORE_VERSION);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: version %lld, this program reads version %d",
+                        where, (long long)version, FCT_STORE_VERSION);
     FCT_TRY(fct_json_str(&dtype, s->json, "dtype", "", where));
     FCT_TRY(fct_where(fct_dtype_find(&s->info.dtype, dtype), "%s", where));
     if (s->info.dtype != FCT_F16 && s->info.dtype != FCT_BF16 && s->info.dtype != FCT_F32)
         return fct_fail(FCT_ERR_FORMAT, "%s: dtype %s: want f16, bf16 or f32", where, dtype);
-    const json_t *model = json_object_get(s->json, "model"), *options = json_object_get(s->json, "options");
+    const json_t *model = json_object_get(s->json, "model"),
+                 *options = json_object_get(s->json, "options");
     if (json_is_object(model)) FCT_TRY(fct_json_str(&s->info.model, model, "name", NULL, where));
-    if (json_is_object(model)) FCT_TRY(fct_json_str(&s->info.model_hash, model, "hash", NULL, where));
+    if (json_is_object(model))
+        FCT_TRY(fct_json_str(&s->info.model_hash, model, "hash", NULL, where));
     if (json_is_object(options)) FCT_TRY(fct_json_str(&s->info.what, options, "what", NULL, where));
     FCT_TRY(read_blocks(s, where));
     return read_prompts(s, where);
@@ -156,8 +183,10 @@ fct_status fct_store_open(fct_store **out, const char *dir)
     *out = NULL;
     FCT_TRY(fct_store_dir_kind(&kind, dir));
     if (kind == FCT_DIR_UNFINISHED)
-        return fct_fail(FCT_ERR_MISSING, "%s: the capture is not finished: the same command continues it", dir);
-    if (kind != FCT_DIR_STORE) return fct_fail(FCT_ERR_MISSING, "%s: no store in it (no store.json)", dir);
+        return fct_fail(FCT_ERR_MISSING,
+                        "%s: the capture is not finished: the same command continues it", dir);
+    if (kind != FCT_DIR_STORE)
+        return fct_fail(FCT_ERR_MISSING, "%s: no store in it (no store.json)", dir);
     FCT_TRY(fct_new(&s, 1, sizeof *s));
     FCT_TRY_OUT(fct_strdup(&s->path, dir));
     FCT_TRY_OUT(fct_store_path(&path, dir, NULL, "store.json"));
@@ -185,7 +214,8 @@ fct_status fct_store_find_block(int64_t *out, const fct_store *s, const char *na
             *out = b;
             return FCT_OK;
         }
-    for (int64_t b = 0; b < s->info.n_blocks && st == FCT_OK; b++) st = fct_str_printf(&text, " %s", s->block[b].name);
+    for (int64_t b = 0; b < s->info.n_blocks && st == FCT_OK; b++)
+        st = fct_str_printf(&text, " %s", s->block[b].name);
     if (st == FCT_OK)
         st = name ? fct_fail(FCT_ERR_MISSING, "%s has no block %s; it has%s", s->path, name, text.p)
                   : fct_fail(FCT_ERR_ARG, "%s has several blocks, name one of%s", s->path, text.p);
@@ -203,8 +233,10 @@ static fct_status open_shard(const fct_store *s, int64_t block, shard_map *m)
     FCT_TRY_OUT(fct_st_open(&m->st, path));
     m->open = true;
     m->data = fct_st_find(&m->st, "rows");
-    if (!m->data || m->data->ndim != 2 || m->data->dim[0] != m->rows || m->data->dim[1] != s->block[block].d || m->data->dtype != s->info.dtype) {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: rows: want %s [%lld,%lld], as store.json says", path, fct_dtype_name(s->info.dtype), (long long)m->rows,
+    if (!m->data || m->data->ndim != 2 || m->data->dim[0] != m->rows ||
+        m->data->dim[1] != s->block[block].d || m->data->dtype != s->info.dtype) {
+        st = fct_fail(FCT_ERR_FORMAT, "%s: rows: want %s [%lld,%lld], as store.json says", path,
+                      fct_dtype_name(s->info.dtype), (long long)m->rows,
                       (long long)s->block[block].d);
         fct_st_close(&m->st);
         m->open = false;
@@ -220,11 +252,14 @@ static fct_status find_shard(shard_map **out, const fct_store *s, int64_t block,
     block_map *m = &s->map[block];
     int64_t lo = 0, hi = m->n_shards;
     if (row < 0 || row >= s->block[block].rows)
-        return fct_fail(FCT_ERR_RANGE, "row %lld is not in block %s: it has %lld", (long long)row, m->name, (long long)s->block[block].rows);
+        return fct_fail(FCT_ERR_RANGE, "row %lld is not in block %s: it has %lld", (long long)row,
+                        m->name, (long long)s->block[block].rows);
     while (hi - lo > 1) {
         int64_t middle = lo + (hi - lo) / 2;
-        if (m->shard[middle].first <= row) lo = middle;
-        else hi = middle;
+        if (m->shard[middle].first <= row)
+            lo = middle;
+        else
+            hi = middle;
     }
     *out = &m->shard[lo];
     return (*out)->open ? FCT_OK : open_shard(s, block, *out);
@@ -234,7 +269,8 @@ fct_status fct_store_row(const void **out, const fct_store *s, int64_t block, in
 {
     shard_map *m;
     FCT_TRY(find_shard(&m, s, block, row));
-    *out = (const uint8_t *)m->data->data + (row - m->first) * s->block[block].d * fct_dtype_bytes(s->info.dtype);
+    *out = (const uint8_t *)m->data->data +
+           (row - m->first) * s->block[block].d * fct_dtype_bytes(s->info.dtype);
     return FCT_OK;
 }
 
@@ -251,20 +287,26 @@ static void read_meta(fct_row_meta *out, const shard_map *m, int64_t at, int64_t
     const uint8_t *branch = column(m, "branch", FCT_U8, 1);
     for (int64_t i = 0; i < n; i++) {
         int64_t r = at + i;
-        out[i] = (fct_row_meta){prompt ? prompt[r] : 0, step ? step[r] : (int16_t)0, yx ? yx[2 * r] : (int16_t)0,
-                                yx ? yx[2 * r + 1] : (int16_t)0, branch ? branch[r] : (uint8_t)0};
+        out[i] = (fct_row_meta){prompt ? prompt[r] : 0, step ? step[r] : (int16_t)0,
+                                yx ? yx[2 * r] : (int16_t)0, yx ? yx[2 * r + 1] : (int16_t)0,
+                                branch ? branch[r] : (uint8_t)0};
     }
 }
 
-fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n, float *rows, fct_row_meta *meta)
+fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n, float *rows,
+                          fct_row_meta *meta)
 {
-    if (block < 0 || block >= s->info.n_blocks) return fct_fail(FCT_ERR_ARG, "block number %lld", (long long)block);
+    if (block < 0 || block >= s->info.n_blocks)
+        return fct_fail(FCT_ERR_ARG, "block number %lld", (long long)block);
     int64_t d = s->block[block].d;
     for (int64_t at = 0; at < n;) {
         shard_map *m;
         FCT_TRY(find_shard(&m, s, block, first + at));
         int64_t in = first + at - m->first, take = m->rows - in < n - at ? m->rows - in : n - at;
-        FCT_TRY(fct_convert(rows + at * d, FCT_F32, (const uint8_t *)m->data->data + in * d * fct_dtype_bytes(s->info.dtype), s->info.dtype, take * d));
+        FCT_TRY(
+            fct_convert(rows + at * d, FCT_F32,
+                        (const uint8_t *)m->data->data + in * d * fct_dtype_bytes(s->info.dtype),
+                        s->info.dtype, take * d));
         if (meta) read_meta(meta + at, m, in, take);
         at += take;
     }

@@ -1,21 +1,27 @@
-/* prompts.c - prompt files: lines, JSONL, CSV as RFC 4180 has it (quoted fields, doubled quotes, line breaks inside quotes). Prompts
-   are UTF-8; what is not is refused with its line, and so is a file without a single prompt. */
+/* prompts.c - prompt files: lines, JSONL, CSV as RFC 4180 has it (quoted fields, doubled quotes,
+   line breaks inside quotes). Prompts are UTF-8; what is not is refused with its line, and so is a
+   file without a single prompt. */
 #include <string.h>
 
 #include "store/store.h"
 
 typedef struct list {
     fct_prompts *out;
-    int64_t cap, line;       /* line of the file, from 1 */
+    int64_t cap, line; /* line of the file, from 1 */
     const char *name;
 } list;
 
 static fct_status add(list *l, const char *text, int64_t n, bool has_seed, uint64_t seed)
 {
-    json_t *check = json_stringn(text, (size_t)n); /* UTF-8, as jansson checks it: store.json and recipes need it */
-    if (!check) return fct_fail(FCT_ERR_FORMAT, "%s:%lld: the prompt is not UTF-8", l->name, (long long)l->line);
+    json_t *check = json_stringn(
+        text, (size_t)n); /* UTF-8, as jansson checks it: store.json and recipes need it */
+    if (!check)
+        return fct_fail(FCT_ERR_FORMAT, "%s:%lld: the prompt is not UTF-8", l->name,
+                        (long long)l->line);
     json_decref(check);
-    if (memchr(text, '\0', (size_t)n)) return fct_fail(FCT_ERR_FORMAT, "%s:%lld: a zero byte in the prompt", l->name, (long long)l->line);
+    if (memchr(text, '\0', (size_t)n))
+        return fct_fail(FCT_ERR_FORMAT, "%s:%lld: a zero byte in the prompt", l->name,
+                        (long long)l->line);
     if (l->out->n == l->cap) {
         int64_t cap = l->cap < 64 ? 64 : 2 * l->cap;
         FCT_TRY(fct_grow(&l->out->item, l->cap, cap, sizeof *l->out->item));
@@ -58,14 +64,16 @@ static fct_status add_object(list *l, const json_t *j, const char *where)
 {
     const char *text;
     int64_t seed;
-    if (!json_is_object(j)) return fct_fail(FCT_ERR_FORMAT, "%s: want an object with the key prompt", where);
+    if (!json_is_object(j))
+        return fct_fail(FCT_ERR_FORMAT, "%s: want an object with the key prompt", where);
     FCT_TRY(fct_json_str(&text, j, "prompt", NULL, where));
     FCT_TRY(fct_json_i64(&seed, j, "seed", -1, where));
     if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: no key prompt", where);
     const json_t *given = json_object_get(j, "seed");
     bool has_seed = given && !json_is_null(given);
     if (has_seed && seed < 0) return fct_fail(FCT_ERR_FORMAT, "%s: seed: want 0 or more", where);
-    return add(l, text, (int64_t)json_string_length(json_object_get(j, "prompt")), has_seed, has_seed ? (uint64_t)seed : 0);
+    return add(l, text, (int64_t)json_string_length(json_object_get(j, "prompt")), has_seed,
+               has_seed ? (uint64_t)seed : 0);
 }
 
 static fct_status parse_jsonl(list *l, const char *p, const char *end)
@@ -87,7 +95,11 @@ static fct_status parse_jsonl(list *l, const char *p, const char *end)
 
 /* ---- CSV ---- */
 
-typedef struct csv { const char *p, *end; fct_str field; bool last; /* of its record */ } csv;
+typedef struct csv {
+    const char *p, *end;
+    fct_str field;
+    bool last; /* of its record */
+} csv;
 
 static fct_status csv_quoted(list *l, csv *c)
 {
@@ -103,7 +115,8 @@ static fct_status csv_quoted(list *l, csv *c)
         }
         FCT_TRY(fct_str_append_n(&c->field, c->p, 1));
     }
-    return fct_fail(FCT_ERR_FORMAT, "%s:%lld: a quoted field is never closed", l->name, (long long)opened);
+    return fct_fail(FCT_ERR_FORMAT, "%s:%lld: a quoted field is never closed", l->name,
+                    (long long)opened);
 }
 
 /* One field and the separator behind it. */
@@ -115,7 +128,8 @@ static fct_status csv_field(list *l, csv *c)
         FCT_TRY(csv_quoted(l, c));
     } else {
         const char *start = c->p;
-        while (c->p < c->end && *c->p != ',' && *c->p != '\n' && *c->p != '\r' && *c->p != '"') c->p++;
+        while (c->p < c->end && *c->p != ',' && *c->p != '\n' && *c->p != '\r' && *c->p != '"')
+            c->p++;
         FCT_TRY(fct_str_append_n(&c->field, start, c->p - start));
     }
     if (c->p < c->end && *c->p == ',') {
@@ -126,12 +140,17 @@ static fct_status csv_field(list *l, csv *c)
     c->last = true;
     if (c->p < c->end && *c->p == '\r') c->p++;
     if (c->p < c->end && *c->p != '\n')
-        return fct_fail(FCT_ERR_FORMAT, "%s:%lld: a quote inside a field, or text after one: want the whole field in quotes", l->name, (long long)l->line);
+        return fct_fail(
+            FCT_ERR_FORMAT,
+            "%s:%lld: a quote inside a field, or text after one: want the whole field in quotes",
+            l->name, (long long)l->line);
     if (c->p < c->end) c->p++;
     return FCT_OK;
 }
 
-typedef struct columns { int64_t prompt, seed, n; } columns;
+typedef struct columns {
+    int64_t prompt, seed, n;
+} columns;
 
 static fct_status csv_header(list *l, csv *c, columns *out)
 {
@@ -143,7 +162,8 @@ static fct_status csv_header(list *l, csv *c, columns *out)
         out->n++;
     } while (!c->last);
     l->line++;
-    if (out->prompt < 0) return fct_fail(FCT_ERR_FORMAT, "%s: no column named prompt in the header", l->name);
+    if (out->prompt < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: no column named prompt in the header", l->name);
     return FCT_OK;
 }
 
@@ -156,13 +176,16 @@ static fct_status csv_record(list *l, csv *c, const columns *col, fct_str *promp
             fct_str_clear(prompt);
             FCT_TRY(fct_str_append_n(prompt, c->field.p, c->field.n));
         }
-        if (n == col->seed && c->field.n > 0) FCT_TRY(fct_where(fct_parse_i64(&seed, c->field.p, 0, INT64_MAX), "%s:%lld: seed", l->name, (long long)line));
+        if (n == col->seed && c->field.n > 0)
+            FCT_TRY(fct_where(fct_parse_i64(&seed, c->field.p, 0, INT64_MAX), "%s:%lld: seed",
+                              l->name, (long long)line));
         n++;
     } while (!c->last);
     l->line++;
     if (n == 1 && c->field.n == 0 && col->n > 1) return FCT_OK; /* an empty line */
     if (n != col->n)
-        return fct_fail(FCT_ERR_FORMAT, "%s:%lld: %lld fields, the header has %lld", l->name, (long long)line, (long long)n, (long long)col->n);
+        return fct_fail(FCT_ERR_FORMAT, "%s:%lld: %lld fields, the header has %lld", l->name,
+                        (long long)line, (long long)n, (long long)col->n);
     if (!prompt->p || blank(prompt->p, prompt->n)) return FCT_OK;
     return add(l, prompt->p, prompt->n, seed >= 0, seed >= 0 ? (uint64_t)seed : 0);
 }
@@ -184,18 +207,22 @@ out:
 
 /* ---- files ---- */
 
-fct_status fct_prompts_parse(fct_prompts *out, const char *text, int64_t n, fct_prompt_format format, const char *name)
+fct_status fct_prompts_parse(fct_prompts *out, const char *text, int64_t n,
+                             fct_prompt_format format, const char *name)
 {
-    static fct_status (*const parse[])(list *, const char *, const char *) = {parse_lines, parse_jsonl, parse_csv};
+    static fct_status (*const parse[])(list *, const char *,
+                                       const char *) = {parse_lines, parse_jsonl, parse_csv};
     *out = (fct_prompts){0};
     list l = {.out = out, .line = 1, .name = name};
-    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark is no part of the first prompt */
+    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) ==
+                      0) { /* a byte order mark is no part of the first prompt */
         text += 3;
         n -= 3;
     }
     fct_status st = n > 0 ? parse[format](&l, text, text + n) : FCT_OK;
     if (st == FCT_OK && out->n == 0) st = fct_fail(FCT_ERR_FORMAT, "%s: no prompt in it", name);
-    if (st == FCT_OK && out->n > INT32_MAX) st = fct_fail(FCT_ERR_RANGE, "%s: more than %d prompts", name, INT32_MAX);
+    if (st == FCT_OK && out->n > INT32_MAX)
+        st = fct_fail(FCT_ERR_RANGE, "%s: more than %d prompts", name, INT32_MAX);
     if (st != FCT_OK) fct_prompts_clear(out);
     return st;
 }
@@ -210,7 +237,8 @@ fct_status fct_prompts_read(fct_prompts *out, const char *path)
     if (end && strcmp(end, ".jsonl") == 0) format = FCT_PROMPTS_JSONL;
     if (end && strcmp(end, ".csv") == 0) format = FCT_PROMPTS_CSV;
     FCT_TRY(fct_file_read(&text, &n, path));
-    fct_status st = fct_prompts_parse(out, text, n, format, strcmp(path, "-") == 0 ? "standard input" : path);
+    fct_status st =
+        fct_prompts_parse(out, text, n, format, strcmp(path, "-") == 0 ? "standard input" : path);
     fct_free(text);
     return st;
 }

@@ -1,8 +1,10 @@
-/* rows.c - rows of a store, or of memory, as a source for training: in order or shuffled, every row once a pass.
+/* rows.c - rows of a store, or of memory, as a source for training: in order or shuffled, every row
+   once a pass.
 
-   A shuffled pass is cut into groups; within a group the rows come in a uniformly random order. When all rows fit into memory there
-   is one group, so the order is a uniform permutation. Else a group is as many runs of 256 neighbouring rows as memory holds, the
-   runs drawn at random from the whole store; its pages are read through once, then rows are picked from them. Everything is a
+   A shuffled pass is cut into groups; within a group the rows come in a uniformly random order.
+   When all rows fit into memory there is one group, so the order is a uniform permutation. Else a
+   group is as many runs of 256 neighbouring rows as memory holds, the runs drawn at random from the
+   whole store; its pages are read through once, then rows are picked from them. Everything is a
    function of seed, pass and place, so telling and seeking is a matter of three numbers. */
 #include <string.h>
 #include <unistd.h>
@@ -12,17 +14,18 @@
 enum { RUN = 256 };
 
 typedef struct source {
-    const fct_store *store;  /* NULL: memory */
+    const fct_store *store; /* NULL: memory */
     int64_t block;
-    const float *memory;     /* [first + n, D] */
+    const float *memory; /* [first + n, D] */
     int64_t d, first, n;
     fct_dtype dtype;
     bool shuffled;
     uint64_t seed;
-    int64_t runs_per_group;  /* 0: one group, all rows */
-    int64_t pass, at;        /* rows given out in this pass */
-    int64_t n_runs, *run;    /* the pass's order of runs */
-    int64_t group, group_first, group_rows; /* the group whose order is in `order`; group -1: none */
+    int64_t runs_per_group; /* 0: one group, all rows */
+    int64_t pass, at;       /* rows given out in this pass */
+    int64_t n_runs, *run;   /* the pass's order of runs */
+    int64_t group, group_first,
+        group_rows; /* the group whose order is in `order`; group -1: none */
     int64_t *order;
     float *out;
     int64_t out_rows;
@@ -42,7 +45,8 @@ static void source_close(void *self)
 
 static void seed_rng(fct_rng *r, uint64_t seed, int64_t pass, int64_t group)
 {
-    uint64_t x = seed + 0x9e3779b97f4a7c15u * (uint64_t)(pass + 1) + 0xd1b54a32d192ed03u * (uint64_t)(group + 1);
+    uint64_t x = seed + 0x9e3779b97f4a7c15u * (uint64_t)(pass + 1) +
+                 0xd1b54a32d192ed03u * (uint64_t)(group + 1);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u; /* splitmix64's mixer */
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     fct_rng_init(r, x ^ (x >> 31));
@@ -57,7 +61,10 @@ static void shuffle(int64_t *p, int64_t n, fct_rng *r)
     }
 }
 
-static int64_t run_rows(const source *s, int64_t run) { return s->n - run * RUN < RUN ? s->n - run * RUN : RUN; }
+static int64_t run_rows(const source *s, int64_t run)
+{
+    return s->n - run * RUN < RUN ? s->n - run * RUN : RUN;
+}
 
 static fct_status start_pass(source *s, int64_t pass)
 {
@@ -122,7 +129,9 @@ static fct_status find_group(source *s)
     group = first = 0;
     for (;; group++) {
         int64_t rows = 0;
-        for (int64_t i = group * s->runs_per_group; i < s->n_runs && i < (group + 1) * s->runs_per_group; i++) rows += run_rows(s, s->run[i]);
+        for (int64_t i = group * s->runs_per_group;
+             i < s->n_runs && i < (group + 1) * s->runs_per_group; i++)
+            rows += run_rows(s, s->run[i]);
         if (s->at < first + rows) return load_group(s, group, first);
         first += rows;
     }
@@ -160,7 +169,8 @@ static fct_status source_next(void *self, int64_t want, const float **rows, int6
         FCT_TRY(fct_new_raw(&s->out, give * s->d, sizeof *s->out));
         s->out_rows = give;
     }
-    if (!s->shuffled) FCT_TRY(fct_store_read(s->store, s->block, s->first + s->at, give, s->out, NULL));
+    if (!s->shuffled)
+        FCT_TRY(fct_store_read(s->store, s->block, s->first + s->at, give, s->out, NULL));
     for (int64_t i = 0; s->shuffled && i < give; i++, s->at++) {
         fct_status st = find_group(s);
         if (st == FCT_OK) st = copy_row(s, s->order[s->at - s->group_first], s->out + i * s->d);
@@ -187,10 +197,13 @@ static fct_status source_seek(void *self, const uint8_t blob[64])
     int64_t place[4];
     memcpy(place, blob, sizeof place);
     if (place[0] < 0 || place[1] < 0 || place[1] > s->n || place[2] < 0 || place[3] != s->n)
-        return fct_fail(FCT_ERR_FORMAT, "the place to continue at is of other rows: %lld of %lld rows were read, here are %lld", (long long)place[1],
-                        (long long)place[3], (long long)s->n);
+        return fct_fail(
+            FCT_ERR_FORMAT,
+            "the place to continue at is of other rows: %lld of %lld rows were read, here are %lld",
+            (long long)place[1], (long long)place[3], (long long)s->n);
     if (place[2] != s->runs_per_group) { /* made on a machine with other memory: its order counts */
-        if (place[2] > s->n) return fct_fail(FCT_ERR_FORMAT, "the place to continue at makes no sense");
+        if (place[2] > s->n)
+            return fct_fail(FCT_ERR_FORMAT, "the place to continue at makes no sense");
         fct_free(s->order);
         s->order = NULL;
         s->runs_per_group = place[2];
@@ -200,7 +213,10 @@ static fct_status source_seek(void *self, const uint8_t blob[64])
     return FCT_OK;
 }
 
-static fct_status source_rewind(void *self, int64_t pass) { return start_pass(self, pass); }
+static fct_status source_rewind(void *self, int64_t pass)
+{
+    return start_pass(self, pass);
+}
 
 /* ---- opening ---- */
 
@@ -210,17 +226,20 @@ static int64_t machine_half(void)
     return pages > 0 && size > 0 ? pages / 2 * size : (int64_t)1 << 30;
 }
 
-static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc *desc, int64_t rows)
+static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc *desc,
+                              int64_t rows)
 {
     source *self;
     *out = (fct_row_source){0};
     if (desc->first < 0 || desc->n < 0 || desc->first > rows || desc->n > rows - desc->first)
-        return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld: there are %lld", (long long)desc->first, (long long)(desc->first + desc->n), (long long)rows);
+        return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld: there are %lld", (long long)desc->first,
+                        (long long)(desc->first + desc->n), (long long)rows);
     s.first = desc->first;
     s.n = desc->n > 0 ? desc->n : rows - desc->first;
     s.shuffled = desc->order == FCT_ORDER_SHUFFLED;
     s.seed = desc->seed;
-    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : machine_half(), row = s.d * fct_dtype_bytes(s.dtype);
+    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : machine_half(),
+            row = s.d * fct_dtype_bytes(s.dtype);
     if (!s.memory && s.n > memory / row) {
         s.runs_per_group = memory / row / RUN;
         if (s.runs_per_group < 2) s.runs_per_group = 2;
@@ -232,8 +251,14 @@ static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc
         source_close(self);
         return st;
     }
-    *out = (fct_row_source){.self = self, .d = s.d, .total = s.n, .next = source_next, .tell = source_tell, .seek = source_seek,
-                            .rewind = source_rewind, .close = source_close};
+    *out = (fct_row_source){.self = self,
+                            .d = s.d,
+                            .total = s.n,
+                            .next = source_next,
+                            .tell = source_tell,
+                            .seek = source_seek,
+                            .rewind = source_rewind,
+                            .close = source_close};
     return FCT_OK;
 }
 
@@ -243,12 +268,16 @@ fct_status fct_store_rows(fct_row_source *out, const fct_store *s, const fct_row
     int64_t block;
     *out = (fct_row_source){0};
     FCT_TRY(fct_store_find_block(&block, s, desc->block));
-    return open_source(out, (source){.store = s, .block = block, .d = info->block[block].d, .dtype = info->dtype}, desc, info->block[block].rows);
+    return open_source(
+        out, (source){.store = s, .block = block, .d = info->block[block].d, .dtype = info->dtype},
+        desc, info->block[block].rows);
 }
 
-fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d, const fct_rows_desc *desc)
+fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
+                              const fct_rows_desc *desc)
 {
     *out = (fct_row_source){0};
-    if (d < 1 || n < 0 || !rows) return fct_fail(FCT_ERR_SHAPE, "%lld rows of %lld numbers", (long long)n, (long long)d);
+    if (d < 1 || n < 0 || !rows)
+        return fct_fail(FCT_ERR_SHAPE, "%lld rows of %lld numbers", (long long)n, (long long)d);
     return open_source(out, (source){.memory = rows, .d = d, .dtype = FCT_F32}, desc, n);
 }

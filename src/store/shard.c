@@ -1,5 +1,6 @@
-/* shard.c - a shard in memory: rows in the store's type with their prompt, step, branch and place, written as one safetensors
-   file. Numbers that the type cannot hold are refused here, so that no infinity ever gets into a store. */
+/* shard.c - a shard in memory: rows in the store's type with their prompt, step, branch and place,
+   written as one safetensors file. Numbers that the type cannot hold are refused here, so that no
+   infinity ever gets into a store. */
 #include <math.h>
 #include <string.h>
 
@@ -31,7 +32,10 @@ void fct_shard_clear(fct_shard *s)
 }
 
 /* The least magnitude that rounds to infinity: half a unit beyond the largest number. */
-static float limit_of(fct_dtype t) { return t == FCT_F16 ? 65520.0f : t == FCT_BF16 ? 0x1.ffp127f : INFINITY; }
+static float limit_of(fct_dtype t)
+{
+    return t == FCT_F16 ? 65520.0f : t == FCT_BF16 ? 0x1.ffp127f : INFINITY;
+}
 
 FCT_CLONES static bool all_below(const float *x, int64_t n, float limit)
 {
@@ -43,13 +47,17 @@ FCT_CLONES static bool all_below(const float *x, int64_t n, float limit)
 fct_status fct_shard_put(fct_shard *s, int64_t at, const float *rows, int64_t n)
 {
     float limit = limit_of(s->dtype);
-    if (at < 0 || n < 0 || at + n > s->cap) return fct_fail(FCT_ERR_INTERNAL, "rows %lld to %lld do not fit a shard", (long long)at, (long long)(at + n));
+    if (at < 0 || n < 0 || at + n > s->cap)
+        return fct_fail(FCT_ERR_INTERNAL, "rows %lld to %lld do not fit a shard", (long long)at,
+                        (long long)(at + n));
     if (!all_below(rows, n * s->d, limit))
         for (int64_t i = 0; i < n * s->d; i++)
             if (!(fabsf(rows[i]) < limit))
-                return fct_fail(FCT_ERR_RANGE, "%s cannot hold %g%s", fct_dtype_name(s->dtype), (double)rows[i],
+                return fct_fail(FCT_ERR_RANGE, "%s cannot hold %g%s", fct_dtype_name(s->dtype),
+                                (double)rows[i],
                                 isfinite(rows[i]) ? ": choose another --store-dtype" : "");
-    return fct_convert(s->rows + at * s->d * fct_dtype_bytes(s->dtype), s->dtype, rows, FCT_F32, n * s->d);
+    return fct_convert(s->rows + at * s->d * fct_dtype_bytes(s->dtype), s->dtype, rows, FCT_F32,
+                       n * s->d);
 }
 
 fct_status fct_shard_write(const fct_shard *s, const char *path)
