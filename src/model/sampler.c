@@ -116,11 +116,14 @@ void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const f
     }
 }
 
-/* A draw in half precision is the f32 draw rounded, except the last sixteen values of a count that is not a multiple of
-   sixteen: torch takes those from other words of the generator (measured; see tests/golden). */
+/* A draw in half precision is the f32 draw rounded, with one difference: where a count is not a multiple of sixteen, torch
+   draws the whole blocks only and then the last sixteen values, while in f32 it first draws a word for every value. */
 void fct_noise_draw(fct_rng *r, float *out, int64_t n, fct_noise_dtype dtype)
 {
-    fct_rng_normal(r, out, n);
+    enum { BLOCK = 16 };
+    bool ragged = dtype != FCT_NOISE_F32 && n >= BLOCK && n % BLOCK != 0;
+    fct_rng_normal(r, out, ragged ? n - n % BLOCK : n);
+    if (ragged) fct_rng_normal(r, out + n - BLOCK, BLOCK);
     for (int64_t i = 0; i < n && dtype == FCT_NOISE_F16; i++) out[i] = fct_f16_to_f32(fct_f32_to_f16(out[i]));
     for (int64_t i = 0; i < n && dtype == FCT_NOISE_BF16; i++) out[i] = fct_bf16_to_f32(fct_f32_to_bf16(out[i]));
 }
