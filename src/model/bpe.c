@@ -101,7 +101,7 @@ static fct_status number_bytes(fct_bpe *b)
 
 /* ---- reading ---- */
 
-static fct_status read_vocab(fct_bpe *b, json_t *root, const char *path)
+static fct_status read_vocab(fct_bpe *b, json_t *root, const char *where)
 {
     const char *key;
     json_t *value;
@@ -109,11 +109,11 @@ static fct_status read_vocab(fct_bpe *b, json_t *root, const char *path)
     json_object_foreach(root, key, value) {
         int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         int32_t at;
-        if (id < 0 || id > (1 << 24)) return fct_fail(FCT_ERR_FORMAT, "%s: \"%s\": want an id, a whole number from 0", path, key);
+        if (id < 0 || id > (1 << 24)) return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: \"%s\": want an id, a whole number from 0", where, key);
         FCT_TRY(add_piece(b, key, (int64_t)strlen(key), (int32_t)id, &at));
         if (id > most) most = id;
     }
-    if (most < 0) return fct_fail(FCT_ERR_FORMAT, "%s: the vocabulary is empty", path);
+    if (most < 0) return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: the vocabulary is empty", where);
     b->n_ids = most + 1;
     FCT_TRY(fct_new(&b->by_id, b->n_ids, sizeof *b->by_id));
     for (int64_t i = 0; i < b->n_ids; i++) b->by_id[i] = -1;
@@ -124,7 +124,7 @@ static fct_status read_vocab(fct_bpe *b, json_t *root, const char *path)
 static bool blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* One line "left right"; the first line of the file is a version and was skipped. */
-static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t rank, const char *path)
+static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t rank, const char *where)
 {
     const char *part[2];
     int64_t len[2], found = 0;
@@ -139,7 +139,7 @@ static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t ra
         }
         found++;
     }
-    if (found != 2) return fct_fail(FCT_ERR_FORMAT, "%s: line %d: want two pieces with a space between", path, rank + 2);
+    if (found != 2) return fct_fail(FCT_ERR_FORMAT, "%s/merges.txt: line %d: want two pieces with a space between", where, rank + 2);
     int32_t a, c;
     FCT_TRY(number_of(b, part[0], len[0], &a));
     FCT_TRY(number_of(b, part[1], len[1], &c));
@@ -148,7 +148,7 @@ static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t ra
     return FCT_OK;
 }
 
-static fct_status read_merges(fct_bpe *b, const char *text, const char *path)
+static fct_status read_merges(fct_bpe *b, const char *text, const char *where)
 {
     while (blank(*text)) text++;
     int64_t n = (int64_t)strlen(text);
@@ -157,7 +157,7 @@ static fct_status read_merges(fct_bpe *b, const char *text, const char *path)
     for (int32_t rank = 0; line && rank < MERGES_READ; rank++) {
         const char *from = line + 1;
         line = from < end ? memchr(from, '\n', (size_t)(end - from)) : NULL;
-        FCT_TRY(read_merge(b, from, (line ? line : end) - from, rank, path));
+        FCT_TRY(read_merge(b, from, (line ? line : end) - from, rank, where));
     }
     return FCT_OK;
 }
@@ -169,19 +169,15 @@ static int64_t power_above(int64_t n)
     return p;
 }
 
-fct_status fct_bpe_open(fct_bpe **out, const char *vocab_path, const char *merges_path)
+fct_status fct_bpe_new(fct_bpe **out, json_t *vocab, const char *merges, const char *where)
 {
     fct_bpe *b = NULL;
-    json_t *vocab = NULL;
-    char *merges = NULL;
-    int64_t size = 0, lines = 1;
+    int64_t lines = 1;
     *out = NULL;
-    fct_status st = fct_json_read(&vocab, vocab_path);
-    if (st == FCT_OK && !json_is_object(vocab)) st = fct_fail(FCT_ERR_FORMAT, "%s: want a JSON object of pieces and ids", vocab_path);
-    if (st == FCT_OK) st = fct_file_read(&merges, &size, merges_path);
-    if (st == FCT_OK) st = fct_new(&b, 1, sizeof *b);
-    if (st != FCT_OK) goto out;
-    for (int64_t i = 0; i < size; i++) lines += merges[i] == '\n';
+    if (!json_is_object(vocab)) return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: want a JSON object of pieces and ids", where);
+    fct_status st = fct_new(&b, 1, sizeof *b);
+    if (st != FCT_OK) return st;
+    for (const char *p = merges; *p; p++) lines += *p == '\n';
     b->cap = (int64_t)json_object_size(vocab) + 2 * lines + 512;
     b->n_buckets = power_above(2 * b->cap);
     b->n_pairs = power_above(2 * lines);
@@ -189,15 +185,13 @@ fct_status fct_bpe_open(fct_bpe **out, const char *vocab_path, const char *merge
     FCT_TRY_OUT(fct_new(&b->id, b->cap, sizeof *b->id));
     FCT_TRY_OUT(fct_new(&b->bucket, b->n_buckets, sizeof *b->bucket));
     FCT_TRY_OUT(fct_new(&b->pair, b->n_pairs, sizeof *b->pair));
-    FCT_TRY_OUT(read_vocab(b, vocab, vocab_path));
+    FCT_TRY_OUT(read_vocab(b, vocab, where));
     FCT_TRY_OUT(number_bytes(b));
-    FCT_TRY_OUT(read_merges(b, merges, merges_path));
+    FCT_TRY_OUT(read_merges(b, merges, where));
     *out = b;
     b = NULL;
 out:
     fct_bpe_close(b);
-    fct_free(merges);
-    json_decref(vocab);
     return st;
 }
 

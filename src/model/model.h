@@ -65,7 +65,8 @@ fct_status fct_config_index(fct_index_config *out, const char *folder, const fct
 
 /* ---- tokenizer (tokenizer.c, clip_text.c, bpe.c) ---- */
 typedef struct fct_bpe fct_bpe;
-fct_status fct_bpe_open(fct_bpe **out, const char *vocab_path, const char *merges_path) FCT_MUST_CHECK;
+/* vocab: the object of vocab.json; merges: the text of merges.txt; where: their folder, for errors. */
+fct_status fct_bpe_new(fct_bpe **out, json_t *vocab, const char *merges, const char *where) FCT_MUST_CHECK;
 void fct_bpe_close(fct_bpe *b);
 int32_t fct_bpe_find(const fct_bpe *b, const char *token); /* -1: not in the vocabulary */
 const char *fct_bpe_text(const fct_bpe *b, int32_t id);    /* NULL: no such id */
@@ -78,7 +79,12 @@ fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, i
 fct_status fct_text_clean(fct_str *out, const char *text, int64_t n) FCT_MUST_CHECK;
 
 typedef struct fct_tokenizer fct_tokenizer;
-fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder, const fct_log *log) FCT_MUST_CHECK;
+typedef struct fct_tokenizer_desc {
+    json_t *vocab, *config, *map; /* vocab.json, tokenizer_config.json, special_tokens_map.json; the last two may be NULL */
+    const char *merges, *where;   /* text of merges.txt; the folder, for errors */
+} fct_tokenizer_desc;
+fct_status fct_tokenizer_new(fct_tokenizer **out, const fct_tokenizer_desc *d) FCT_MUST_CHECK;
+fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder) FCT_MUST_CHECK;
 void fct_tokenizer_close(fct_tokenizer *t);
 int64_t fct_tokenizer_length(const fct_tokenizer *t); /* model_max_length */
 /* ids[length]: start, text, end, padding. *out_cut (may be NULL): what did not fit, NULL when all did; fct_free. */

@@ -56,7 +56,7 @@ static fct_status open_text(fct_model *m, int i)
     static const char *const encoder[2] = {"text_encoder", "text_encoder_2"}, *const tokenizer[2] = {"tokenizer", "tokenizer_2"};
     char *folder = NULL;
     fct_status st = sub(&folder, m, tokenizer[i]);
-    if (st == FCT_OK) st = fct_tokenizer_open(&m->tokenizer[i], folder, m->log);
+    if (st == FCT_OK) st = fct_tokenizer_open(&m->tokenizer[i], folder);
     fct_free(folder);
     folder = NULL;
     if (st == FCT_OK) st = sub(&folder, m, encoder[i]);

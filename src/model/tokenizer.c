@@ -89,48 +89,61 @@ static fct_status read_special(fct_tokenizer *t, const json_t *config, const jso
     return add_token(t, text, *out, false, false);
 }
 
-static fct_status read_settings(fct_tokenizer *t, const char *folder, const char *config_path, const char *map_path)
+static fct_status read_settings(fct_tokenizer *t, const fct_tokenizer_desc *d)
 {
-    json_t *config = NULL, *map = NULL;
-    fct_status st = FCT_OK;
-    if (fct_path_exists(config_path)) st = fct_json_read(&config, config_path);
-    if (st == FCT_OK && fct_path_exists(map_path)) st = fct_json_read(&map, map_path);
-    json_t *added = json_object_get(config, "added_tokens_decoder");
-    if (st == FCT_OK && json_is_object(added)) st = read_added(t, added, config_path);
     static const char *const key[4] = {"bos_token", "eos_token", "unk_token", "pad_token"};
     int32_t *const id[4] = {&t->start, &t->end, &t->unknown, &t->pad};
-    for (int i = 0; i < 4 && st == FCT_OK; i++) st = read_special(t, config, map, key[i], id[i], folder);
+    json_t *added = json_object_get(d->config, "added_tokens_decoder");
+    if (json_is_object(added)) FCT_TRY(read_added(t, added, d->where));
+    for (int i = 0; i < 4; i++) FCT_TRY(read_special(t, d->config, d->map, key[i], id[i], d->where));
     t->length = 77;
-    if (st == FCT_OK && config) st = fct_json_i64(&t->length, config, "model_max_length", 77, config_path);
-    if (st == FCT_OK && (t->length < 3 || t->length > (1 << 20)))
-        st = fct_fail(FCT_ERR_RANGE, "%s: model_max_length is %lld", config_path, (long long)t->length);
-    json_decref(config);
-    json_decref(map);
-    return st;
+    if (d->config) FCT_TRY(fct_json_i64(&t->length, d->config, "model_max_length", 77, d->where));
+    if (t->length < 3 || t->length > (1 << 20))
+        return fct_fail(FCT_ERR_RANGE, "%s: model_max_length is %lld", d->where, (long long)t->length);
+    return FCT_OK;
 }
 
-fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder, const fct_log *log)
+fct_status fct_tokenizer_new(fct_tokenizer **out, const fct_tokenizer_desc *d)
 {
-    static const char *const file[4] = {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"};
-    char *path[4] = {0};
     fct_tokenizer *t = NULL;
     int code;
     PCRE2_SIZE at;
-    (void)log;
     *out = NULL;
-    fct_status st = fct_new(&t, 1, sizeof *t);
-    for (int i = 0; i < 4 && st == FCT_OK; i++) st = fct_path_join(&path[i], folder, file[i]);
-    if (st != FCT_OK) goto out;
-    FCT_TRY_OUT(fct_bpe_open(&t->bpe, path[0], path[1]));
-    FCT_TRY_OUT(read_settings(t, folder, path[2], path[3]));
-    t->pattern = pcre2_compile((PCRE2_SPTR)word_pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_CASELESS, &code, &at, NULL);
-    if (!t->pattern) st = fct_fail(FCT_ERR_INTERNAL, "PCRE2 refuses the word pattern (error %d)", code);
-    if (st != FCT_OK) goto out;
+    FCT_TRY(fct_new(&t, 1, sizeof *t));
+    fct_status st = fct_bpe_new(&t->bpe, d->vocab, d->merges, d->where);
+    if (st == FCT_OK) st = read_settings(t, d);
+    if (st == FCT_OK) {
+        t->pattern = pcre2_compile((PCRE2_SPTR)word_pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_CASELESS, &code, &at, NULL);
+        if (!t->pattern) st = fct_fail(FCT_ERR_INTERNAL, "PCRE2 refuses the word pattern (error %d)", code);
+    }
+    if (st != FCT_OK) {
+        fct_tokenizer_close(t);
+        return st;
+    }
     *out = t;
-    t = NULL;
-out:
-    for (int i = 0; i < 4; i++) fct_free(path[i]);
-    fct_tokenizer_close(t);
+    return FCT_OK;
+}
+
+fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder)
+{
+    static const char *const file[4] = {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"};
+    char *path[4] = {0}, *merges = NULL;
+    json_t *json[4] = {0};
+    int64_t n;
+    fct_status st = FCT_OK;
+    *out = NULL;
+    for (int i = 0; i < 4 && st == FCT_OK; i++) {
+        st = fct_path_join(&path[i], folder, file[i]);
+        if (st != FCT_OK || (i >= 2 && !fct_path_exists(path[i]))) continue;
+        st = i == 1 ? fct_file_read(&merges, &n, path[i]) : fct_json_read(&json[i], path[i]);
+    }
+    if (st == FCT_OK)
+        st = fct_tokenizer_new(out, &(fct_tokenizer_desc){.vocab = json[0], .merges = merges, .config = json[2], .map = json[3], .where = folder});
+    for (int i = 0; i < 4; i++) {
+        fct_free(path[i]);
+        json_decref(json[i]);
+    }
+    fct_free(merges);
     return st;
 }
 

@@ -40,7 +40,7 @@ static void test_vectors(void **s)
     assert_ok(twin_write(test_path("golden/twin/a.json"), folder));
     for (int k = 0; k < 2; k++) {
         snprintf(sub, sizeof sub, "%s/%s", folder, k ? "tokenizer_2" : "tokenizer");
-        assert_ok(fct_tokenizer_open(&t[k], sub, NULL));
+        assert_ok(fct_tokenizer_open(&t[k], sub));
     }
     const char *other = getenv("FACET_TOKENIZER_VECTORS"); /* the real vocabulary's, made with --vocab */
     assert_ok(fct_json_read(&root, other ? other : test_path("golden/tokenizer.json")));
@@ -63,7 +63,7 @@ static void test_cut(void **s)
     fct_tokenizer *t = NULL;
     assert_ok(twin_write(test_path("golden/twin/b.json"), temp_path("b")));
     snprintf(sub, sizeof sub, "%s/tokenizer", temp_path("b"));
-    assert_ok(fct_tokenizer_open(&t, sub, NULL));
+    assert_ok(fct_tokenizer_open(&t, sub));
     int32_t ids[16];
     char *cut = NULL;
     assert_int_equal(fct_tokenizer_length(t), 16);
@@ -89,7 +89,7 @@ static void broken(const char *name, const char *file, const char *text, fct_sta
     if (text) assert_ok(fct_file_write(path, text, (int64_t)strlen(text)));
     else assert_ok(fct_file_remove(path));
     snprintf(path, sizeof path, "%s/tokenizer", folder);
-    assert_fails(st, sentence, fct_tokenizer_open(&t, path, NULL));
+    assert_fails(st, sentence, fct_tokenizer_open(&t, path));
 }
 
 static void test_broken(void **s)
