@@ -143,7 +143,7 @@ def test_three_kinds_of_prompts_share_nothing(folder: Path) -> None:
     ]
     choose, show = held[: len(held) // 2], held[len(held) // 2 :]
     sets = [
-        ({str(p["prompt"]) for p in part}, {p["seed"] for p in part})
+        ({p["text"] for p in part}, {p["seed"] for p in part})
         for part in (train, choose, show)
     ]
     for i in range(3):
