@@ -2,9 +2,9 @@
    of SAE training.
 
    Machines are shared and clocks wander, so nothing here is a bare time: each round measures a
-   yardstick and then the case, in processor time divided by the threads (which other programs
-   disturb least, if waiting threads sleep: set OMP_WAIT_POLICY=passive), and what counts is the
-   median of their ratio. The yardstick is a product that oneDNN does best, in the case's dtype
+   yardstick and then the case, in processor time divided by the threads, which other programs
+   disturb least (waiting threads must sleep for that, so the program starts itself again with
+   OMP_WAIT_POLICY=passive). What counts is the median of the ratio. The yardstick is a product that oneDNN does best, in the case's dtype
    (`of peak` is then a share of what this machine gives at this moment), or a copy for operations
    that only move memory.
 
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "compute/backend.h"
 #include "compute/view.h"
@@ -391,6 +392,10 @@ static void measure(const fct_backend *be, const bench_case *c, int rounds)
 
 int main(int argc, char **argv)
 {
+    if (!getenv("OMP_WAIT_POLICY")) {
+        setenv("OMP_WAIT_POLICY", "passive", 1);
+        execv("/proc/self/exe", argv); /* the runtime reads it before main */
+    }
     const fct_backend *be;
     die(fct_backend_find(&be, argc > 1 ? argv[1] : NULL));
     const char *filter = argc > 2 ? argv[2] : "";
