@@ -3,14 +3,14 @@
    The rule, as the page prints it: on the captions of `choose`, every word of the world is told by
    the feature whose level (mean of its map) tells best, at its best threshold, the captions that
    name the word from those that name another value of the same factor (F1, both sides weighing the
-   same). The words with the highest F1 get the block's cards, at most two of a factor, no feature
-   twice. A drawn feature is any other one that is active on `choose`. */
+   same). The words with the highest F1 get the block's cards, no feature twice. A drawn feature is
+   any other one that is active on `choose`. */
 #include <math.h>
 #include <string.h>
 
 #include "cli/demo.h"
 
-enum { PER_FACTOR = 2, MAX_WORDS = 64 };
+enum { MAX_WORDS = 64 };
 
 typedef struct candidate {
     int64_t factor, value, feature;
@@ -81,9 +81,7 @@ static bool has_feature(const demo_block *b, int64_t feature)
 static void take_words(demo_block *b, const candidate *c, int64_t n)
 {
     for (int64_t i = 0; i < n && b->n_cards < DEMO_CHOSEN; i++) {
-        int64_t same = 0;
-        for (int64_t j = 0; j < b->n_cards; j++) same += b->card[j].factor == c[i].factor;
-        if (same >= PER_FACTOR || c[i].feature < 0 || has_feature(b, c[i].feature)) continue;
+        if (c[i].feature < 0 || has_feature(b, c[i].feature)) continue;
         b->card[b->n_cards++] = (demo_card){.chosen = true,
                                             .feature = c[i].feature,
                                             .factor = c[i].factor,

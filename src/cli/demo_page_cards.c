@@ -156,7 +156,7 @@ void demo_page_interpretable(demo_html *h, const demo *d)
                   "name another value of the same factor: "
                   "F1 with both sides weighing the same, where a feature that is always on has "
                   ".67. The words with the highest F1 get the "
-                  "six cards of the block, at most two of a factor, no feature twice. Captions "
+                  "six cards of the block, no feature twice. Captions "
                   "that leave the factor to the noise do not "
                   "count. Three more features are drawn at random from all others that are ever "
                   "active, so that you see what is left "
