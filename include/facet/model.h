@@ -4,13 +4,15 @@
        fct_model *m = NULL;
        fct_model_open(&m, &(fct_model_desc){ .path = "models/demo" });
        fct_run_result r = {0};
-       fct_model_run(m, &(fct_run_desc){ .items = &(fct_run_item){ .prompt = "two blue stars" }, .n_items = 1 }, &r);
+       fct_model_run(m, &(fct_run_desc){ .items = &(fct_run_item){ .prompt = "two blue stars" },
+   .n_items = 1 }, &r);
        ... r.latents, r.images ...
        fct_run_result_clear(&r);
        fct_model_close(m);
 
-   An engine (fct_model: what was loaded) is apart from a run (one generation). One thread owns a model at a time.
-   Zero is the default everywhere; the model folder's own defaults stand behind it (fct_model_info). */
+   An engine (fct_model: what was loaded) is apart from a run (one generation). One thread owns a
+   model at a time. Zero is the default everywhere; the model folder's own defaults stand behind it
+   (fct_model_info). */
 #ifndef FACET_MODEL_H
 #define FACET_MODEL_H
 
@@ -22,7 +24,11 @@ extern "C" {
 
 typedef struct fct_model fct_model;
 
-typedef enum fct_precision { FCT_PRECISION_AUTO, FCT_PRECISION_F32, FCT_PRECISION_BF16 } fct_precision;
+typedef enum fct_precision {
+    FCT_PRECISION_AUTO,
+    FCT_PRECISION_F32,
+    FCT_PRECISION_BF16
+} fct_precision;
 
 typedef struct fct_model_desc {
     const char *path;        /* a diffusers folder (already resolved: see fct_model_find) */
@@ -35,8 +41,9 @@ typedef struct fct_model_desc {
 FCT_API fct_status fct_model_open(fct_model **out, const fct_model_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_model_close(fct_model *m);
 
-/* Where a model is: `name` may be a folder or a hub name ("stabilityai/sdxl-turbo", looked up in the local cache); NULL: the demo
-   model ($FACET_MODELS/demo, the installed data folder, then next to the program). *out_path: release with fct_path_free. */
+/* Where a model is: `name` may be a folder or a hub name ("stabilityai/sdxl-turbo", looked up in
+   the local cache); NULL: the demo model ($FACET_MODELS/demo, the installed data folder, then next
+   to the program). *out_path: release with fct_path_free. */
 FCT_API fct_status fct_model_find(char **out_path, const char *name) FCT_MUST_CHECK;
 FCT_API void fct_path_free(char *path);
 
@@ -45,53 +52,57 @@ typedef struct fct_block_info { /* a transformer block (Transformer2DModel) of t
     const char *short_name;     /* "down.2.1" */
     int64_t channels;           /* D of its rows */
     int64_t stage;              /* its place in the flat list of stages */
-    int64_t downscale;          /* its grid is the latents' divided by this (rounded up at each halving) */
+    int64_t downscale; /* its grid is the latents' divided by this (rounded up at each halving) */
 } fct_block_info;
 
 typedef struct fct_model_info {
-    const char *path, *name, *hash; /* hash: of headers, sizes and sampled pages, hex */
+    const char *path, *name, *hash;  /* hash: of headers, sizes and sampled pages, hex */
     const char *backend, *precision; /* "cpu", "f32" or "bf16": what is in use */
-    int64_t sample_size;     /* latents' default height and width */
-    int64_t vae_factor;      /* pixels per latent cell: 8 */
+    int64_t sample_size;             /* latents' default height and width */
+    int64_t vae_factor;              /* pixels per latent cell: 8 */
     int64_t latent_channels;
     int64_t default_width, default_height, default_steps;
-    double default_guidance; /* 0 for one-step models */
-    double vae_scaling;      /* latents / scaling before the decoder */
+    double default_guidance;     /* 0 for one-step models */
+    double vae_scaling;          /* latents / scaling before the decoder */
     const fct_block_info *block; /* in the order they run */
     int64_t n_blocks;
     int64_t n_stages;
-    const char *scheduler;   /* class name */
+    const char *scheduler; /* class name */
     bool is_demo;
 } fct_model_info;
 FCT_API const fct_model_info *fct_model_get_info(const fct_model *m);
 
-/* Blocks named by a comma-separated list of short names, full names and globs, in running order, without repeats.
-   *out: array of pointers into the model's block table, released with fct_blocks_free. A name that fits none is an error
-   listing the blocks. */
-FCT_API fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n, const fct_model *m, const char *list) FCT_MUST_CHECK;
+/* Blocks named by a comma-separated list of short names, full names and globs, in running order,
+   without repeats. *out: array of pointers into the model's block table, released with
+   fct_blocks_free. A name that fits none is an error listing the blocks. */
+FCT_API fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n,
+                                         const fct_model *m, const char *list) FCT_MUST_CHECK;
 FCT_API void fct_blocks_free(const fct_block_info **blocks);
 
 /* ---- taps: watch or edit any named module of the U-Net ---- */
 typedef enum fct_tap_what { FCT_TAP_IN, FCT_TAP_OUT, FCT_TAP_DELTA } fct_tap_what;
 
 typedef struct fct_tap_event {
-    const char *name;        /* full diffusers name */
+    const char *name;            /* full diffusers name */
     const fct_block_info *block; /* when the module is a transformer block, else NULL */
     fct_tap_what what;
-    int64_t step, steps;     /* counted from 1 */
-    int64_t first_item;      /* number of the run's first item in this batch */
-    int64_t items;           /* items in this batch */
-    bool guided;             /* true: rows [0,items) of the batch are uncond, [items, 2·items) cond; false: rows are items */
+    int64_t step, steps; /* counted from 1 */
+    int64_t first_item;  /* number of the run's first item in this batch */
+    int64_t items;       /* items in this batch */
+    bool guided; /* true: rows [0,items) of the batch are uncond, [items, 2·items) cond; false: rows
+                    are items */
 } fct_tap_event;
 
-/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed in place when the tap says `edits`
-   (for DELTA: block output = block input + value). Returning an error ends the run with it. */
+/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed
+   in place when the tap says `edits` (for DELTA: block output = block input + value). Returning an
+   error ends the run with it. */
 typedef fct_status (*fct_tap_fn)(void *user, const fct_tap_event *event, fct_tensor *value);
 
 typedef struct fct_tap {
-    const char *module;      /* full name, short name or glob */
-    fct_tap_what what;       /* DELTA of a transformer block: f32 result of its proj_out, before the residual is added; of other
-                                modules: out - in, refused where the shapes differ or where it is edited */
+    const char *module; /* full name, short name or glob */
+    fct_tap_what what;  /* DELTA of a transformer block: f32 result of its proj_out, before the
+                           residual is added; of other modules: out - in, refused where the shapes
+                           differ or where it is edited */
     bool edits;
     void *user;
     fct_tap_fn fn;
@@ -99,8 +110,8 @@ typedef struct fct_tap {
 
 /* ---- runs ---- */
 typedef struct fct_run_item {
-    const char *prompt;      /* NULL is "" */
-    const char *prompt_2;    /* for the second encoder; NULL: prompt */
+    const char *prompt;   /* NULL is "" */
+    const char *prompt_2; /* for the second encoder; NULL: prompt */
     uint64_t seed;
 } fct_run_item;
 
@@ -110,50 +121,62 @@ typedef struct fct_state fct_state; /* a saved moment of a run: see save_stage *
 
 typedef struct fct_run_desc {
     const fct_run_item *items;
-    int64_t n_items;         /* they run as one batch */
-    bool joint_noise;        /* one draw for the whole batch from items[0].seed, as diffusers does with one generator;
-                                false: every item its own generator */
-    int64_t width, height;   /* pixels, divisible by 8; 0: the model's */
-    int64_t steps;           /* 0: the model's */
-    double guidance;         /* <= 1: none; use has_guidance for an explicit 0 */
+    int64_t n_items;  /* they run as one batch */
+    bool joint_noise; /* one draw for the whole batch from items[0].seed, as diffusers does with one
+                         generator; false: every item its own generator */
+    int64_t width, height; /* pixels, divisible by 8; 0: the model's */
+    int64_t steps;         /* 0: the model's */
+    double guidance;       /* <= 1: none; use has_guidance for an explicit 0 */
     bool has_guidance;
-    const char *negative, *negative_2; /* NULL: the pipeline's force_zeros_for_empty_prompt decides */
-    int64_t original_width, original_height, crop_left, crop_top, target_width, target_height; /* SDXL's size inputs; 0: the picture's */
+    const char *negative,
+        *negative_2; /* NULL: the pipeline's force_zeros_for_empty_prompt decides */
+    int64_t original_width, original_height, crop_left, crop_top, target_width,
+        target_height; /* SDXL's size inputs; 0: the picture's */
     fct_noise_dtype noise_dtype;
     const fct_tap *taps;
     int64_t n_taps;
-    bool no_decode;          /* latents only */
-    bool stop_after_taps;    /* end each step after the last tapped stage; the last wanted step ends the run (needs stop_step) */
-    int64_t stop_step;       /* with stop_after_taps: the last step that runs; 0: the last one */
-    fct_state **save;        /* not NULL: keeps the run's state just before stage save_stage of step save_step (1-based) */
+    bool no_decode;       /* latents only */
+    bool stop_after_taps; /* end each step after the last tapped stage; the last wanted step ends
+                             the run (needs stop_step) */
+    int64_t stop_step;    /* with stop_after_taps: the last step that runs; 0: the last one */
+    fct_state **save;     /* not NULL: keeps the run's state just before stage save_stage of step
+                             save_step (1-based) */
     int64_t save_stage, save_step;
-    const fct_state *resume; /* start there; refused when anything it depends on differs (taps may differ) */
-    const float *init_noise; /* [n_items, latent_channels, H, W] as torch lays it out; replaces the drawn initial noise (before the
-                                scheduler's scale); NULL: drawn */
+    const fct_state
+        *resume; /* start there; refused when anything it depends on differs (taps may differ) */
+    const float *init_noise; /* [n_items, latent_channels, H, W] as torch lays it out; replaces the
+                                drawn initial noise (before the scheduler's scale); NULL: drawn */
 } fct_run_desc;
 
 typedef struct fct_run_result {
-    fct_tensor latents;      /* f32 [B,C,h,w] as torch lays it out, before division by the scaling factor; owned; not there if stopped early */
-    uint8_t *pixels;         /* [B,height,width,3] RGB; owned; NULL with no_decode */
+    fct_tensor latents; /* f32 [B,C,h,w] as torch lays it out, before division by the scaling
+                           factor; owned; not there if stopped early */
+    uint8_t *pixels;    /* [B,height,width,3] RGB; owned; NULL with no_decode */
     int64_t n, width, height;
-    char *warning;           /* e.g. which prompt words were cut; NULL: none; owned */
+    char *warning; /* e.g. which prompt words were cut; NULL: none; owned */
 } fct_run_result;
 
-FCT_API fct_status fct_model_run(fct_model *m, const fct_run_desc *desc, fct_run_result *out) FCT_MUST_CHECK;
+FCT_API fct_status fct_model_run(fct_model *m, const fct_run_desc *desc,
+                                 fct_run_result *out) FCT_MUST_CHECK;
 FCT_API void fct_run_result_clear(fct_run_result *r);
 FCT_API void fct_state_free(fct_state *s);
 /* The exact peak of memory for activations of such a run, from a dry pass. */
-FCT_API fct_status fct_model_peak(fct_model *m, const fct_run_desc *desc, int64_t *out_bytes) FCT_MUST_CHECK;
+FCT_API fct_status fct_model_peak(fct_model *m, const fct_run_desc *desc,
+                                  int64_t *out_bytes) FCT_MUST_CHECK;
 
-/* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length; *out released with fct_path_free's twin fct_ids_free.
-   *out_cut (may be NULL): text that did not fit, NULL when all did. */
-FCT_API fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt, int32_t **out, int64_t *out_n, char **out_cut) FCT_MUST_CHECK;
+/* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length; *out released
+ *with fct_path_free's twin fct_ids_free. out_cut (may be NULL): text that did not fit, NULL when
+ *all did. */
+FCT_API fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt,
+                                      int32_t **out, int64_t *out_n, char **out_cut) FCT_MUST_CHECK;
 FCT_API void fct_ids_free(int32_t *ids);
 
-/* Decoder and encoder alone. latents as in fct_run_result; pixels [B,height,width,3]. Encoding gives the distribution's mean times
-   the scaling factor. */
-FCT_API fct_status fct_model_decode(fct_model *m, const fct_tensor *latents, uint8_t *pixels) FCT_MUST_CHECK;
-FCT_API fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width, int64_t height, float *latents) FCT_MUST_CHECK;
+/* Decoder and encoder alone. latents as in fct_run_result; pixels [B,height,width,3]. Encoding
+   gives the distribution's mean times the scaling factor. */
+FCT_API fct_status fct_model_decode(fct_model *m, const fct_tensor *latents,
+                                    uint8_t *pixels) FCT_MUST_CHECK;
+FCT_API fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width,
+                                    int64_t height, float *latents) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
-/* bind.c - from names to weights: finds a layer's tensors, checks their shapes against what the config says, and packs
-   them for the backend. The building code runs twice, first only to check, so that one message names every tensor that is
-   missing or has another shape. */
+/* bind.c - from names to weights: finds a layer's tensors, checks their shapes against what the
+   config says, and packs them for the backend. The building code runs twice, first only to check,
+   so that one message names every tensor that is missing or has another shape. */
 #include <stdio.h>
 #include <string.h>
 
@@ -12,11 +12,17 @@ static fct_status note(fct_binder *b, const char *name, const char *want, const 
 {
     b->n_problems++;
     if (b->n_problems > SHOWN) return FCT_OK;
-    if (!have) return fct_str_printf(&b->problems, "%s%s is missing (want %s)", b->n_problems > 1 ? "; " : "", name, want);
-    return fct_str_printf(&b->problems, "%s%s: want %s, file has %s", b->n_problems > 1 ? "; " : "", name, want, have);
+    if (!have)
+        return fct_str_printf(&b->problems, "%s%s is missing (want %s)",
+                              b->n_problems > 1 ? "; " : "", name, want);
+    return fct_str_printf(&b->problems, "%s%s: want %s, file has %s", b->n_problems > 1 ? "; " : "",
+                          name, want, have);
 }
 
-static bool usable(fct_dtype d) { return d == FCT_F32 || d == FCT_F16 || d == FCT_BF16; }
+static bool usable(fct_dtype d)
+{
+    return d == FCT_F32 || d == FCT_F16 || d == FCT_BF16;
+}
 
 const fct_tensor *fct_bind_want(fct_binder *b, const char *name, int ndim, const int64_t *dim)
 {
@@ -28,7 +34,8 @@ const fct_tensor *fct_bind_want(fct_binder *b, const char *name, int ndim, const
     char a[64], c[96];
     fct_shape_text(a, sizeof a, &want);
     if (t) fct_shape_text(c, 64, t);
-    if (t && !usable(t->dtype)) snprintf(c, sizeof c, "numbers of type %s", fct_dtype_name(t->dtype));
+    if (t && !usable(t->dtype))
+        snprintf(c, sizeof c, "numbers of type %s", fct_dtype_name(t->dtype));
     if (note(b, name, a, t ? c : NULL) != FCT_OK) b->n_problems++;
     return NULL;
 }
@@ -62,28 +69,37 @@ fct_status fct_bind_report(fct_binder *b, const char *component)
 {
     if (b->n_problems == 0) return FCT_OK;
     if (b->n_problems > SHOWN)
-        return fct_fail(FCT_ERR_SHAPE, "loading %s: %s; and %lld more (do the config and the weights belong together?)", component,
-                        b->problems.p ? b->problems.p : "", (long long)(b->n_problems - SHOWN));
+        return fct_fail(
+            FCT_ERR_SHAPE,
+            "loading %s: %s; and %lld more (do the config and the weights belong together?)",
+            component, b->problems.p ? b->problems.p : "", (long long)(b->n_problems - SHOWN));
     return fct_fail(FCT_ERR_SHAPE, "loading %s: %s", component, b->problems.p ? b->problems.p : "");
 }
 
 /* ---- parts of layers ---- */
 
-static const fct_tensor *part(fct_binder *b, const char *name, const char *what, int ndim, const int64_t *dim)
+static const fct_tensor *part(fct_binder *b, const char *name, const char *what, int ndim,
+                              const int64_t *dim)
 {
     char full[FCT_NAME_SIZE + 16];
     snprintf(full, sizeof full, "%s.%s", name, what);
     return fct_bind_want(b, full, ndim, dim);
 }
 
-static fct_status add_floats(float *out, const fct_tensor *t, int64_t n) { return fct_convert(out, FCT_F32, t->data, t->dtype, n); }
-
-static fct_status pack(fct_binder *b, fct_weight *w, fct_pack_kind kind, const fct_weight_part *parts, int n)
+static fct_status add_floats(float *out, const fct_tensor *t, int64_t n)
 {
-    return fct_weight_pack(b->be, w, &(fct_pack_desc){.kind = kind, .dtype = b->dtype, .part = parts, .n_parts = n});
+    return fct_convert(out, FCT_F32, t->data, t->dtype, n);
 }
 
-fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names, int n, int64_t in, int64_t out, int flags)
+static fct_status pack(fct_binder *b, fct_weight *w, fct_pack_kind kind,
+                       const fct_weight_part *parts, int n)
+{
+    return fct_weight_pack(
+        b->be, w, &(fct_pack_desc){.kind = kind, .dtype = b->dtype, .part = parts, .n_parts = n});
+}
+
+fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names, int n, int64_t in,
+                          int64_t out, int flags)
 {
     fct_weight_part parts[MAX_STACK] = {{0}};
     const fct_tensor *bias[MAX_STACK] = {0};
@@ -104,7 +120,8 @@ fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names
     return FCT_OK;
 }
 
-fct_status fct_bind_linear(fct_binder *b, fct_linear *l, const char *name, int64_t in, int64_t out, int flags)
+fct_status fct_bind_linear(fct_binder *b, fct_linear *l, const char *name, int64_t in, int64_t out,
+                           int flags)
 {
     int32_t id = 0;
     FCT_TRY(fct_bind_module(b, &id, name));
@@ -113,7 +130,8 @@ fct_status fct_bind_linear(fct_binder *b, fct_linear *l, const char *name, int64
     return FCT_OK;
 }
 
-fct_status fct_bind_conv(fct_binder *b, fct_conv *c, const char *name, int64_t in, int64_t out, int64_t kernel)
+fct_status fct_bind_conv(fct_binder *b, fct_conv *c, const char *name, int64_t in, int64_t out,
+                         int64_t kernel)
 {
     *c = (fct_conv){.in = in, .out = out, .kernel = kernel};
     FCT_TRY(fct_bind_module(b, &c->id, name));
@@ -126,12 +144,15 @@ fct_status fct_bind_conv(fct_binder *b, fct_conv *c, const char *name, int64_t i
     return add_floats(c->bias, bias, out);
 }
 
-fct_status fct_bind_norm(fct_binder *b, fct_norm *x, const char *name, int64_t n, int64_t groups, double eps)
+fct_status fct_bind_norm(fct_binder *b, fct_norm *x, const char *name, int64_t n, int64_t groups,
+                         double eps)
 {
     *x = (fct_norm){.n = n, .groups = groups, .eps = (float)eps};
     FCT_TRY(fct_bind_module(b, &x->id, name));
     if (groups && n % groups)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %lld channels do not make norm_num_groups = %lld groups", name, (long long)n, (long long)groups);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: %lld channels do not make norm_num_groups = %lld groups", name,
+                        (long long)n, (long long)groups);
     const fct_tensor *gamma = part(b, name, "weight", 1, &n), *beta = part(b, name, "bias", 1, &n);
     if (b->check || !gamma || !beta) return FCT_OK;
     FCT_TRY(fct_new(&x->gamma, n, sizeof *x->gamma));

@@ -1,26 +1,34 @@
-/* bpe.c - byte-level byte-pair encoding as CLIP uses it: a word's bytes become printable characters, the last one marked
-   with </w>, and the pair of lowest rank is merged until no merge is left.
+/* bpe.c - byte-level byte-pair encoding as CLIP uses it: a word's bytes become printable
+   characters, the last one marked with </w>, and the pair of lowest rank is merged until no merge
+   is left.
 
-   Two hash tables: pieces to ids (vocab.json), and pairs of pieces to ranks (merges.txt). Pieces that only merges.txt
-   knows get internal numbers beyond the vocabulary, so that merging works on numbers alone. */
+   Two hash tables: pieces to ids (vocab.json), and pairs of pieces to ranks (merges.txt). Pieces
+   that only merges.txt knows get internal numbers beyond the vocabulary, so that merging works on
+   numbers alone. */
 #include <string.h>
 
 #include "model/model.h"
 
-enum { MERGES_READ = 49152 - 256 - 2 }; /* transformers reads no more lines than the original vocabulary had */
+enum {
+    MERGES_READ = 49152 - 256 - 2
+}; /* transformers reads no more lines than the original vocabulary had */
 
-typedef struct slot { uint64_t key; int32_t value; bool used; } slot; /* of the table of pairs */
+typedef struct slot {
+    uint64_t key;
+    int32_t value;
+    bool used;
+} slot; /* of the table of pairs */
 
 struct fct_bpe {
-    char **piece;        /* by internal number; 0..n_vocab-1 in the order of reading */
-    int32_t *id;         /* id in the vocabulary, -1: only in merges */
+    char **piece; /* by internal number; 0..n_vocab-1 in the order of reading */
+    int32_t *id;  /* id in the vocabulary, -1: only in merges */
     int64_t n, cap;
-    int32_t *bucket;     /* hash of text -> number + 1 */
+    int32_t *bucket; /* hash of text -> number + 1 */
     int64_t n_buckets;
     slot *pair;
-    int64_t n_pairs;     /* size of the table */
-    int32_t byte[256][2];/* internal number of a byte's character, plain and with </w>; -1: none */
-    int32_t *by_id;      /* id -> internal number, -1 */
+    int64_t n_pairs;      /* size of the table */
+    int32_t byte[256][2]; /* internal number of a byte's character, plain and with </w>; -1: none */
+    int32_t *by_id;       /* id -> internal number, -1 */
     int64_t n_ids;
 };
 
@@ -61,7 +69,10 @@ static fct_status number_of(fct_bpe *b, const char *s, int64_t n, int32_t *out)
     return *out >= 0 ? FCT_OK : add_piece(b, s, n, -1, out);
 }
 
-static uint64_t pair_key(int32_t a, int32_t c) { return (uint64_t)(uint32_t)a << 32 | (uint32_t)c; }
+static uint64_t pair_key(int32_t a, int32_t c)
+{
+    return (uint64_t)(uint32_t)a << 32 | (uint32_t)c;
+}
 
 static slot *pair_slot(const fct_bpe *b, uint64_t key)
 {
@@ -70,7 +81,8 @@ static slot *pair_slot(const fct_bpe *b, uint64_t key)
     return &b->pair[i];
 }
 
-/* What a byte looks like in the vocabulary: itself where it is a printable Latin-1 character, else 256, 257, ... in turn. */
+/* What a byte looks like in the vocabulary: itself where it is a printable Latin-1 character, else
+ * 256, 257, ... in turn. */
 static int64_t byte_text(char out[4], int byte)
 {
     int code = 0, next = 256;
@@ -106,10 +118,13 @@ static fct_status read_vocab(fct_bpe *b, json_t *root, const char *where)
     const char *key;
     json_t *value;
     int64_t most = -1;
-    json_object_foreach(root, key, value) {
+    json_object_foreach(root, key, value)
+    {
         int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         int32_t at;
-        if (id < 0 || id > (1 << 24)) return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: \"%s\": want an id, a whole number from 0", where, key);
+        if (id < 0 || id > (1 << 24))
+            return fct_fail(FCT_ERR_FORMAT,
+                            "%s/vocab.json: \"%s\": want an id, a whole number from 0", where, key);
         FCT_TRY(add_piece(b, key, (int64_t)strlen(key), (int32_t)id, &at));
         if (id > most) most = id;
     }
@@ -121,10 +136,14 @@ static fct_status read_vocab(fct_bpe *b, json_t *root, const char *where)
     return FCT_OK;
 }
 
-static bool blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static bool blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 /* One line "left right"; the first line of the file is a version and was skipped. */
-static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t rank, const char *where)
+static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t rank,
+                             const char *where)
 {
     const char *part[2];
     int64_t len[2], found = 0;
@@ -139,7 +158,10 @@ static fct_status read_merge(fct_bpe *b, const char *line, int64_t n, int32_t ra
         }
         found++;
     }
-    if (found != 2) return fct_fail(FCT_ERR_FORMAT, "%s/merges.txt: line %d: want two pieces with a space between", where, rank + 2);
+    if (found != 2)
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s/merges.txt: line %d: want two pieces with a space between", where,
+                        rank + 2);
     int32_t a, c;
     FCT_TRY(number_of(b, part[0], len[0], &a));
     FCT_TRY(number_of(b, part[1], len[1], &c));
@@ -174,7 +196,9 @@ fct_status fct_bpe_new(fct_bpe **out, json_t *vocab, const char *merges, const c
     fct_bpe *b = NULL;
     int64_t lines = 1;
     *out = NULL;
-    if (!json_is_object(vocab)) return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: want a JSON object of pieces and ids", where);
+    if (!json_is_object(vocab))
+        return fct_fail(FCT_ERR_FORMAT, "%s/vocab.json: want a JSON object of pieces and ids",
+                        where);
     fct_status st = fct_new(&b, 1, sizeof *b);
     if (st != FCT_OK) return st;
     for (const char *p = merges; *p; p++) lines += *p == '\n';
@@ -235,11 +259,13 @@ fct_status fct_idlist_add(fct_idlist *l, int32_t id)
 static int32_t joined(const fct_bpe *b, int32_t x, int32_t y, fct_str *text)
 {
     text->n = 0;
-    if (fct_str_append(text, b->piece[x]) != FCT_OK || fct_str_append(text, b->piece[y]) != FCT_OK) return -1;
+    if (fct_str_append(text, b->piece[x]) != FCT_OK || fct_str_append(text, b->piece[y]) != FCT_OK)
+        return -1;
     return find_number(b, text->p, text->n);
 }
 
-/* Merges every occurrence of the pair, left to right. A piece that is in no list ends up as -1, which merges no further. */
+/* Merges every occurrence of the pair, left to right. A piece that is in no list ends up as -1,
+ * which merges no further. */
 static int64_t merge_all(int32_t *w, int64_t n, int32_t x, int32_t y, int32_t xy)
 {
     int64_t k = 0;
@@ -251,7 +277,8 @@ static int64_t merge_all(int32_t *w, int64_t n, int32_t x, int32_t y, int32_t xy
     return k;
 }
 
-fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, int64_t n, int32_t unknown)
+fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, int64_t n,
+                          int32_t unknown)
 {
     int32_t *w = NULL;
     fct_str text = {0};
@@ -272,7 +299,8 @@ fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, i
         if (best == INT32_MAX) break;
         n = merge_all(w, n, x, y, joined(b, x, y, &text));
     }
-    for (int64_t i = 0; i < n && st == FCT_OK; i++) st = fct_idlist_add(out, w[i] >= 0 && b->id[w[i]] >= 0 ? b->id[w[i]] : unknown);
+    for (int64_t i = 0; i < n && st == FCT_OK; i++)
+        st = fct_idlist_add(out, w[i] >= 0 && b->id[w[i]] >= 0 ? b->id[w[i]] : unknown);
     fct_str_clear(&text);
     fct_free(w);
     return st;

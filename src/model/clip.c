@@ -1,8 +1,10 @@
-/* clip.c - the CLIP text encoders: token and position embeddings, layers with the norm before each part, a causal mask.
+/* clip.c - the CLIP text encoders: token and position embeddings, layers with the norm before each
+   part, a causal mask.
 
-   SDXL wants two things of them: the *penultimate* states, without the final norm, and of the second encoder the pooled
-   vector: the final norm of the last layer's state at the end token, projected. Where the end token is depends on the
-   config: eos_token_id 2 is a historical mistake that every old file carries, and means "at the highest id". */
+   SDXL wants two things of them: the *penultimate* states, without the final norm, and of the
+   second encoder the pooled vector: the final norm of the last layer's state at the end token,
+   projected. Where the end token is depends on the config: eos_token_id 2 is a historical mistake
+   that every old file carries, and means "at the highest id". */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,12 +17,12 @@ typedef struct clip_layer {
 
 struct fct_clip {
     fct_clip_config c;
-    fct_tensor tokens;      /* [vocab, C] as the file has it: owned copy */
-    float *positions;       /* [T, C] */
+    fct_tensor tokens; /* [vocab, C] as the file has it: owned copy */
+    float *positions;  /* [T, C] */
     clip_layer *layer;
-    int64_t n_layers;       /* the first encoder's last layer is never needed */
+    int64_t n_layers; /* the first encoder's last layer is never needed */
     fct_norm final;
-    fct_linear projection;  /* out == 0: none */
+    fct_linear projection; /* out == 0: none */
 };
 
 static fct_status bind_layer(fct_binder *b, clip_layer *l, int64_t i, const fct_clip_config *c)
@@ -35,20 +37,25 @@ static fct_status bind_layer(fct_binder *b, clip_layer *l, int64_t i, const fct_
 #define SUB(what) (snprintf(n[0], sizeof n[0], "%.128s.%s", base, what), n[0])
     FCT_TRY(fct_bind_norm(b, &l->norm1, SUB("layer_norm1"), c->hidden_size, 0, c->eps));
     FCT_TRY(fct_bind_norm(b, &l->norm2, SUB("layer_norm2"), c->hidden_size, 0, c->eps));
-    FCT_TRY(fct_bind_linear(b, &l->fc1, SUB("mlp.fc1"), c->hidden_size, c->intermediate_size, FCT_BIAS));
-    return fct_bind_linear(b, &l->fc2, SUB("mlp.fc2"), c->intermediate_size, c->hidden_size, FCT_BIAS);
+    FCT_TRY(fct_bind_linear(b, &l->fc1, SUB("mlp.fc1"), c->hidden_size, c->intermediate_size,
+                            FCT_BIAS));
+    return fct_bind_linear(b, &l->fc2, SUB("mlp.fc2"), c->intermediate_size, c->hidden_size,
+                           FCT_BIAS);
 #undef SUB
 }
 
 static fct_status bind_embeddings(fct_binder *b, fct_clip *k)
 {
     const fct_clip_config *c = &k->c;
-    const fct_tensor *tokens = fct_bind_want(b, "text_model.embeddings.token_embedding.weight", 2, (int64_t[]){c->vocab_size, c->hidden_size});
-    const fct_tensor *where = fct_bind_want(b, "text_model.embeddings.position_embedding.weight", 2, (int64_t[]){c->positions, c->hidden_size});
+    const fct_tensor *tokens = fct_bind_want(b, "text_model.embeddings.token_embedding.weight", 2,
+                                             (int64_t[]){c->vocab_size, c->hidden_size});
+    const fct_tensor *where = fct_bind_want(b, "text_model.embeddings.position_embedding.weight", 2,
+                                            (int64_t[]){c->positions, c->hidden_size});
     if (b->check || !tokens || !where) return FCT_OK;
     FCT_TRY(fct_tensor_copy(&k->tokens, tokens));
     FCT_TRY(fct_new(&k->positions, c->positions * c->hidden_size, sizeof(float)));
-    return fct_convert(k->positions, FCT_F32, where->data, where->dtype, c->positions * c->hidden_size);
+    return fct_convert(k->positions, FCT_F32, where->data, where->dtype,
+                       c->positions * c->hidden_size);
 }
 
 static fct_status bind_all(fct_binder *b, fct_clip *k)
@@ -58,10 +65,12 @@ static fct_status bind_all(fct_binder *b, fct_clip *k)
     for (int64_t i = 0; i < k->n_layers; i++) FCT_TRY(bind_layer(b, &k->layer[i], i, c));
     if (!c->has_projection) return FCT_OK;
     FCT_TRY(fct_bind_norm(b, &k->final, "text_model.final_layer_norm", c->hidden_size, 0, c->eps));
-    return fct_bind_linear(b, &k->projection, "text_projection", c->hidden_size, c->projection_dim, 0);
+    return fct_bind_linear(b, &k->projection, "text_projection", c->hidden_size, c->projection_dim,
+                           0);
 }
 
-fct_status fct_clip_open(fct_clip **out, const fct_clip_config *c, const char *folder, const fct_backend *be, fct_dtype dtype)
+fct_status fct_clip_open(fct_clip **out, const fct_clip_config *c, const char *folder,
+                         const fct_backend *be, fct_dtype dtype)
 {
     fct_weights w = {0};
     fct_clip *k = NULL;
@@ -109,7 +118,8 @@ void fct_clip_close(fct_clip *k)
 /* ---- running ---- */
 
 /* x [n,T,C] = token + position, in the pass's dtype. */
-static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64_t n, int64_t t, fct_tensor x)
+static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64_t n, int64_t t,
+                        fct_tensor x)
 {
     int64_t c = k->c.hidden_size, size = fct_dtype_bytes(k->tokens.dtype);
     fct_tensor sum;
@@ -118,8 +128,11 @@ static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64
     float *row = sum.data;
     for (int64_t i = 0; row && i < n * t; i++, row += c) {
         if (ids[i] < 0 || ids[i] >= k->c.vocab_size)
-            return fct_fail(FCT_ERR_RANGE, "token %d is not in the text encoder's vocabulary of %lld", ids[i], (long long)k->c.vocab_size);
-        FCT_TRY(fct_convert(row, FCT_F32, (const uint8_t *)k->tokens.data + ids[i] * c * size, k->tokens.dtype, c));
+            return fct_fail(FCT_ERR_RANGE,
+                            "token %d is not in the text encoder's vocabulary of %lld", ids[i],
+                            (long long)k->c.vocab_size);
+        FCT_TRY(fct_convert(row, FCT_F32, (const uint8_t *)k->tokens.data + ids[i] * c * size,
+                            k->tokens.dtype, c));
         for (int64_t j = 0; j < c; j++) row[j] += k->positions[i % t * c + j];
     }
     FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = sum, .y = x}));
@@ -128,7 +141,8 @@ static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64
 }
 
 /* h[0] -> h[0], h[1] is scratch. */
-static fct_status layer_run(fct_rt *rt, const clip_layer *l, const fct_clip_config *c, fct_tensor *h)
+static fct_status layer_run(fct_rt *rt, const clip_layer *l, const fct_clip_config *c,
+                            fct_tensor *h)
 {
     int64_t n = h[0].dim[0], t = h[0].dim[1], w = c->hidden_size;
     fct_tensor normed, qkv, mixed, wide;
@@ -138,8 +152,15 @@ static fct_status layer_run(fct_rt *rt, const clip_layer *l, const fct_clip_conf
     FCT_TRY(fct_rt_take(rt, &qkv, rt->dtype, 3, (int64_t[]){n, t, 3 * w}));
     FCT_TRY(fct_linear_run(rt, &l->qkv, normed, qkv, FCT_ACT_NONE, (fct_tensor){0}));
     FCT_TRY(fct_rt_take(rt, &mixed, rt->dtype, 3, h[0].dim));
-    fct_attention_args a = {.q = fct_at(&qkv, 0), .k = fct_at(&qkv, w), .v = fct_at(&qkv, 2 * w), .y = mixed, .heads = c->heads,
-                            .q_stride = 3 * w, .k_stride = 3 * w, .v_stride = 3 * w, .causal = true};
+    fct_attention_args a = {.q = fct_at(&qkv, 0),
+                            .k = fct_at(&qkv, w),
+                            .v = fct_at(&qkv, 2 * w),
+                            .y = mixed,
+                            .heads = c->heads,
+                            .q_stride = 3 * w,
+                            .k_stride = 3 * w,
+                            .v_stride = 3 * w,
+                            .causal = true};
     a.q.dim[2] = a.k.dim[2] = a.v.dim[2] = w;
     FCT_TRY(fct_op_attention(&rt->cx, &a));
     FCT_TRY(fct_linear_run(rt, &l->out, mixed, h[1], FCT_ACT_NONE, h[0]));
@@ -163,29 +184,36 @@ static int64_t end_of(const fct_clip_config *c, const int32_t *ids, int64_t t)
     return at < t ? at : 0; /* as argmax over nothing found */
 }
 
-static fct_status pool(fct_rt *rt, const fct_clip *k, const int32_t *ids, fct_tensor h, float *pooled)
+static fct_status pool(fct_rt *rt, const fct_clip *k, const int32_t *ids, fct_tensor h,
+                       float *pooled)
 {
     int64_t n = h.dim[0], t = h.dim[1], c = k->c.hidden_size, size = fct_dtype_bytes(h.dtype);
-    fct_tensor picked, normed, y = fct_tensor_of(pooled, FCT_F32, 2, (int64_t[]){n, k->projection.out});
+    fct_tensor picked, normed,
+        y = fct_tensor_of(pooled, FCT_F32, 2, (int64_t[]){n, k->projection.out});
     FCT_TRY(fct_rt_take(rt, &picked, h.dtype, 2, (int64_t[]){n, c}));
     FCT_TRY(fct_rt_take(rt, &normed, h.dtype, 2, (int64_t[]){n, c}));
     for (int64_t i = 0; picked.data && i < n; i++)
-        memcpy((uint8_t *)picked.data + i * c * size, (const uint8_t *)h.data + (i * t + end_of(&k->c, ids + i * t, t)) * c * size,
+        memcpy((uint8_t *)picked.data + i * c * size,
+               (const uint8_t *)h.data + (i * t + end_of(&k->c, ids + i * t, t)) * c * size,
                (size_t)(c * size));
     FCT_TRY(fct_norm_run(rt, &k->final, picked, normed, FCT_ACT_NONE));
     return fct_linear_run(rt, &k->projection, normed, y, FCT_ACT_NONE, (fct_tensor){0});
 }
 
-fct_status fct_clip_encode(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64_t n, int64_t t, fct_tensor states, float *pooled)
+fct_status fct_clip_encode(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64_t n, int64_t t,
+                           fct_tensor states, float *pooled)
 {
     fct_tensor h[2];
     if (t > k->c.positions)
-        return fct_fail(FCT_ERR_SHAPE, "%lld tokens, but the text encoder has %lld positions", (long long)t, (long long)k->c.positions);
+        return fct_fail(FCT_ERR_SHAPE, "%lld tokens, but the text encoder has %lld positions",
+                        (long long)t, (long long)k->c.positions);
     fct_mark mark = fct_arena_mark(rt->cx.arena);
-    for (int i = 0; i < 2; i++) FCT_TRY(fct_rt_take(rt, &h[i], rt->dtype, 3, (int64_t[]){n, t, k->c.hidden_size}));
+    for (int i = 0; i < 2; i++)
+        FCT_TRY(fct_rt_take(rt, &h[i], rt->dtype, 3, (int64_t[]){n, t, k->c.hidden_size}));
     FCT_TRY(embed(rt, k, ids, n, t, h[0]));
     for (int64_t i = 0; i < k->c.layers; i++) {
-        if (i == k->c.layers - 1) FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = h[0], .y = states}));
+        if (i == k->c.layers - 1)
+            FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = h[0], .y = states}));
         if (i < k->n_layers) FCT_TRY(layer_run(rt, &k->layer[i], &k->c, h));
     }
     if (k->projection.out) FCT_TRY(pool(rt, k, ids, h[0], pooled));

@@ -1,8 +1,10 @@
-/* clip_text.c - the text before it is cut into words, exactly as transformers' slow CLIPTokenizer does it without ftfy:
-   control characters dropped, spaces around CJK ideographs, NFC, split at white space, lower case by Unicode's full rules.
+/* clip_text.c - the text before it is cut into words, exactly as transformers' slow CLIPTokenizer
+   does it without ftfy: control characters dropped, spaces around CJK ideographs, NFC, split at
+   white space, lower case by Unicode's full rules.
 
-   Lower case is Python's str.lower(): one character may become two (U+0130), and a capital sigma at the end of a word
-   becomes the final form. Which characters have a case comes from PCRE2's Unicode tables, the rest from utf8proc. */
+   Lower case is Python's str.lower(): one character may become two (U+0130), and a capital sigma at
+   the end of a word becomes the final form. Which characters have a case comes from PCRE2's Unicode
+   tables, the rest from utf8proc. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <string.h>
@@ -10,10 +12,18 @@
 
 #include "model/model.h"
 
-enum { REPLACEMENT = 0xfffd, CAPITAL_SIGMA = 0x3a3, SIGMA = 0x3c3, FINAL_SIGMA = 0x3c2, CAPITAL_I_DOT = 0x130, COMBINING_DOT = 0x307 };
+enum {
+    REPLACEMENT = 0xfffd,
+    CAPITAL_SIGMA = 0x3a3,
+    SIGMA = 0x3c3,
+    FINAL_SIGMA = 0x3c2,
+    CAPITAL_I_DOT = 0x130,
+    COMBINING_DOT = 0x307
+};
 
-static const int32_t cjk[][2] = {{0x4e00, 0x9fff},   {0x3400, 0x4dbf},   {0x20000, 0x2a6df}, {0x2a700, 0x2b73f},
-                                 {0x2b740, 0x2b81f}, {0x2b820, 0x2ceaf}, {0xf900, 0xfaff},   {0x2f800, 0x2fa1f}};
+static const int32_t cjk[][2] = {{0x4e00, 0x9fff},   {0x3400, 0x4dbf},   {0x20000, 0x2a6df},
+                                 {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f}, {0x2b820, 0x2ceaf},
+                                 {0xf900, 0xfaff},   {0x2f800, 0x2fa1f}};
 
 static bool is_cjk(int32_t c)
 {
@@ -47,8 +57,8 @@ static bool is_control(int32_t c)
 {
     if (c == '\t' || c == '\n' || c == '\r') return false;
     utf8proc_category_t k = utf8proc_category(c);
-    return k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CS ||
-           k == UTF8PROC_CATEGORY_CO;
+    return k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
+           k == UTF8PROC_CATEGORY_CS || k == UTF8PROC_CATEGORY_CO;
 }
 
 static bool is_space(int32_t c)
@@ -71,7 +81,8 @@ static fct_status drop_and_space(fct_str *out, const char *text, int64_t n)
     return FCT_OK;
 }
 
-/* Into code points, composed, and back; in memory of our own, so that a failed allocation is reported like any other. */
+/* Into code points, composed, and back; in memory of our own, so that a failed allocation is
+ * reported like any other. */
 static fct_status to_nfc(fct_str *out, const fct_str *text)
 {
     const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
@@ -90,18 +101,24 @@ static fct_status to_nfc(fct_str *out, const fct_str *text)
 
 /* ---- lower case ---- */
 
-typedef struct cases { pcre2_code *cased, *ignorable; pcre2_match_data *match; } cases;
+typedef struct cases {
+    pcre2_code *cased, *ignorable;
+    pcre2_match_data *match;
+} cases;
 
 static fct_status cases_init(cases *k)
 {
     int code;
     PCRE2_SIZE at;
     *k = (cases){0};
-    k->cased = pcre2_compile((PCRE2_SPTR) "^\\p{Cased}", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
-    k->ignorable = pcre2_compile((PCRE2_SPTR) "^\\p{CI}", PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    k->cased = pcre2_compile((PCRE2_SPTR) "^\\p{Cased}", PCRE2_ZERO_TERMINATED,
+                             PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    k->ignorable = pcre2_compile((PCRE2_SPTR) "^\\p{CI}", PCRE2_ZERO_TERMINATED,
+                                 PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
     k->match = pcre2_match_data_create(4, NULL);
     if (k->cased && k->ignorable && k->match) return FCT_OK;
-    return fct_fail(FCT_ERR_INTERNAL, "PCRE2 does not know the property Cased (10.40 or newer is needed)");
+    return fct_fail(FCT_ERR_INTERNAL,
+                    "PCRE2 does not know the property Cased (10.40 or newer is needed)");
 }
 
 static void cases_clear(cases *k)
@@ -118,7 +135,8 @@ static bool has(const cases *k, const pcre2_code *property, int32_t c)
     return pcre2_match(property, bytes, (PCRE2_SIZE)n, 0, PCRE2_NO_UTF_CHECK, k->match, NULL) > 0;
 }
 
-/* Python's rule: something cased before, nothing cased after, looking through what is case-ignorable. */
+/* Python's rule: something cased before, nothing cased after, looking through what is
+ * case-ignorable. */
 static fct_status is_final_sigma(bool *out, const int32_t *w, int64_t n, int64_t i)
 {
     cases k;

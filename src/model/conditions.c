@@ -1,5 +1,5 @@
-/* conditions.c - what the U-Net is conditioned on: the text states of both encoders side by side, and the vector of pooled
-   text and size inputs. Rows are [uncond, cond] under guidance. */
+/* conditions.c - what the U-Net is conditioned on: the text states of both encoders side by side,
+   and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance. */
 #include <string.h>
 
 #include "model/pipeline.h"
@@ -9,13 +9,15 @@ static fct_status encode(fct_work *w, int i, fct_tensor *states, float *pooled)
 {
     int64_t dim[3] = {w->n_texts, w->tokens, w->m->clip_config[i].hidden_size};
     FCT_TRY(fct_rt_take(&w->rt, states, w->rt.dtype, 3, dim));
-    fct_status st = fct_clip_encode(&w->rt, w->m->clip[i], w->ids[i], w->n_texts, w->tokens, *states, pooled);
+    fct_status st =
+        fct_clip_encode(&w->rt, w->m->clip[i], w->ids[i], w->n_texts, w->tokens, *states, pooled);
     return fct_where(st, "%s", i ? "text_encoder_2" : "text_encoder");
 }
 
 static void place_rows(fct_work *w, const fct_tensor *all, const float *pooled)
 {
-    int64_t bytes = w->tokens * all->dim[2] * fct_dtype_bytes(all->dtype), p = w->m->clip_config[1].projection_dim;
+    int64_t bytes = w->tokens * all->dim[2] * fct_dtype_bytes(all->dtype),
+            p = w->m->clip_config[1].projection_dim;
     int64_t add_in = w->m->unet_config.add_in;
     for (int64_t r = 0; r < w->rows; r++) {
         uint8_t *to = (uint8_t *)w->rt.text.data + r * bytes;
@@ -31,18 +33,25 @@ static void place_rows(fct_work *w, const fct_tensor *all, const float *pooled)
     }
 }
 
-/* original height, width; crop top, left; target height, width: each a sinusoid after the pooled text. */
+/* original height, width; crop top, left; target height, width: each a sinusoid after the pooled
+ * text. */
 static void place_sizes(fct_work *w)
 {
     const fct_run_desc *d = w->d;
     const fct_unet_config *c = &w->m->unet_config;
-    int64_t height = w->h * w->m->info.vae_factor, width = w->w * w->m->info.vae_factor, dim = c->addition_time_embed_dim;
-    const int64_t size[6] = {d->original_height ? d->original_height : height, d->original_width ? d->original_width : width,
-                             d->crop_top, d->crop_left,
-                             d->target_height ? d->target_height : height, d->target_width ? d->target_width : width};
+    int64_t height = w->h * w->m->info.vae_factor, width = w->w * w->m->info.vae_factor,
+            dim = c->addition_time_embed_dim;
+    const int64_t size[6] = {d->original_height ? d->original_height : height,
+                             d->original_width ? d->original_width : width,
+                             d->crop_top,
+                             d->crop_left,
+                             d->target_height ? d->target_height : height,
+                             d->target_width ? d->target_width : width};
     for (int64_t r = 0; r < w->rows; r++) {
         float *vector = w->added + r * c->add_in + w->m->clip_config[1].projection_dim;
-        for (int64_t i = 0; i < 6; i++) fct_sinusoid(vector + i * dim, (float)size[i], dim, c->flip_sin_to_cos, (double)c->freq_shift);
+        for (int64_t i = 0; i < 6; i++)
+            fct_sinusoid(vector + i * dim, (float)size[i], dim, c->flip_sin_to_cos,
+                         (double)c->freq_shift);
     }
 }
 
@@ -53,10 +62,12 @@ fct_status fct_work_encode(fct_work *w)
     fct_mark mark = fct_arena_mark(w->arena);
     int64_t c = w->m->unet_config.cross_attention_dim;
     if (w->n_texts > 0) {
-        FCT_TRY(fct_arena_take(w->arena, &pooled, w->n_texts * w->m->clip_config[1].projection_dim, sizeof *pooled));
+        FCT_TRY(fct_arena_take(w->arena, &pooled, w->n_texts * w->m->clip_config[1].projection_dim,
+                               sizeof *pooled));
         for (int i = 0; i < 2; i++) FCT_TRY(encode(w, i, &states[i], pooled));
         FCT_TRY(fct_rt_take(&w->rt, &all, w->rt.dtype, 3, (int64_t[]){w->n_texts, w->tokens, c}));
-        FCT_TRY(fct_op_concat(&w->rt.cx, &(fct_concat_args){.a = states[0], .b = states[1], .y = all}));
+        FCT_TRY(
+            fct_op_concat(&w->rt.cx, &(fct_concat_args){.a = states[0], .b = states[1], .y = all}));
     }
     if (!fct_arena_dry(w->arena)) {
         place_rows(w, &all, pooled);

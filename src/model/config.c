@@ -1,13 +1,19 @@
-/* config.c - the JSON of a diffusers folder into structs. One table a component: each key is read into a field, or must have
-   one of the values that facet implements, or is known to be without effect here. A value that facet does not implement is an
-   error that names the key; a key in no table is a warning, since real repositories carry many that mean nothing. */
+/* config.c - the JSON of a diffusers folder into structs. One table a component: each key is read
+   into a field, or must have one of the values that facet implements, or is known to be without
+   effect here. A value that facet does not implement is an error that names the key; a key in no
+   table is a warning, since real repositories carry many that mean nothing. */
 #include <stdio.h>
 #include <string.h>
 
 #include "model/model.h"
 
 typedef enum rule_kind {
-    READ_I64, READ_F64, READ_BOOL, READ_TEXT, READ_INTS, READ_TEXTS,
+    READ_I64,
+    READ_F64,
+    READ_BOOL,
+    READ_TEXT,
+    READ_INTS,
+    READ_TEXTS,
     MUST_BE, /* one of the JSON values in `values`, separated by a bar; null and absence are fine */
     INERT
 } rule_kind;
@@ -34,7 +40,8 @@ static const rule unet_rules[] = {
     {"out_channels", READ_I64, UNET(out_channels), NULL, false},
     {"flip_sin_to_cos", READ_BOOL, UNET(flip_sin_to_cos), NULL, false},
     {"freq_shift", READ_I64, UNET(freq_shift), NULL, false},
-    {"down_block_types", READ_TEXTS, UNET(down_block_types), "DownBlock2D|CrossAttnDownBlock2D", true},
+    {"down_block_types", READ_TEXTS, UNET(down_block_types), "DownBlock2D|CrossAttnDownBlock2D",
+     true},
     {"up_block_types", READ_TEXTS, UNET(up_block_types), "UpBlock2D|CrossAttnUpBlock2D", true},
     {"mid_block_type", MUST_BE, 0, "\"UNetMidBlock2DCrossAttn\"", false},
     {"block_out_channels", READ_INTS, UNET(block_out_channels), NULL, true},
@@ -44,7 +51,8 @@ static const rule unet_rules[] = {
     {"norm_eps", READ_F64, UNET(norm_eps), NULL, false},
     {"cross_attention_dim", READ_I64, UNET(cross_attention_dim), NULL, true},
     {"transformer_layers_per_block", READ_INTS, UNET(transformer_layers), NULL, false},
-    {"attention_head_dim", READ_INTS, UNET(heads), NULL, false}, /* the number of heads, in spite of its name */
+    {"attention_head_dim", READ_INTS, UNET(heads), NULL,
+     false}, /* the number of heads, in spite of its name */
     {"use_linear_projection", READ_BOOL, UNET(use_linear_projection), NULL, false},
     {"addition_embed_type", READ_TEXT, UNET(addition_embed_type), "text_time", true},
     {"addition_time_embed_dim", READ_I64, UNET(addition_time_embed_dim), NULL, true},
@@ -102,7 +110,8 @@ static const rule vae_rules[] = {
 };
 
 typedef struct clip_raw {
-    int64_t hidden_size, intermediate_size, projection_dim, layers, heads, positions, vocab_size, eos;
+    int64_t hidden_size, intermediate_size, projection_dim, layers, heads, positions, vocab_size,
+        eos;
     double eps;
     char act[TEXT_SIZE];
     fct_texts architectures;
@@ -110,7 +119,8 @@ typedef struct clip_raw {
 
 static const rule clip_rules[] = {
     {"model_type", MUST_BE, 0, "\"clip_text_model\"", false},
-    {"architectures", READ_TEXTS, CLIP(architectures), "CLIPTextModel|CLIPTextModelWithProjection", true},
+    {"architectures", READ_TEXTS, CLIP(architectures), "CLIPTextModel|CLIPTextModelWithProjection",
+     true},
     {"hidden_size", READ_I64, CLIP(hidden_size), NULL, true},
     {"intermediate_size", READ_I64, CLIP(intermediate_size), NULL, true},
     {"projection_dim", READ_I64, CLIP(projection_dim), NULL, false},
@@ -133,13 +143,15 @@ static const rule clip_rules[] = {
 };
 
 typedef struct scheduler_raw {
-    char class_name[TEXT_SIZE], schedule[TEXT_SIZE], prediction[TEXT_SIZE], spacing[TEXT_SIZE], last[TEXT_SIZE];
+    char class_name[TEXT_SIZE], schedule[TEXT_SIZE], prediction[TEXT_SIZE], spacing[TEXT_SIZE],
+        last[TEXT_SIZE];
     int64_t train_steps, steps_offset;
     double beta_start, beta_end;
 } scheduler_raw;
 
 static const rule scheduler_rules[] = {
-    {"_class_name", READ_TEXT, SCHEDULER(class_name), "EulerAncestralDiscreteScheduler|EulerDiscreteScheduler", true},
+    {"_class_name", READ_TEXT, SCHEDULER(class_name),
+     "EulerAncestralDiscreteScheduler|EulerDiscreteScheduler", true},
     {"num_train_timesteps", READ_I64, SCHEDULER(train_steps), NULL, false},
     {"beta_start", READ_F64, SCHEDULER(beta_start), NULL, false},
     {"beta_end", READ_F64, SCHEDULER(beta_end), NULL, false},
@@ -157,7 +169,8 @@ static const rule scheduler_rules[] = {
     {"timestep_type", MUST_BE, 0, "\"discrete\"", false},
     {"sigma_min", INERT, 0, NULL, false}, /* only for the spacings refused above */
     {"sigma_max", INERT, 0, NULL, false},
-    {"clip_sample", INERT, 0, NULL, false}, /* left over from other schedulers; diffusers ignores them too */
+    {"clip_sample", INERT, 0, NULL,
+     false}, /* left over from other schedulers; diffusers ignores them too */
     {"clip_sample_range", INERT, 0, NULL, false},
     {"sample_max_value", INERT, 0, NULL, false},
     {"set_alpha_to_one", INERT, 0, NULL, false},
@@ -182,12 +195,14 @@ static bool one_of(const char *text, const char *values)
     return false;
 }
 
-static fct_status copy_text(char *out, size_t size, const rule *r, const json_t *v, const char *where)
+static fct_status copy_text(char *out, size_t size, const rule *r, const json_t *v,
+                            const char *where)
 {
     const char *text = json_string_value(v);
     if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: %s: want a text", where, r->key);
     if (r->values && !one_of(text, r->values))
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is \"%s\"; facet knows %s", where, r->key, text, r->values);
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is \"%s\"; facet knows %s", where, r->key,
+                        text, r->values);
     if (strlen(text) >= size) return fct_fail(FCT_ERR_FORMAT, "%s: %s is too long", where, r->key);
     memcpy(out, text, strlen(text) + 1);
     return FCT_OK;
@@ -197,13 +212,17 @@ static fct_status read_ints(fct_ints *out, const rule *r, const json_t *v, const
 {
     bool list = json_is_array(v);
     size_t n = list ? json_array_size(v) : 1;
-    if (n > FCT_MAX_LEVELS) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has more than %d entries", where, r->key, FCT_MAX_LEVELS);
+    if (n > FCT_MAX_LEVELS)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has more than %d entries", where, r->key,
+                        FCT_MAX_LEVELS);
     for (size_t i = 0; i < n; i++) {
         const json_t *e = list ? json_array_get(v, i) : v;
         if (!json_is_integer(e))
-            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s: want a whole number or a plain list of them", where, r->key);
+            return fct_fail(FCT_ERR_UNSUPPORTED,
+                            "%s: %s: want a whole number or a plain list of them", where, r->key);
         out->v[i] = json_integer_value(e);
-        if (out->v[i] < 0 || out->v[i] > (1 << 24)) return fct_fail(FCT_ERR_RANGE, "%s: %s is %lld", where, r->key, (long long)out->v[i]);
+        if (out->v[i] < 0 || out->v[i] > (1 << 24))
+            return fct_fail(FCT_ERR_RANGE, "%s: %s is %lld", where, r->key, (long long)out->v[i]);
     }
     out->n = (int)n;
     return FCT_OK;
@@ -213,8 +232,11 @@ static fct_status read_texts(fct_texts *out, const rule *r, const json_t *v, con
 {
     if (!json_is_array(v)) return fct_fail(FCT_ERR_FORMAT, "%s: %s: want a list", where, r->key);
     size_t n = json_array_size(v);
-    if (n > FCT_MAX_LEVELS) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has more than %d entries", where, r->key, FCT_MAX_LEVELS);
-    for (size_t i = 0; i < n; i++) FCT_TRY(copy_text(out->v[i], sizeof out->v[i], r, json_array_get(v, i), where));
+    if (n > FCT_MAX_LEVELS)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s has more than %d entries", where, r->key,
+                        FCT_MAX_LEVELS);
+    for (size_t i = 0; i < n; i++)
+        FCT_TRY(copy_text(out->v[i], sizeof out->v[i], r, json_array_get(v, i), where));
     out->n = (int)n;
     return FCT_OK;
 }
@@ -224,7 +246,8 @@ static fct_status must_be(const rule *r, const json_t *v, const char *where)
     fct_str text = {0};
     fct_status st = fct_json_text(&text, v, 0);
     if (st == FCT_OK && !one_of(text.p, r->values))
-        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is %s; facet supports %s", where, r->key, text.p, r->values);
+        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is %s; facet supports %s", where, r->key, text.p,
+                      r->values);
     fct_str_clear(&text);
     return st;
 }
@@ -235,13 +258,15 @@ static fct_status apply(void *out, const rule *r, const json_t *o, const char *w
     uint8_t *field = (uint8_t *)out + r->at;
     if (!v || json_is_null(v)) {
         if (!r->required) return FCT_OK;
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: %s is not given; facet runs models of the SDXL family", where, r->key);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: %s is not given; facet runs models of the SDXL family", where, r->key);
     }
     switch (r->kind) {
     case READ_I64: {
         int64_t n = 0;
         FCT_TRY(fct_json_i64(&n, o, r->key, 0, where));
-        if (n < 0 || n > (1 << 28)) return fct_fail(FCT_ERR_RANGE, "%s: %s is %lld", where, r->key, (long long)n);
+        if (n < 0 || n > (1 << 28))
+            return fct_fail(FCT_ERR_RANGE, "%s: %s is %lld", where, r->key, (long long)n);
         memcpy(field, &n, sizeof n);
         return FCT_OK;
     }
@@ -264,18 +289,21 @@ static bool known(const char *key, const rule *rules, size_t n)
     return false;
 }
 
-static fct_status read_config(void *out, const char *folder, const char *file, const rule *rules, size_t n, bool warn, const fct_log *log,
-                              json_t **out_root)
+static fct_status read_config(void *out, const char *folder, const char *file, const rule *rules,
+                              size_t n, bool warn, const fct_log *log, json_t **out_root)
 {
     char *path = NULL;
     json_t *root = NULL, *value;
     const char *key;
     fct_status st = fct_path_join(&path, folder, file);
     if (st == FCT_OK) st = fct_json_read(&root, path);
-    if (st == FCT_OK && !json_is_object(root)) st = fct_fail(FCT_ERR_FORMAT, "%s: want a JSON object", path);
+    if (st == FCT_OK && !json_is_object(root))
+        st = fct_fail(FCT_ERR_FORMAT, "%s: want a JSON object", path);
     for (size_t i = 0; st == FCT_OK && i < n; i++) st = apply(out, &rules[i], root, path);
-    if (st == FCT_OK) json_object_foreach(root, key, value)
-        if (!known(key, rules, n)) fct_log_line(log, warn ? FCT_LOG_WARN : FCT_LOG_DEBUG, "%s: unknown field \"%s\" is ignored", path, key);
+    if (st == FCT_OK)
+        json_object_foreach(root, key, value) if (!known(key, rules, n))
+            fct_log_line(log, warn ? FCT_LOG_WARN : FCT_LOG_DEBUG,
+                         "%s: unknown field \"%s\" is ignored", path, key);
     if (st == FCT_OK && out_root) {
         *out_root = root;
         root = NULL;
@@ -290,7 +318,8 @@ static fct_status read_config(void *out, const char *folder, const char *file, c
 static fct_status want_levels(const char *where, const char *key, int have, int want)
 {
     if (have == want) return FCT_OK;
-    return fct_fail(FCT_ERR_FORMAT, "%s: %s has %d entries, block_out_channels %d", where, key, have, want);
+    return fct_fail(FCT_ERR_FORMAT, "%s: %s has %d entries, block_out_channels %d", where, key,
+                    have, want);
 }
 
 static fct_status want_positive(const char *where, const char *key, int64_t v)
@@ -307,9 +336,16 @@ static fct_status check_list(const char *where, const char *key, const fct_ints 
 
 fct_status fct_config_unet(fct_unet_config *c, const char *folder, const fct_log *log)
 {
-    *c = (fct_unet_config){.in_channels = 4, .out_channels = 4, .flip_sin_to_cos = true, .downsample_padding = 1, .norm_num_groups = 32,
-                           .norm_eps = 1e-5, .conv_in_kernel = 3, .conv_out_kernel = 3};
-    FCT_TRY(read_config(c, folder, "config.json", unet_rules, FCT_COUNT(unet_rules), true, log, NULL));
+    *c = (fct_unet_config){.in_channels = 4,
+                           .out_channels = 4,
+                           .flip_sin_to_cos = true,
+                           .downsample_padding = 1,
+                           .norm_num_groups = 32,
+                           .norm_eps = 1e-5,
+                           .conv_in_kernel = 3,
+                           .conv_out_kernel = 3};
+    FCT_TRY(
+        read_config(c, folder, "config.json", unet_rules, FCT_COUNT(unet_rules), true, log, NULL));
     int n = c->block_out_channels.n;
     if (n < 1) return fct_fail(FCT_ERR_FORMAT, "%s: block_out_channels is empty", folder);
     FCT_TRY(want_levels(folder, "down_block_types", c->down_block_types.n, n));
@@ -323,18 +359,26 @@ fct_status fct_config_unet(fct_unet_config *c, const char *folder, const fct_log
     FCT_TRY(want_positive(folder, "norm_num_groups", c->norm_num_groups));
     FCT_TRY(want_positive(folder, "cross_attention_dim", c->cross_attention_dim));
     FCT_TRY(want_positive(folder, "addition_time_embed_dim", c->addition_time_embed_dim));
-    if (c->downsample_padding > 1) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: downsample_padding is %lld; facet supports 0 and 1", folder, (long long)c->downsample_padding);
-    if (c->conv_in_kernel % 2 == 0 || c->conv_out_kernel % 2 == 0) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: conv_in_kernel and conv_out_kernel must be odd", folder);
+    if (c->downsample_padding > 1)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: downsample_padding is %lld; facet supports 0 and 1", folder,
+                        (long long)c->downsample_padding);
+    if (c->conv_in_kernel % 2 == 0 || c->conv_out_kernel % 2 == 0)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: conv_in_kernel and conv_out_kernel must be odd",
+                        folder);
     if (c->in_channels != c->out_channels)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: in_channels %lld and out_channels %lld differ (an inpainting model?)", folder,
-                        (long long)c->in_channels, (long long)c->out_channels);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: in_channels %lld and out_channels %lld differ (an inpainting model?)",
+                        folder, (long long)c->in_channels, (long long)c->out_channels);
     return FCT_OK;
 }
 
 static fct_status read_stats(double *out, const json_t *v, int64_t n, const char *folder)
 {
     if (!json_is_array(v) || (int64_t)json_array_size(v) != n || n > 16)
-        return fct_fail(FCT_ERR_FORMAT, "%s: latents_mean and latents_std: want lists of %lld numbers", folder, (long long)n);
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: latents_mean and latents_std: want lists of %lld numbers", folder,
+                        (long long)n);
     for (int64_t i = 0; i < n; i++) out[i] = json_number_value(json_array_get(v, (size_t)i));
     return FCT_OK;
 }
@@ -342,14 +386,24 @@ static fct_status read_stats(double *out, const json_t *v, int64_t n, const char
 fct_status fct_config_vae(fct_vae_config *c, const char *folder, const fct_log *log)
 {
     json_t *root = NULL;
-    *c = (fct_vae_config){.in_channels = 3, .out_channels = 3, .latent_channels = 4, .layers_per_block = 1, .norm_num_groups = 32,
-                          .scaling_factor = 0.18215, .use_quant_conv = true, .use_post_quant_conv = true, .mid_block_add_attention = true};
-    FCT_TRY(read_config(c, folder, "config.json", vae_rules, FCT_COUNT(vae_rules), true, log, &root));
-    const json_t *mean = json_object_get(root, "latents_mean"), *std = json_object_get(root, "latents_std");
+    *c = (fct_vae_config){.in_channels = 3,
+                          .out_channels = 3,
+                          .latent_channels = 4,
+                          .layers_per_block = 1,
+                          .norm_num_groups = 32,
+                          .scaling_factor = 0.18215,
+                          .use_quant_conv = true,
+                          .use_post_quant_conv = true,
+                          .mid_block_add_attention = true};
+    FCT_TRY(
+        read_config(c, folder, "config.json", vae_rules, FCT_COUNT(vae_rules), true, log, &root));
+    const json_t *mean = json_object_get(root, "latents_mean"),
+                 *std = json_object_get(root, "latents_std");
     fct_status st = FCT_OK;
     c->has_stats = mean && std && !json_is_null(mean) && !json_is_null(std);
     if (c->has_stats) st = read_stats(c->latents_mean, mean, c->latent_channels, folder);
-    if (c->has_stats && st == FCT_OK) st = read_stats(c->latents_std, std, c->latent_channels, folder);
+    if (c->has_stats && st == FCT_OK)
+        st = read_stats(c->latents_std, std, c->latent_channels, folder);
     json_decref(root);
     FCT_TRY(st);
     int n = c->block_out_channels.n;
@@ -359,43 +413,72 @@ fct_status fct_config_vae(fct_vae_config *c, const char *folder, const fct_log *
     FCT_TRY(check_list(folder, "block_out_channels", &c->block_out_channels, n));
     FCT_TRY(want_positive(folder, "norm_num_groups", c->norm_num_groups));
     FCT_TRY(want_positive(folder, "latent_channels", c->latent_channels));
-    if (c->in_channels != 3 || c->out_channels != 3) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: pictures have 3 channels", folder);
-    if (!(c->scaling_factor != 0)) return fct_fail(FCT_ERR_RANGE, "%s: scaling_factor is 0", folder);
+    if (c->in_channels != 3 || c->out_channels != 3)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: pictures have 3 channels", folder);
+    if (!(c->scaling_factor != 0))
+        return fct_fail(FCT_ERR_RANGE, "%s: scaling_factor is 0", folder);
     return FCT_OK;
 }
 
 fct_status fct_config_clip(fct_clip_config *c, const char *folder, const fct_log *log)
 {
-    clip_raw r = {.projection_dim = 512, .positions = 77, .vocab_size = 49408, .eos = 49407, .eps = 1e-5, .act = "quick_gelu"};
-    FCT_TRY(read_config(&r, folder, "config.json", clip_rules, FCT_COUNT(clip_rules), false, log, NULL));
-    *c = (fct_clip_config){.hidden_size = r.hidden_size, .intermediate_size = r.intermediate_size, .projection_dim = r.projection_dim,
-                           .layers = r.layers, .heads = r.heads, .positions = r.positions, .vocab_size = r.vocab_size,
-                           .eos_token_id = r.eos, .eps = r.eps, .act = strcmp(r.act, "gelu") == 0 ? FCT_ACT_GELU : FCT_ACT_QUICK_GELU};
-    c->has_projection = r.architectures.n > 0 && strcmp(r.architectures.v[0], "CLIPTextModelWithProjection") == 0;
+    clip_raw r = {.projection_dim = 512,
+                  .positions = 77,
+                  .vocab_size = 49408,
+                  .eos = 49407,
+                  .eps = 1e-5,
+                  .act = "quick_gelu"};
+    FCT_TRY(read_config(&r, folder, "config.json", clip_rules, FCT_COUNT(clip_rules), false, log,
+                        NULL));
+    *c = (fct_clip_config){.hidden_size = r.hidden_size,
+                           .intermediate_size = r.intermediate_size,
+                           .projection_dim = r.projection_dim,
+                           .layers = r.layers,
+                           .heads = r.heads,
+                           .positions = r.positions,
+                           .vocab_size = r.vocab_size,
+                           .eos_token_id = r.eos,
+                           .eps = r.eps,
+                           .act = strcmp(r.act, "gelu") == 0 ? FCT_ACT_GELU : FCT_ACT_QUICK_GELU};
+    c->has_projection =
+        r.architectures.n > 0 && strcmp(r.architectures.v[0], "CLIPTextModelWithProjection") == 0;
     FCT_TRY(want_positive(folder, "hidden_size", c->hidden_size));
     FCT_TRY(want_positive(folder, "num_hidden_layers", c->layers));
     FCT_TRY(want_positive(folder, "max_position_embeddings", c->positions));
     if (c->heads < 1 || c->hidden_size % c->heads)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: hidden_size %lld is not a multiple of num_attention_heads %lld", folder,
-                        (long long)c->hidden_size, (long long)c->heads);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: hidden_size %lld is not a multiple of num_attention_heads %lld",
+                        folder, (long long)c->hidden_size, (long long)c->heads);
     return FCT_OK;
 }
 
 fct_status fct_config_scheduler(fct_scheduler_config *c, const char *folder, const fct_log *log)
 {
-    scheduler_raw r = {.schedule = "linear", .prediction = "epsilon", .spacing = "linspace", .last = "zero", .train_steps = 1000,
-                       .beta_start = 0.0001, .beta_end = 0.02};
-    FCT_TRY(read_config(&r, folder, "scheduler_config.json", scheduler_rules, FCT_COUNT(scheduler_rules), true, log, NULL));
-    *c = (fct_scheduler_config){.ancestral = strcmp(r.class_name, "EulerAncestralDiscreteScheduler") == 0,
+    scheduler_raw r = {.schedule = "linear",
+                       .prediction = "epsilon",
+                       .spacing = "linspace",
+                       .last = "zero",
+                       .train_steps = 1000,
+                       .beta_start = 0.0001,
+                       .beta_end = 0.02};
+    FCT_TRY(read_config(&r, folder, "scheduler_config.json", scheduler_rules,
+                        FCT_COUNT(scheduler_rules), true, log, NULL));
+    *c = (fct_scheduler_config){.ancestral =
+                                    strcmp(r.class_name, "EulerAncestralDiscreteScheduler") == 0,
                                 .v_prediction = strcmp(r.prediction, "v_prediction") == 0,
                                 .scaled_linear = strcmp(r.schedule, "scaled_linear") == 0,
-                                .train_steps = r.train_steps, .steps_offset = r.steps_offset, .beta_start = r.beta_start,
+                                .train_steps = r.train_steps,
+                                .steps_offset = r.steps_offset,
+                                .beta_start = r.beta_start,
                                 .beta_end = r.beta_end};
     memcpy(c->class_name, r.class_name, sizeof c->class_name);
     c->last_sigma_min = !c->ancestral && strcmp(r.last, "sigma_min") == 0;
-    c->spacing = strcmp(r.spacing, "trailing") == 0 ? FCT_SPACING_TRAILING : strcmp(r.spacing, "leading") == 0 ? FCT_SPACING_LEADING : FCT_SPACING_LINSPACE;
+    c->spacing = strcmp(r.spacing, "trailing") == 0  ? FCT_SPACING_TRAILING
+                 : strcmp(r.spacing, "leading") == 0 ? FCT_SPACING_LEADING
+                                                     : FCT_SPACING_LINSPACE;
     FCT_TRY(want_positive(folder, "num_train_timesteps", c->train_steps));
     if (!(c->beta_start > 0) || !(c->beta_end < 1) || !(c->beta_start <= c->beta_end))
-        return fct_fail(FCT_ERR_RANGE, "%s: beta_start and beta_end: want 0 < start <= end < 1", folder);
+        return fct_fail(FCT_ERR_RANGE, "%s: beta_start and beta_end: want 0 < start <= end < 1",
+                        folder);
     return FCT_OK;
 }

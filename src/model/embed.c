@@ -1,8 +1,9 @@
-/* embed.c - what every residual block is told besides its map: the time step, and SDXL's added conditions (the pooled text
-   and the picture's original size, crop and target size), each as a sinusoid or vector through two linear layers.
+/* embed.c - what every residual block is told besides its map: the time step, and SDXL's added
+   conditions (the pooled text and the picture's original size, crop and target size), each as a
+   sinusoid or vector through two linear layers.
 
-   Stage 0 of the U-Net. It leaves the map alone and fills rt->emb with silu(time + added): every block applies the same
-   SiLU before its own projection, so it is done once. */
+   Stage 0 of the U-Net. It leaves the map alone and fills rt->emb with silu(time + added): every
+   block applies the same SiLU before its own projection, so it is done once. */
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +23,8 @@ void fct_sinusoid(float *out, float t, int64_t dim, bool flip, double shift)
 }
 
 /* linear_2(silu(linear_1(x))), all f32 outside the products. */
-static fct_status mlp(fct_rt *rt, int32_t id, const fct_linear *l1, const fct_linear *l2, fct_tensor x, fct_tensor y)
+static fct_status mlp(fct_rt *rt, int32_t id, const fct_linear *l1, const fct_linear *l2,
+                      fct_tensor x, fct_tensor y)
 {
     fct_tensor wide;
     FCT_TRY(fct_tap_in(rt, id, &x));

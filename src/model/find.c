@@ -1,5 +1,6 @@
-/* find.c - where a model is: a folder, a name in the Hugging Face cache, or the demo model that comes with facet. Nothing is
-   downloaded here; an error says which command does that and where was looked. */
+/* find.c - where a model is: a folder, a name in the Hugging Face cache, or the demo model that
+   comes with facet. Nothing is downloaded here; an error says which command does that and where was
+   looked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,8 @@
 static bool is_model(const char *folder)
 {
     char *index = NULL;
-    bool yes = fct_path_join(&index, folder, "model_index.json") == FCT_OK && fct_path_exists(index);
+    bool yes =
+        fct_path_join(&index, folder, "model_index.json") == FCT_OK && fct_path_exists(index);
     fct_free(index);
     return yes;
 }
@@ -42,9 +44,11 @@ static fct_status find_demo(char **out)
     if (!*out) FCT_TRY(try_under(out, FCT_DATA_DIR, "models/demo"));
 #endif
     if (!*out && fct_program_dir(&program) == FCT_OK) {
-        static const char *const beside[] = {"../models/demo", "models/demo", "../share/facet/models/demo"};
+        static const char *const beside[] = {"../models/demo", "models/demo",
+                                             "../share/facet/models/demo"};
         fct_status st = FCT_OK;
-        for (size_t i = 0; i < FCT_COUNT(beside) && !*out && st == FCT_OK; i++) st = try_under(out, program, beside[i]);
+        for (size_t i = 0; i < FCT_COUNT(beside) && !*out && st == FCT_OK; i++)
+            st = try_under(out, program, beside[i]);
         fct_free(program);
         FCT_TRY(st);
     }
@@ -52,16 +56,21 @@ static fct_status find_demo(char **out)
     if (!*out) FCT_TRY(try_under(out, FCT_SOURCE_DIR, "models/demo"));
 #endif
     if (*out) return FCT_OK;
-    return fct_fail(FCT_ERR_MISSING, "the demo model was not found: set FACET_MODELS to the folder that holds demo/, or name a model");
+    return fct_fail(FCT_ERR_MISSING, "the demo model was not found: set FACET_MODELS to the folder "
+                                     "that holds demo/, or name a model");
 }
 
 /* ---- the hub's cache ---- */
 
 static fct_status cache_folder(char **out)
 {
-    static const struct { const char *variable, *rest; } place[] = {
-        {"HF_HUB_CACHE", ""}, {"HUGGINGFACE_HUB_CACHE", ""}, {"HF_HOME", "hub"}, {"XDG_CACHE_HOME", "huggingface/hub"},
-        {"HOME", ".cache/huggingface/hub"}};
+    static const struct {
+        const char *variable, *rest;
+    } place[] = {{"HF_HUB_CACHE", ""},
+                 {"HUGGINGFACE_HUB_CACHE", ""},
+                 {"HF_HOME", "hub"},
+                 {"XDG_CACHE_HOME", "huggingface/hub"},
+                 {"HOME", ".cache/huggingface/hub"}};
     for (size_t i = 0; i < FCT_COUNT(place); i++) {
         const char *base = getenv(place[i].variable);
         if (!base || !*base) continue;
@@ -75,7 +84,8 @@ static fct_status repository_folder(char **out, const char *name)
 {
     fct_str s = {0};
     fct_status st = fct_str_append(&s, "models--");
-    for (const char *p = name; *p && st == FCT_OK; p++) st = *p == '/' ? fct_str_append(&s, "--") : fct_str_append_n(&s, p, 1);
+    for (const char *p = name; *p && st == FCT_OK; p++)
+        st = *p == '/' ? fct_str_append(&s, "--") : fct_str_append_n(&s, p, 1);
     if (st == FCT_OK) st = fct_strdup(out, s.p);
     fct_str_clear(&s);
     return st;
@@ -95,7 +105,8 @@ static fct_status snapshot(char **out, const char *repository)
     }
     if (st == FCT_OK && !*out && fct_path_is_dir(snapshots)) {
         st = fct_dir_list(&names, &n, snapshots);
-        for (int64_t i = 0; i < n && !*out && st == FCT_OK; i++) st = try_under(out, snapshots, names[i]);
+        for (int64_t i = 0; i < n && !*out && st == FCT_OK; i++)
+            st = try_under(out, snapshots, names[i]);
         fct_names_free(names, n);
     }
     fct_free(ref);
@@ -112,7 +123,10 @@ static fct_status find_in_cache(char **out, const char *name)
     if (st == FCT_OK) st = fct_path_join(&repository, cache, folder);
     if (st == FCT_OK && fct_path_is_dir(repository)) st = snapshot(out, repository);
     if (st == FCT_OK && !*out)
-        st = fct_fail(FCT_ERR_MISSING, "%s is neither a folder nor in the cache %s; get it with: huggingface-cli download %s", name, cache, name);
+        st = fct_fail(
+            FCT_ERR_MISSING,
+            "%s is neither a folder nor in the cache %s; get it with: huggingface-cli download %s",
+            name, cache, name);
     fct_free(cache);
     fct_free(folder);
     fct_free(repository);
@@ -124,14 +138,20 @@ fct_status fct_model_find(char **out_path, const char *name)
     *out_path = NULL;
     if (!name || !*name) return find_demo(out_path);
     if (fct_path_is_dir(name)) {
-        if (!is_model(name)) return fct_fail(FCT_ERR_MISSING, "%s: no model_index.json: want a diffusers folder", name);
+        if (!is_model(name))
+            return fct_fail(FCT_ERR_MISSING, "%s: no model_index.json: want a diffusers folder",
+                            name);
         return fct_strdup(out_path, name);
     }
-    if (fct_path_exists(name)) return fct_fail(FCT_ERR_UNSUPPORTED, "%s is a file; facet reads diffusers folders", name);
+    if (fct_path_exists(name))
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s is a file; facet reads diffusers folders", name);
     const char *slash = strchr(name, '/');
     bool hub = slash && slash != name && slash[1] && !strchr(slash + 1, '/') && name[0] != '.';
     if (!hub) return fct_fail(FCT_ERR_MISSING, "%s: no such folder", name);
     return find_in_cache(out_path, name);
 }
 
-void fct_path_free(char *path) { fct_free(path); }
+void fct_path_free(char *path)
+{
+    fct_free(path);
+}

@@ -1,6 +1,7 @@
-/* hash.c - a name for a model's content that is made in milliseconds: over every JSON and text file whole, and of every
-   weight file its size, its header and pages sampled evenly. A changed layer changes it unless the change falls between all
-   samples; the full hash is for those who ask for it. */
+/* hash.c - a name for a model's content that is made in milliseconds: over every JSON and text file
+   whole, and of every weight file its size, its header and pages sampled evenly. A changed layer
+   changes it unless the change falls between all samples; the full hash is for those who ask for
+   it. */
 #include <string.h>
 
 #include "model/model.h"
@@ -27,7 +28,8 @@ static fct_status add_file(fct_sha256 *h, const char *path, const char *name)
     } else {
         int64_t head = header < (uint64_t)f.size - 8 ? (int64_t)header + 8 : PAGE;
         fct_sha256_add(h, f.data, head);
-        for (int64_t i = 0; i < SAMPLES; i++) fct_sha256_add(h, f.data + (f.size - PAGE) / (SAMPLES - 1) * i, PAGE);
+        for (int64_t i = 0; i < SAMPLES; i++)
+            fct_sha256_add(h, f.data + (f.size - PAGE) / (SAMPLES - 1) * i, PAGE);
     }
     fct_file_unmap(&f);
     return FCT_OK;
@@ -41,7 +43,8 @@ static fct_status add_folder(fct_sha256 *h, const char *folder, const char *comp
     if (st == FCT_OK && fct_path_is_dir(dir)) st = fct_dir_list(&names, &n, dir);
     for (int64_t i = 0; i < n && st == FCT_OK; i++) {
         char *path = NULL, *name = NULL;
-        bool part = ends_with(names[i], ".json") || ends_with(names[i], ".safetensors") || ends_with(names[i], ".txt");
+        bool part = ends_with(names[i], ".json") || ends_with(names[i], ".safetensors") ||
+                    ends_with(names[i], ".txt");
         if (part && !*component) part = strcmp(names[i], "model_index.json") == 0;
         if (!part) continue;
         st = fct_path_join(&path, dir, names[i]);
@@ -57,7 +60,9 @@ static fct_status add_folder(fct_sha256 *h, const char *folder, const char *comp
 
 fct_status fct_model_hash(char out[65], const char *folder)
 {
-    static const char *const component[] = {"", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae"};
+    static const char *const component[] = {
+        "",          "scheduler",   "text_encoder", "text_encoder_2",
+        "tokenizer", "tokenizer_2", "unet",         "vae"};
     fct_sha256 h;
     fct_sha256_init(&h);
     for (size_t i = 0; i < FCT_COUNT(component); i++) FCT_TRY(add_folder(&h, folder, component[i]));

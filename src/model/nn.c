@@ -1,5 +1,6 @@
-/* nn.c - layers as a run uses them: one fused operation when nobody watches, the same computation in its separate parts
-   when a tap wants to see what lies between. Also the runner of stages, shared by the U-Net and both halves of the VAE. */
+/* nn.c - layers as a run uses them: one fused operation when nobody watches, the same computation
+   in its separate parts when a tap wants to see what lies between. Also the runner of stages,
+   shared by the U-Net and both halves of the VAE. */
 #include <math.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@ fct_status fct_rt_take(fct_rt *rt, fct_tensor *out, fct_dtype dtype, int ndim, c
 fct_tensor fct_as_tokens(const fct_tensor *map)
 {
     if (map->ndim != 4) return *map;
-    return fct_tensor_of(map->data, map->dtype, 3, (int64_t[]){map->dim[0], map->dim[1] * map->dim[2], map->dim[3]});
+    return fct_tensor_of(map->data, map->dtype, 3,
+                         (int64_t[]){map->dim[0], map->dim[1] * map->dim[2], map->dim[3]});
 }
 
 fct_tensor fct_at(const fct_tensor *t, int64_t offset)
@@ -29,18 +31,23 @@ fct_status fct_add_run(fct_rt *rt, fct_tensor a, fct_tensor b, fct_tensor y)
     return fct_op_add(&rt->cx, &(fct_add_args){.a = a, .b = b, .y = y, .scale = 1});
 }
 
-fct_status fct_linear_run(fct_rt *rt, const fct_linear *l, fct_tensor x, fct_tensor y, fct_act act, fct_tensor residual)
+fct_status fct_linear_run(fct_rt *rt, const fct_linear *l, fct_tensor x, fct_tensor y, fct_act act,
+                          fct_tensor residual)
 {
-    fct_linear_args a = {.x = x, .y = y, .w = &l->w, .bias = l->bias, .act = act, .residual = residual};
+    fct_linear_args a = {
+        .x = x, .y = y, .w = &l->w, .bias = l->bias, .act = act, .residual = residual};
     if (!fct_tapped(rt, l->id)) return fct_op_linear(&rt->cx, &a);
     FCT_TRY(fct_tap_in(rt, l->id, &x));
-    FCT_TRY(fct_op_linear(&rt->cx, &(fct_linear_args){.x = x, .y = y, .w = &l->w, .bias = l->bias}));
+    FCT_TRY(
+        fct_op_linear(&rt->cx, &(fct_linear_args){.x = x, .y = y, .w = &l->w, .bias = l->bias}));
     FCT_TRY(fct_tap_out(rt, l->id, &y, &x));
-    if (act != FCT_ACT_NONE) FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = y, .y = y, .act = act}));
+    if (act != FCT_ACT_NONE)
+        FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = y, .y = y, .act = act}));
     return residual.ndim ? fct_add_run(rt, y, residual, y) : FCT_OK;
 }
 
-/* y [B,H,W,C] += add [B,C]; only for convolutions that are tapped before the time embedding joins. */
+/* y [B,H,W,C] += add [B,C]; only for convolutions that are tapped before the time embedding joins.
+ */
 static void add_channels(const fct_tensor *y, const float *add)
 {
     int64_t c = y->dim[3], pixels = y->dim[1] * y->dim[2];
@@ -57,11 +64,22 @@ static void add_channels(const fct_tensor *y, const float *add)
     }
 }
 
-fct_status fct_conv_run(fct_rt *rt, const fct_conv *c, fct_tensor x, fct_tensor y, const fct_conv_how *how)
+fct_status fct_conv_run(fct_rt *rt, const fct_conv *c, fct_tensor x, fct_tensor y,
+                        const fct_conv_how *how)
 {
-    fct_conv2d_args a = {.w = &c->w, .bias = c->bias, .stride = how->stride, .pad_top = how->pad_lo, .pad_left = how->pad_lo,
-                         .pad_bottom = how->pad_hi, .pad_right = how->pad_hi, .up_h = how->up_h, .up_w = how->up_w,
-                         .channel_add = how->channel_add, .residual = how->residual, .x = x, .y = y};
+    fct_conv2d_args a = {.w = &c->w,
+                         .bias = c->bias,
+                         .stride = how->stride,
+                         .pad_top = how->pad_lo,
+                         .pad_left = how->pad_lo,
+                         .pad_bottom = how->pad_hi,
+                         .pad_right = how->pad_hi,
+                         .up_h = how->up_h,
+                         .up_w = how->up_w,
+                         .channel_add = how->channel_add,
+                         .residual = how->residual,
+                         .x = x,
+                         .y = y};
     if (!fct_tapped(rt, c->id)) return fct_op_conv2d(&rt->cx, &a);
     FCT_TRY(fct_tap_in(rt, c->id, &x));
     a.x = x;
@@ -76,9 +94,16 @@ fct_status fct_conv_run(fct_rt *rt, const fct_conv *c, fct_tensor x, fct_tensor 
 static fct_status norm_op(fct_rt *rt, const fct_norm *n, fct_tensor x, fct_tensor y, fct_act act)
 {
     if (n->groups == 0)
-        return fct_op_layer_norm(&rt->cx, &(fct_layer_norm_args){.x = x, .y = y, .gamma = n->gamma, .beta = n->beta, .eps = n->eps});
-    return fct_op_group_norm(&rt->cx, &(fct_group_norm_args){.x = x, .y = y, .gamma = n->gamma, .beta = n->beta,
-                                                            .groups = n->groups, .eps = n->eps, .act = act});
+        return fct_op_layer_norm(
+            &rt->cx, &(fct_layer_norm_args){
+                         .x = x, .y = y, .gamma = n->gamma, .beta = n->beta, .eps = n->eps});
+    return fct_op_group_norm(&rt->cx, &(fct_group_norm_args){.x = x,
+                                                             .y = y,
+                                                             .gamma = n->gamma,
+                                                             .beta = n->beta,
+                                                             .groups = n->groups,
+                                                             .eps = n->eps,
+                                                             .act = act});
 }
 
 fct_status fct_norm_run(fct_rt *rt, const fct_norm *n, fct_tensor x, fct_tensor y, fct_act act)
@@ -90,7 +115,9 @@ fct_status fct_norm_run(fct_rt *rt, const fct_norm *n, fct_tensor x, fct_tensor 
     FCT_TRY(fct_tap_in(rt, n->id, &before));
     FCT_TRY(norm_op(rt, n, before, y, FCT_ACT_NONE));
     FCT_TRY(fct_tap_out(rt, n->id, &y, &before));
-    return act == FCT_ACT_NONE ? FCT_OK : fct_op_unary(&rt->cx, &(fct_unary_args){.x = y, .y = y, .act = act});
+    return act == FCT_ACT_NONE
+               ? FCT_OK
+               : fct_op_unary(&rt->cx, &(fct_unary_args){.x = y, .y = y, .act = act});
 }
 
 /* ---- stages ---- */
@@ -135,13 +162,15 @@ static int64_t size_after(const fct_stage *s, int64_t n, int64_t skip)
 
 static fct_status want_skips(const fct_stage *s, int n_skips)
 {
-    if (s->push && n_skips == FCT_MAX_SKIPS) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: more than %d skips", s->name, FCT_MAX_SKIPS);
+    if (s->push && n_skips == FCT_MAX_SKIPS)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "%s: more than %d skips", s->name, FCT_MAX_SKIPS);
     if (s->pop && n_skips == 0) return fct_fail(FCT_ERR_INTERNAL, "%s: no skip is left", s->name);
     return FCT_OK;
 }
 
 /* The same walk as the run, over sizes only. */
-fct_status fct_flow_init(fct_flow *f, fct_rt *rt, const fct_stages *list, int64_t b, int64_t h, int64_t w)
+fct_status fct_flow_init(fct_flow *f, fct_rt *rt, const fct_stages *list, int64_t b, int64_t h,
+                         int64_t w)
 {
     int64_t most = 0, skip_h[FCT_MAX_SKIPS], skip_w[FCT_MAX_SKIPS];
     int n = 0;
@@ -179,13 +208,14 @@ static bool all_finite(const fct_tensor *t)
     return bad == 0;
 }
 
-/* Where the output goes: skips stay on the arena's stack, others alternate between the two buffers. */
+/* Where the output goes: skips stay on the arena's stack, others alternate between the two buffers.
+ */
 static fct_status take_output(fct_rt *rt, fct_flow *f, const fct_stage *s, fct_tensor *y)
 {
     const fct_tensor *x = &f->x;
     const fct_tensor *skip = s->up && f->n_skips ? &f->skip[f->n_skips - 1] : NULL;
-    int64_t dim[4] = {x->dim[0], size_after(s, x->dim[1], skip ? skip->dim[1] : 0), size_after(s, x->dim[2], skip ? skip->dim[2] : 0),
-                      s->out};
+    int64_t dim[4] = {x->dim[0], size_after(s, x->dim[1], skip ? skip->dim[1] : 0),
+                      size_after(s, x->dim[2], skip ? skip->dim[2] : 0), s->out};
     *y = fct_tensor_of(NULL, s->f32 ? FCT_F32 : rt->dtype, 4, dim);
     if (!s->push) {
         y->data = x->data && x->data == f->buffer[0] ? f->buffer[1] : f->buffer[0];
@@ -206,7 +236,8 @@ static fct_status run_stage(fct_rt *rt, const fct_stage *s, fct_flow *f)
     fct_mark mark = fct_arena_mark(rt->cx.arena);
     if (s->pop) { /* the popped skip's memory is free once the stage is done */
         fct_tensor a = x;
-        FCT_TRY(fct_rt_take(rt, &x, rt->dtype, 4, (int64_t[]){a.dim[0], a.dim[1], a.dim[2], s->in}));
+        FCT_TRY(
+            fct_rt_take(rt, &x, rt->dtype, 4, (int64_t[]){a.dim[0], a.dim[1], a.dim[2], s->in}));
         FCT_TRY(fct_op_concat(&rt->cx, &(fct_concat_args){.a = a, .b = skip, .y = x}));
         mark = f->mark[f->n_skips];
     }
@@ -222,7 +253,8 @@ static fct_status run_stage(fct_rt *rt, const fct_stage *s, fct_flow *f)
     return FCT_OK;
 }
 
-fct_status fct_stages_run(fct_rt *rt, const fct_stages *list, int64_t from, int64_t to, fct_flow *flow)
+fct_status fct_stages_run(fct_rt *rt, const fct_stages *list, int64_t from, int64_t to,
+                          fct_flow *flow)
 {
     for (int64_t i = from; i < to; i++) {
         FCT_TRY(fct_log_check_stop(rt->cx.log));

@@ -1,5 +1,5 @@
-/* open.c - a diffusers folder into a model: configs, tokenizers, text encoders, U-Net and VAE, each checked on its own and
-   against the others, weights packed once and the files closed again. */
+/* open.c - a diffusers folder into a model: configs, tokenizers, text encoders, U-Net and VAE, each
+   checked on its own and against the others, weights packed once and the files closed again. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,14 +26,20 @@ fct_status fct_config_index(fct_index_config *c, const char *folder, const fct_l
     *c = (fct_index_config){.force_zeros = true, .turbo = says_turbo(fct_path_base(folder))};
     fct_status st = fct_path_join(&path, folder, "model_index.json");
     if (st == FCT_OK) st = fct_json_read(&root, path);
-    if (st == FCT_OK) st = fct_json_bool(&c->force_zeros, root, "force_zeros_for_empty_prompt", true, path);
+    if (st == FCT_OK)
+        st = fct_json_bool(&c->force_zeros, root, "force_zeros_for_empty_prompt", true, path);
     if (st == FCT_OK) st = fct_json_str(&class_name, root, "_class_name", "", path);
     if (st == FCT_OK && strncmp(class_name, "StableDiffusionXL", 17) != 0)
-        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: _class_name is \"%s\"; facet runs StableDiffusionXLPipeline", path, class_name);
+        st = fct_fail(FCT_ERR_UNSUPPORTED,
+                      "%s: _class_name is \"%s\"; facet runs StableDiffusionXLPipeline", path,
+                      class_name);
     if (st == FCT_OK && strcmp(class_name, "StableDiffusionXLPipeline") != 0)
-        fct_log_line(log, FCT_LOG_WARN, "%s: a %s is run as a StableDiffusionXLPipeline", path, class_name);
-    if (st == FCT_OK) json_object_foreach(root, key, value)
-        if (json_is_string(value) && says_turbo(json_string_value(value))) c->turbo = true;
+        fct_log_line(log, FCT_LOG_WARN, "%s: a %s is run as a StableDiffusionXLPipeline", path,
+                     class_name);
+    if (st == FCT_OK)
+        json_object_foreach(root, key, value) if (json_is_string(value) &&
+                                                  says_turbo(json_string_value(value))) c->turbo =
+            true;
     json_decref(root);
     fct_free(path);
     return st;
@@ -53,7 +59,8 @@ static fct_status sub(char **out, const fct_model *m, const char *component)
 
 static fct_status open_text(fct_model *m, int i)
 {
-    static const char *const encoder[2] = {"text_encoder", "text_encoder_2"}, *const tokenizer[2] = {"tokenizer", "tokenizer_2"};
+    static const char *const encoder[2] = {"text_encoder", "text_encoder_2"},
+                             *const tokenizer[2] = {"tokenizer", "tokenizer_2"};
     char *folder = NULL;
     fct_status st = sub(&folder, m, tokenizer[i]);
     if (st == FCT_OK) st = fct_tokenizer_open(&m->tokenizer[i], folder);
@@ -61,13 +68,18 @@ static fct_status open_text(fct_model *m, int i)
     folder = NULL;
     if (st == FCT_OK) st = sub(&folder, m, encoder[i]);
     if (st == FCT_OK) st = fct_config_clip(&m->clip_config[i], folder, m->log);
-    if (i == 0) m->clip_config[0].has_projection = false; /* only the second one's pooled vector is used */
+    if (i == 0)
+        m->clip_config[0].has_projection = false; /* only the second one's pooled vector is used */
     if (st == FCT_OK && i == 1 && !m->clip_config[1].has_projection)
-        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: architectures: want CLIPTextModelWithProjection", folder);
+        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: architectures: want CLIPTextModelWithProjection",
+                      folder);
     if (st == FCT_OK) st = fct_clip_open(&m->clip[i], &m->clip_config[i], folder, m->be, m->dtype);
     if (st == FCT_OK && fct_tokenizer_length(m->tokenizer[i]) > m->clip_config[i].positions)
-        st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: model_max_length %lld is more than the encoder's max_position_embeddings %lld", tokenizer[i],
-                      (long long)fct_tokenizer_length(m->tokenizer[i]), (long long)m->clip_config[i].positions);
+        st = fct_fail(
+            FCT_ERR_UNSUPPORTED,
+            "%s: model_max_length %lld is more than the encoder's max_position_embeddings %lld",
+            tokenizer[i], (long long)fct_tokenizer_length(m->tokenizer[i]),
+            (long long)m->clip_config[i].positions);
     fct_free(folder);
     return st;
 }
@@ -78,30 +90,43 @@ static fct_status check_together(const fct_model *m)
     int64_t text = m->clip_config[0].hidden_size + m->clip_config[1].hidden_size;
     int64_t added = m->clip_config[1].projection_dim + 6 * u->addition_time_embed_dim;
     if (u->cross_attention_dim != text)
-        return fct_fail(FCT_ERR_SHAPE, "unet: cross_attention_dim is %lld, but the text encoders give %lld", (long long)u->cross_attention_dim, (long long)text);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "unet: cross_attention_dim is %lld, but the text encoders give %lld",
+                        (long long)u->cross_attention_dim, (long long)text);
     if (u->add_in != added)
-        return fct_fail(FCT_ERR_SHAPE, "unet: projection_class_embeddings_input_dim is %lld, but the pooled text and six sizes make %lld",
+        return fct_fail(FCT_ERR_SHAPE,
+                        "unet: projection_class_embeddings_input_dim is %lld, but the pooled text "
+                        "and six sizes make %lld",
                         (long long)u->add_in, (long long)added);
     if (fct_tokenizer_length(m->tokenizer[0]) != fct_tokenizer_length(m->tokenizer[1]))
-        return fct_fail(FCT_ERR_UNSUPPORTED, "the two tokenizers have other model_max_length: %lld and %lld",
-                        (long long)fct_tokenizer_length(m->tokenizer[0]), (long long)fct_tokenizer_length(m->tokenizer[1]));
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "the two tokenizers have other model_max_length: %lld and %lld",
+                        (long long)fct_tokenizer_length(m->tokenizer[0]),
+                        (long long)fct_tokenizer_length(m->tokenizer[1]));
     if (m->has_vae && m->vae_config.latent_channels != u->in_channels)
-        return fct_fail(FCT_ERR_SHAPE, "unet: in_channels is %lld, but the VAE has %lld latent channels", (long long)u->in_channels,
-                        (long long)m->vae_config.latent_channels);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "unet: in_channels is %lld, but the VAE has %lld latent channels",
+                        (long long)u->in_channels, (long long)m->vae_config.latent_channels);
     return FCT_OK;
 }
 
 static fct_status build(fct_model *m, fct_binder *b, bool vae)
 {
-    return vae ? fct_vae_build(&m->vae_encoder, &m->vae_decoder, b, &m->vae_config) : fct_unet_build(&m->unet, b, &m->unet_config);
+    return vae ? fct_vae_build(&m->vae_encoder, &m->vae_decoder, b, &m->vae_config)
+               : fct_unet_build(&m->unet, b, &m->unet_config);
 }
 
 /* First only shapes, then for good. */
 static fct_status open_network(fct_model *m, const char *folder, bool vae)
 {
     fct_weights w = {0};
-    fct_binder b = {.w = &w, .be = m->be, .dtype = vae ? FCT_F32 : m->dtype, .check = true, .block = -1,
-                    .modules = vae ? NULL : &m->modules, .root = vae ? "vae" : "unet"};
+    fct_binder b = {.w = &w,
+                    .be = m->be,
+                    .dtype = vae ? FCT_F32 : m->dtype,
+                    .check = true,
+                    .block = -1,
+                    .modules = vae ? NULL : &m->modules,
+                    .root = vae ? "vae" : "unet"};
     FCT_TRY(fct_weights_open(&w, folder, "diffusion_pytorch_model"));
     fct_status st = build(m, &b, vae);
     if (st == FCT_OK) st = fct_bind_report(&b, b.root);
@@ -153,8 +178,10 @@ static fct_status open_scheduler(fct_model *m)
 static fct_status short_name(char **out, const char *name)
 {
     int a, b;
-    if (sscanf(name, "unet.down_blocks.%d.attentions.%d", &a, &b) == 2) return fct_format(out, "down.%d.%d", a, b);
-    if (sscanf(name, "unet.up_blocks.%d.attentions.%d", &a, &b) == 2) return fct_format(out, "up.%d.%d", a, b);
+    if (sscanf(name, "unet.down_blocks.%d.attentions.%d", &a, &b) == 2)
+        return fct_format(out, "down.%d.%d", a, b);
+    if (sscanf(name, "unet.up_blocks.%d.attentions.%d", &a, &b) == 2)
+        return fct_format(out, "up.%d.%d", a, b);
     if (sscanf(name, "unet.mid_block.attentions.%d", &b) == 1) return fct_format(out, "mid.%d", b);
     return fct_strdup(out, name);
 }
@@ -214,7 +241,8 @@ static fct_status describe(fct_model *m)
     f->n_blocks = m->n_blocks;
     f->n_stages = m->unet.n;
     f->scheduler = m->scheduler_config.class_name;
-    FCT_TRY(fct_path_join(&world, m->path, "world.json")); /* only the demo model describes the world that it draws */
+    FCT_TRY(fct_path_join(
+        &world, m->path, "world.json")); /* only the demo model describes the world that it draws */
     f->is_demo = fct_path_exists(world);
     fct_free(world);
     return FCT_OK;
@@ -226,7 +254,9 @@ static fct_status open_all(fct_model *m, const fct_model_desc *d)
     FCT_TRY(fct_path_join(&index, m->path, "model_index.json"));
     bool there = fct_path_exists(index);
     fct_free(index);
-    if (!there) return fct_fail(FCT_ERR_MISSING, "%s: no model_index.json: want a diffusers folder", m->path);
+    if (!there)
+        return fct_fail(FCT_ERR_MISSING, "%s: no model_index.json: want a diffusers folder",
+                        m->path);
     FCT_TRY(fct_config_index(&m->index, m->path, m->log));
     FCT_TRY(open_scheduler(m));
     for (int i = 0; i < 2; i++) FCT_TRY(open_text(m, i));
@@ -248,10 +278,14 @@ fct_status fct_model_open(fct_model **out, const fct_model_desc *d)
     fct_status st = fct_backend_find(&m->be, d->backend);
     if (st == FCT_OK) {
         bool fast = m->be->has_bf16();
-        m->dtype = d->precision == FCT_PRECISION_BF16 || (d->precision == FCT_PRECISION_AUTO && fast) ? FCT_BF16 : FCT_F32;
+        m->dtype =
+            d->precision == FCT_PRECISION_BF16 || (d->precision == FCT_PRECISION_AUTO && fast)
+                ? FCT_BF16
+                : FCT_F32;
         st = fct_strdup(&m->path, d->path);
     }
-    for (size_t n = m->path ? strlen(m->path) : 0; n > 1 && m->path[n - 1] == '/'; n--) m->path[n - 1] = '\0';
+    for (size_t n = m->path ? strlen(m->path) : 0; n > 1 && m->path[n - 1] == '/'; n--)
+        m->path[n - 1] = '\0';
     if (st == FCT_OK) st = fct_strdup(&m->name, fct_path_base(m->path));
     if (st == FCT_OK) st = open_all(m, d);
     if (st != FCT_OK) {
@@ -284,7 +318,10 @@ void fct_model_close(fct_model *m)
     fct_free(m);
 }
 
-const fct_model_info *fct_model_get_info(const fct_model *m) { return &m->info; }
+const fct_model_info *fct_model_get_info(const fct_model *m)
+{
+    return &m->info;
+}
 
 /* ---- finding blocks ---- */
 
@@ -292,8 +329,11 @@ static fct_status no_such_block(const fct_model *m, const char *name)
 {
     fct_str list = {0};
     fct_status st = FCT_OK;
-    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++) st = fct_str_printf(&list, "%s%s", i ? ", " : "", m->block[i].short_name);
-    if (st == FCT_OK) st = fct_fail(FCT_ERR_MISSING, "no block is called \"%s\"; this model has %s", name, list.p ? list.p : "none");
+    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++)
+        st = fct_str_printf(&list, "%s%s", i ? ", " : "", m->block[i].short_name);
+    if (st == FCT_OK)
+        st = fct_fail(FCT_ERR_MISSING, "no block is called \"%s\"; this model has %s", name,
+                      list.p ? list.p : "none");
     fct_str_clear(&list);
     return st;
 }
@@ -305,7 +345,9 @@ static fct_status mark_blocks(uint8_t *wanted, const fct_model *m, const char *e
     fct_status st = fct_str_append_n(&s, entry, n);
     bool any = false;
     for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++) {
-        if (!fct_glob_match(s.p ? s.p : "", m->block[i].short_name) && !fct_glob_match(s.p ? s.p : "", m->block[i].name)) continue;
+        if (!fct_glob_match(s.p ? s.p : "", m->block[i].short_name) &&
+            !fct_glob_match(s.p ? s.p : "", m->block[i].name))
+            continue;
         wanted[i] = 1;
         any = true;
     }
@@ -314,7 +356,8 @@ static fct_status mark_blocks(uint8_t *wanted, const fct_model *m, const char *e
     return st;
 }
 
-fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n, const fct_model *m, const char *list)
+fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n, const fct_model *m,
+                                 const char *list)
 {
     uint8_t *wanted = NULL;
     *out = NULL;

@@ -1,5 +1,6 @@
-/* pipeline.c - a run: conditions, noise, the sampler's loop over the U-Net's stages, pictures. The same code passes twice, dry
-   to learn the exact memory and then for real; what the dry pass takes, the real one takes again, byte for byte. */
+/* pipeline.c - a run: conditions, noise, the sampler's loop over the U-Net's stages, pictures. The
+   same code passes twice, dry to learn the exact memory and then for real; what the dry pass takes,
+   the real one takes again, byte for byte. */
 #include <string.h>
 
 #include "model/pipeline.h"
@@ -10,7 +11,8 @@
 static void draw(fct_work *w, float *out)
 {
     int64_t each = w->channels * w->h * w->w, n = w->d->joint_noise ? w->n * each : each;
-    for (int64_t i = 0; i < w->n_rng; i++) fct_noise_draw(&w->rng[i], out + i * n, n, w->d->noise_dtype);
+    for (int64_t i = 0; i < w->n_rng; i++)
+        fct_noise_draw(&w->rng[i], out + i * n, n, w->d->noise_dtype);
 }
 
 static void begin(fct_work *w)
@@ -65,8 +67,10 @@ static fct_status save(fct_work *w, int64_t step, int64_t stage)
     if (fct_arena_dry(w->arena)) return FCT_OK;
     FCT_TRY(fct_new(&s, 1, sizeof *s));
     fct_status st = fill_state(s, w, step, stage);
-    if (st == FCT_OK) *w->d->save = s;
-    else fct_state_free(s);
+    if (st == FCT_OK)
+        *w->d->save = s;
+    else
+        fct_state_free(s);
     return st;
 }
 
@@ -88,7 +92,8 @@ static fct_status restore_flow(fct_work *w)
     for (int i = 0; i < s->n_skips; i++) {
         f->mark[i] = fct_arena_mark(w->arena);
         FCT_TRY(fct_rt_take(&w->rt, &f->skip[i], s->skip[i].dtype, 4, s->skip[i].dim));
-        if (f->skip[i].data) memcpy(f->skip[i].data, s->skip[i].data, (size_t)fct_tensor_bytes(&s->skip[i]));
+        if (f->skip[i].data)
+            memcpy(f->skip[i].data, s->skip[i].data, (size_t)fct_tensor_bytes(&s->skip[i]));
         f->n_skips = i + 1;
     }
     f->x = s->x_is_skip ? f->skip[f->n_skips - 1] : s->x;
@@ -181,7 +186,8 @@ static fct_status take_all(fct_work *w)
     FCT_TRY(fct_arena_take(w->arena, &w->added, w->rows * c->add_in, sizeof(float)));
     FCT_TRY(fct_arena_take(w->arena, &w->rt.emb, w->rows * emb_width(w), sizeof(float)));
     w->rt.added = w->added;
-    return fct_rt_take(&w->rt, &w->rt.text, w->rt.dtype, 3, (int64_t[]){w->rows, w->tokens, c->cross_attention_dim});
+    return fct_rt_take(&w->rt, &w->rt.text, w->rt.dtype, 3,
+                       (int64_t[]){w->rows, w->tokens, c->cross_attention_dim});
 }
 
 static fct_status decode(fct_work *w, fct_run_result *out)
@@ -201,13 +207,16 @@ static fct_status pass(fct_work *w, fct_arena *arena, fct_run_result *out)
     fct_model *m = w->m;
     bool done = false;
     w->arena = arena;
-    w->rt = (fct_rt){.cx = {.be = m->be, .arena = arena, .log = m->log}, .dtype = m->dtype, .taps = w->taps.n ? &w->taps : NULL,
+    w->rt = (fct_rt){.cx = {.be = m->be, .arena = arena, .log = m->log},
+                     .dtype = m->dtype,
+                     .taps = w->taps.n ? &w->taps : NULL,
                      .event = {.steps = w->sampler.n, .items = w->n, .guided = w->guided}};
     FCT_TRY(take_all(w));
     if (!w->d->resume) FCT_TRY(fct_work_encode(w));
     if (out && w->d->resume) restore_conditions(w);
     if (out && !w->d->resume) begin(w);
-    for (int64_t step = w->first_step; step <= w->last_step && !done; step++) FCT_TRY(run_step(w, step, &done));
+    for (int64_t step = w->first_step; step <= w->last_step && !done; step++)
+        FCT_TRY(run_step(w, step, &done));
     if (done) return FCT_OK;
     if (out) {
         int64_t dim[4] = {w->n, w->channels, w->h, w->w};
@@ -224,7 +233,8 @@ static fct_status run(fct_work *w, fct_run_result *out)
     FCT_TRY(fct_arena_init(&arena, dry.peak));
     fct_status st = pass(w, &arena, out);
     if (st == FCT_OK && arena.peak != dry.peak)
-        st = fct_fail(FCT_ERR_INTERNAL, "the dry pass counted %lld bytes, the run took %lld", (long long)dry.peak, (long long)arena.peak);
+        st = fct_fail(FCT_ERR_INTERNAL, "the dry pass counted %lld bytes, the run took %lld",
+                      (long long)dry.peak, (long long)arena.peak);
     fct_arena_clear(&arena);
     return st;
 }

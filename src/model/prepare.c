@@ -1,5 +1,5 @@
-/* prepare.c - everything about a run that is known before it computes: sizes, steps, guidance, token ids, taps, and the key
-   that says whether a saved state belongs to it. */
+/* prepare.c - everything about a run that is known before it computes: sizes, steps, guidance,
+   token ids, taps, and the key that says whether a saved state belongs to it. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,10 +8,13 @@
 static fct_status resolve_size(fct_work *w)
 {
     const fct_model_info *f = &w->m->info;
-    int64_t width = w->d->width ? w->d->width : f->default_width, height = w->d->height ? w->d->height : f->default_height;
-    if (width < f->vae_factor || height < f->vae_factor || width > (1 << 16) || height > (1 << 16) || width % f->vae_factor || height % f->vae_factor)
-        return fct_fail(FCT_ERR_ARG, "a picture of %lldx%lld: width and height must be multiples of %lld", (long long)width, (long long)height,
-                        (long long)f->vae_factor);
+    int64_t width = w->d->width ? w->d->width : f->default_width,
+            height = w->d->height ? w->d->height : f->default_height;
+    if (width < f->vae_factor || height < f->vae_factor || width > (1 << 16) ||
+        height > (1 << 16) || width % f->vae_factor || height % f->vae_factor)
+        return fct_fail(FCT_ERR_ARG,
+                        "a picture of %lldx%lld: width and height must be multiples of %lld",
+                        (long long)width, (long long)height, (long long)f->vae_factor);
     w->w = width / f->vae_factor;
     w->h = height / f->vae_factor;
     return FCT_OK;
@@ -26,7 +29,8 @@ static fct_status resolve_steps(fct_work *w)
     w->last_step = w->sampler.n;
     if (d->stop_after_taps && d->stop_step) {
         if (d->stop_step < 1 || d->stop_step > w->sampler.n)
-            return fct_fail(FCT_ERR_ARG, "stop_step %lld of %lld steps", (long long)d->stop_step, (long long)w->sampler.n);
+            return fct_fail(FCT_ERR_ARG, "stop_step %lld of %lld steps", (long long)d->stop_step,
+                            (long long)w->sampler.n);
         w->last_step = d->stop_step;
     }
     w->guidance = d->has_guidance || d->guidance != 0 ? d->guidance : w->m->info.default_guidance;
@@ -36,7 +40,9 @@ static fct_status resolve_steps(fct_work *w)
 
 /* ---- texts ---- */
 
-typedef struct text_pair { const char *text[2]; } text_pair;
+typedef struct text_pair {
+    const char *text[2];
+} text_pair;
 
 /* An item's texts for the two encoders. diffusers: an empty second prompt is the first one. */
 static text_pair pair_of(const char *first, const char *second)
@@ -56,10 +62,13 @@ static text_pair text_of_row(const fct_work *w, int64_t row)
 static fct_status warn_cut(fct_work *w, const char *cut, int encoder)
 {
     if (!cut) return FCT_OK;
-    fct_log_line(w->m->log, FCT_LOG_WARN, "the prompt is longer than the %lld tokens that text encoder %d reads; cut off: \"%s\"",
-                 (long long)w->tokens, encoder + 1, cut);
-    return fct_str_printf(&w->warning, "%scut from the prompt (text encoder %d reads %lld tokens): \"%s\"", w->warning.n ? "\n" : "", encoder + 1,
-                          (long long)w->tokens, cut);
+    fct_log_line(
+        w->m->log, FCT_LOG_WARN,
+        "the prompt is longer than the %lld tokens that text encoder %d reads; cut off: \"%s\"",
+        (long long)w->tokens, encoder + 1, cut);
+    return fct_str_printf(&w->warning,
+                          "%scut from the prompt (text encoder %d reads %lld tokens): \"%s\"",
+                          w->warning.n ? "\n" : "", encoder + 1, (long long)w->tokens, cut);
 }
 
 /* Both encoders' ids of text number k. The cut is told once when both cut the same. */
@@ -68,9 +77,12 @@ static fct_status add_text(fct_work *w, int64_t k, text_pair t)
     char *cut[2] = {0};
     fct_status st = FCT_OK;
     for (int i = 0; i < 2 && st == FCT_OK; i++)
-        st = fct_where(fct_tokenizer_encode(w->m->tokenizer[i], t.text[i], w->ids[i] + k * w->tokens, &cut[i]), "prompt");
+        st = fct_where(
+            fct_tokenizer_encode(w->m->tokenizer[i], t.text[i], w->ids[i] + k * w->tokens, &cut[i]),
+            "prompt");
     if (st == FCT_OK) st = warn_cut(w, cut[0], 0);
-    if (st == FCT_OK && cut[1] && (!cut[0] || strcmp(cut[0], cut[1]) != 0)) st = warn_cut(w, cut[1], 1);
+    if (st == FCT_OK && cut[1] && (!cut[0] || strcmp(cut[0], cut[1]) != 0))
+        st = warn_cut(w, cut[1], 1);
     for (int i = 0; i < 2; i++) fct_free(cut[i]);
     return st;
 }
@@ -87,7 +99,9 @@ static fct_status tokenize(fct_work *w)
         text_pair t = text_of_row(w, r);
         for (int64_t q = 0; q < r && w->text_of[r] < 0; q++) { /* the same text is encoded once */
             text_pair u = text_of_row(w, q);
-            if (w->text_of[q] >= 0 && strcmp(t.text[0], u.text[0]) == 0 && strcmp(t.text[1], u.text[1]) == 0) w->text_of[r] = w->text_of[q];
+            if (w->text_of[q] >= 0 && strcmp(t.text[0], u.text[0]) == 0 &&
+                strcmp(t.text[1], u.text[1]) == 0)
+                w->text_of[r] = w->text_of[q];
         }
         if (w->text_of[r] >= 0) continue;
         FCT_TRY(add_text(w, w->n_texts, t));
@@ -98,13 +112,29 @@ static fct_status tokenize(fct_work *w)
 
 /* ---- the key of saved states ---- */
 
-static void add_number(fct_sha256 *h, int64_t v) { fct_sha256_add(h, &v, sizeof v); }
+static void add_number(fct_sha256 *h, int64_t v)
+{
+    fct_sha256_add(h, &v, sizeof v);
+}
 
 static void make_key(fct_work *w)
 {
     const fct_run_desc *d = w->d;
-    const int64_t number[] = {w->n, w->rows, w->h, w->w, w->sampler.n, w->zeros, d->joint_noise, d->noise_dtype, d->original_width,
-                              d->original_height, d->crop_left, d->crop_top, d->target_width, d->target_height, d->init_noise != NULL};
+    const int64_t number[] = {w->n,
+                              w->rows,
+                              w->h,
+                              w->w,
+                              w->sampler.n,
+                              w->zeros,
+                              d->joint_noise,
+                              d->noise_dtype,
+                              d->original_width,
+                              d->original_height,
+                              d->crop_left,
+                              d->crop_top,
+                              d->target_width,
+                              d->target_height,
+                              d->init_noise != NULL};
     fct_sha256 h;
     fct_sha256_init(&h);
     fct_sha256_add(&h, w->m->hash, 64);
@@ -112,10 +142,14 @@ static void make_key(fct_work *w)
     fct_sha256_add(&h, w->m->info.precision, (int64_t)strlen(w->m->info.precision) + 1);
     for (size_t i = 0; i < FCT_COUNT(number); i++) add_number(&h, number[i]);
     fct_sha256_add(&h, &w->guidance, sizeof w->guidance);
-    for (int64_t i = 0; i < w->n; i++) fct_sha256_add(&h, &d->items[i].seed, sizeof d->items[i].seed);
-    for (int i = 0; i < 2; i++) fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
+    for (int64_t i = 0; i < w->n; i++)
+        fct_sha256_add(&h, &d->items[i].seed, sizeof d->items[i].seed);
+    for (int i = 0; i < 2; i++)
+        fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
     fct_sha256_add(&h, w->text_of, w->rows * (int64_t)sizeof *w->text_of);
-    if (d->init_noise) fct_sha256_add(&h, d->init_noise, w->n * w->channels * w->h * w->w * (int64_t)sizeof(float));
+    if (d->init_noise)
+        fct_sha256_add(&h, d->init_noise,
+                       w->n * w->channels * w->h * w->w * (int64_t)sizeof(float));
     fct_sha256_hex(&h, w->key);
 }
 
@@ -123,13 +157,20 @@ static fct_status check_moments(const fct_work *w)
 {
     const fct_run_desc *d = w->d;
     if (d->resume && strcmp(d->resume->key, w->key) != 0)
-        return fct_fail(FCT_ERR_ARG, "the saved state belongs to another run: model, prompts, seeds, size, steps and guidance must be the same");
-    if (d->stop_after_taps && w->taps.last_stage < 0) return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
+        return fct_fail(FCT_ERR_ARG, "the saved state belongs to another run: model, prompts, "
+                                     "seeds, size, steps and guidance must be the same");
+    if (d->stop_after_taps && w->taps.last_stage < 0)
+        return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
     if (!d->save) return FCT_OK;
     bool late = d->save_step == w->first_step && d->resume && d->save_stage < d->resume->stage;
-    if (d->save_step < w->first_step || d->save_step > w->last_step || d->save_stage < 0 || d->save_stage > w->m->unet.n - 1 || late)
-        return fct_fail(FCT_ERR_ARG, "cannot save at stage %lld of step %lld: this run has stages 0 to %lld, steps %lld to %lld",
-                        (long long)d->save_stage, (long long)d->save_step, (long long)w->m->unet.n - 1, (long long)w->first_step, (long long)w->last_step);
+    if (d->save_step < w->first_step || d->save_step > w->last_step || d->save_stage < 0 ||
+        d->save_stage > w->m->unet.n - 1 || late)
+        return fct_fail(FCT_ERR_ARG,
+                        "cannot save at stage %lld of step %lld: this run has stages 0 to %lld, "
+                        "steps %lld to %lld",
+                        (long long)d->save_stage, (long long)d->save_step,
+                        (long long)w->m->unet.n - 1, (long long)w->first_step,
+                        (long long)w->last_step);
     return FCT_OK;
 }
 
@@ -141,7 +182,8 @@ static fct_status init(fct_work *w)
     w->rows = w->guided ? 2 * w->n : w->n;
     w->channels = w->m->unet_config.in_channels;
     FCT_TRY(tokenize(w));
-    FCT_TRY(fct_taps_init(&w->taps, d->taps, d->n_taps, &w->m->modules, w->m->block, w->m->n_blocks));
+    FCT_TRY(
+        fct_taps_init(&w->taps, d->taps, d->n_taps, &w->m->modules, w->m->block, w->m->n_blocks));
     make_key(w);
     FCT_TRY(check_moments(w));
     w->n_rng = d->joint_noise ? 1 : w->n;
@@ -152,10 +194,13 @@ static fct_status init(fct_work *w)
 fct_status fct_work_init(fct_work *w, fct_model *m, const fct_run_desc *d)
 {
     *w = (fct_work){.m = m, .d = d};
-    if (!d || !d->items || d->n_items < 1 || d->n_items > (1 << 16)) return fct_fail(FCT_ERR_ARG, "a run needs 1 to 65536 items");
+    if (!d || !d->items || d->n_items < 1 || d->n_items > (1 << 16))
+        return fct_fail(FCT_ERR_ARG, "a run needs 1 to 65536 items");
     if (d->n_taps < 0 || (d->n_taps && !d->taps)) return fct_fail(FCT_ERR_ARG, "no taps are given");
-    if ((unsigned)d->noise_dtype > FCT_NOISE_BF16) return fct_fail(FCT_ERR_ARG, "noise is f32, f16 or bf16");
-    if (!d->no_decode && !d->stop_after_taps && !m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded, so there are no pictures");
+    if ((unsigned)d->noise_dtype > FCT_NOISE_BF16)
+        return fct_fail(FCT_ERR_ARG, "noise is f32, f16 or bf16");
+    if (!d->no_decode && !d->stop_after_taps && !m->has_vae)
+        return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded, so there are no pictures");
     w->n = d->n_items;
     fct_status st = init(w);
     if (st != FCT_OK) fct_work_clear(w);
@@ -173,18 +218,24 @@ void fct_work_clear(fct_work *w)
     *w = (fct_work){0};
 }
 
-fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt, int32_t **out, int64_t *out_n, char **out_cut)
+fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt, int32_t **out,
+                              int64_t *out_n, char **out_cut)
 {
     *out = NULL;
     if (out_cut) *out_cut = NULL;
-    if (encoder < 0 || encoder > 1) return fct_fail(FCT_ERR_ARG, "encoder %d: there are 0 and 1", encoder);
+    if (encoder < 0 || encoder > 1)
+        return fct_fail(FCT_ERR_ARG, "encoder %d: there are 0 and 1", encoder);
     *out_n = fct_tokenizer_length(m->tokenizer[encoder]);
     FCT_TRY(fct_new(out, *out_n, sizeof **out));
-    fct_status st = fct_tokenizer_encode(m->tokenizer[encoder], prompt ? prompt : "", *out, out_cut);
+    fct_status st =
+        fct_tokenizer_encode(m->tokenizer[encoder], prompt ? prompt : "", *out, out_cut);
     if (st == FCT_OK) return st;
     fct_free(*out);
     *out = NULL;
     return st;
 }
 
-void fct_ids_free(int32_t *ids) { fct_free(ids); }
+void fct_ids_free(int32_t *ids)
+{
+    fct_free(ids);
+}

@@ -1,5 +1,6 @@
-/* resnet.c - ResnetBlock2D: norm, SiLU, convolution, time embedding, norm, SiLU, convolution, plus the input (through a
-   1x1 convolution where the widths differ). Also the plain stages: a convolution, a norm with SiLU. */
+/* resnet.c - ResnetBlock2D: norm, SiLU, convolution, time embedding, norm, SiLU, convolution, plus
+   the input (through a 1x1 convolution where the widths differ). Also the plain stages: a
+   convolution, a norm with SiLU. */
 #include <stdio.h>
 
 #include "model/model.h"
@@ -36,14 +37,16 @@ static fct_status resnet_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_t
     FCT_TRY(fct_norm_run(rt, &r->norm1, x, normed, FCT_ACT_SILU));
     static const float present = 0; /* a dry run has no data, yet must plan for it */
     const float *channel_add = !r->time.out ? NULL : add.data ? add.data : &present;
-    FCT_TRY(fct_conv_run(rt, &r->conv1, normed, inner, &(fct_conv_how){.pad_lo = 1, .pad_hi = 1, .channel_add = channel_add}));
+    FCT_TRY(fct_conv_run(rt, &r->conv1, normed, inner,
+                         &(fct_conv_how){.pad_lo = 1, .pad_hi = 1, .channel_add = channel_add}));
     FCT_TRY(fct_norm_run(rt, &r->norm2, inner, inner, FCT_ACT_SILU));
-    FCT_TRY(fct_conv_run(rt, &r->conv2, inner, y, &(fct_conv_how){.pad_lo = 1, .pad_hi = 1, .residual = residual}));
+    FCT_TRY(fct_conv_run(rt, &r->conv2, inner, y,
+                         &(fct_conv_how){.pad_lo = 1, .pad_hi = 1, .residual = residual}));
     return fct_tap_out(rt, r->id, &y, &x);
 }
 
-fct_status fct_resnet_bind(fct_binder *b, fct_stages *list, const char *name, int64_t in, int64_t out, int64_t temb, int64_t groups,
-                           double eps)
+fct_status fct_resnet_bind(fct_binder *b, fct_stages *list, const char *name, int64_t in,
+                           int64_t out, int64_t temb, int64_t groups, double eps)
 {
     fct_stage *s = NULL;
     char n[FCT_NAME_SIZE];
@@ -60,16 +63,24 @@ fct_status fct_resnet_bind(fct_binder *b, fct_stages *list, const char *name, in
     if (temb) FCT_TRY(fct_bind_linear(b, &r->time, SUB("time_emb_proj"), temb, out, FCT_BIAS));
     FCT_TRY(fct_bind_norm(b, &r->norm2, SUB("norm2"), out, groups, eps));
     FCT_TRY(fct_bind_conv(b, &r->conv2, SUB("conv2"), out, out, 3));
-    if (in != out) FCT_TRY(fct_bind_linear(b, &r->shortcut, SUB("conv_shortcut"), in, out, FCT_BIAS | FCT_CONV_1X1));
+    if (in != out)
+        FCT_TRY(fct_bind_linear(b, &r->shortcut, SUB("conv_shortcut"), in, out,
+                                FCT_BIAS | FCT_CONV_1X1));
 #undef SUB
     return FCT_OK;
 }
 
 /* ---- a convolution as a stage ---- */
 
-typedef struct conv_stage { int32_t id; fct_conv conv; } conv_stage;
+typedef struct conv_stage {
+    int32_t id;
+    fct_conv conv;
+} conv_stage;
 
-static void conv_stage_clear(void *weights) { fct_conv_clear(&((conv_stage *)weights)->conv); }
+static void conv_stage_clear(void *weights)
+{
+    fct_conv_clear(&((conv_stage *)weights)->conv);
+}
 
 static fct_status conv_stage_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
 {
@@ -84,8 +95,9 @@ static fct_status conv_stage_run(fct_rt *rt, const fct_stage *s, fct_tensor x, f
     return fct_tap_out(rt, c->id, &y, &x);
 }
 
-fct_status fct_conv_stage_bind(fct_binder *b, fct_stages *list, const char *name, const char *weight, int64_t in, int64_t out,
-                               int64_t kernel, fct_stage **out_stage)
+fct_status fct_conv_stage_bind(fct_binder *b, fct_stages *list, const char *name,
+                               const char *weight, int64_t in, int64_t out, int64_t kernel,
+                               fct_stage **out_stage)
 {
     fct_stage *s = NULL;
     FCT_TRY(fct_stages_add(list, &s, name, sizeof(conv_stage)));
@@ -104,14 +116,18 @@ fct_status fct_conv_stage_bind(fct_binder *b, fct_stages *list, const char *name
 
 /* ---- a norm with SiLU as a stage ---- */
 
-static void norm_stage_clear(void *weights) { fct_norm_clear(weights); }
+static void norm_stage_clear(void *weights)
+{
+    fct_norm_clear(weights);
+}
 
 static fct_status norm_stage_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
 {
     return fct_norm_run(rt, s->weights, x, y, FCT_ACT_SILU);
 }
 
-fct_status fct_norm_stage_bind(fct_binder *b, fct_stages *list, const char *name, int64_t n, int64_t groups, double eps)
+fct_status fct_norm_stage_bind(fct_binder *b, fct_stages *list, const char *name, int64_t n,
+                               int64_t groups, double eps)
 {
     fct_stage *s = NULL;
     FCT_TRY(fct_stages_add(list, &s, name, sizeof(fct_norm)));

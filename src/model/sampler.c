@@ -1,5 +1,6 @@
-/* sampler.c - EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers computes them, in the same number
-   formats and order of operations, so that the same noise gives the same picture; and torch's noise for them. */
+/* sampler.c - EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers computes
+   them, in the same number formats and order of operations, so that the same noise gives the same
+   picture; and torch's noise for them. */
 #include <math.h>
 #include <string.h>
 
@@ -19,8 +20,9 @@ static void training_sigmas(float *out, const fct_scheduler_config *c)
 {
     double product = 1;
     for (int64_t i = 0; i < c->train_steps; i++) {
-        float beta = c->scaled_linear ? linspace(sqrt(c->beta_start), sqrt(c->beta_end), c->train_steps, i)
-                                      : linspace(c->beta_start, c->beta_end, c->train_steps, i);
+        float beta = c->scaled_linear
+                         ? linspace(sqrt(c->beta_start), sqrt(c->beta_end), c->train_steps, i)
+                         : linspace(c->beta_start, c->beta_end, c->train_steps, i);
         if (c->scaled_linear) beta = beta * beta;
         product *= (double)(1.0f - beta);
         float kept = (float)product;
@@ -57,14 +59,16 @@ static float timestep(const fct_scheduler_config *c, int64_t steps, int64_t i)
     if (c->spacing == FCT_SPACING_LEADING)
         return (float)(from_end * (c->train_steps / steps)) + (float)c->steps_offset;
     if (steps == 1) return 0;
-    return from_end == steps - 1 ? (float)(n - 1) : (float)((double)from_end * ((n - 1) / (double)(steps - 1)));
+    return from_end == steps - 1 ? (float)(n - 1)
+                                 : (float)((double)from_end * ((n - 1) / (double)(steps - 1)));
 }
 
 fct_status fct_sampler_init(fct_sampler *s, const fct_scheduler_config *c, int64_t steps)
 {
     *s = (fct_sampler){.ancestral = c->ancestral, .v_prediction = c->v_prediction};
     if (steps < 1 || steps > c->train_steps)
-        return fct_fail(FCT_ERR_RANGE, "steps: want 1 to %lld, got %lld", (long long)c->train_steps, (long long)steps);
+        return fct_fail(FCT_ERR_RANGE, "steps: want 1 to %lld, got %lld", (long long)c->train_steps,
+                        (long long)steps);
     float *table = NULL;
     fct_status st = fct_new(&table, c->train_steps, sizeof *table);
     s->n = count(c, steps);
@@ -99,7 +103,8 @@ float fct_sampler_input_scale(const fct_sampler *s, int64_t step)
     return sqrtf(sigma * sigma + 1);
 }
 
-void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const float *output, const float *noise, int64_t n)
+void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const float *output,
+                      const float *noise, int64_t n)
 {
     float sigma = s->sigma[step], to = s->sigma[step + 1], up = 0, down = to;
     if (s->ancestral) {
@@ -108,7 +113,8 @@ void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const f
     }
     float dt = down - sigma, square = sigma * sigma + 1, c_out = -sigma / sqrtf(square);
     for (int64_t i = 0; i < n; i++) {
-        float x = sample[i], clean = s->v_prediction ? output[i] * c_out + x / square : x - sigma * output[i];
+        float x = sample[i],
+              clean = s->v_prediction ? output[i] * c_out + x / square : x - sigma * output[i];
         float slope = (x - clean) / sigma;
         x = x + slope * dt;
         if (s->ancestral) x = x + noise[i] * up;
@@ -116,14 +122,17 @@ void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const f
     }
 }
 
-/* A draw in half precision is the f32 draw rounded, with one difference: where a count is not a multiple of sixteen, torch
-   draws the whole blocks only and then the last sixteen values, while in f32 it first draws a word for every value. */
+/* A draw in half precision is the f32 draw rounded, with one difference: where a count is not a
+   multiple of sixteen, torch draws the whole blocks only and then the last sixteen values, while in
+   f32 it first draws a word for every value. */
 void fct_noise_draw(fct_rng *r, float *out, int64_t n, fct_noise_dtype dtype)
 {
     enum { BLOCK = 16 };
     bool ragged = dtype != FCT_NOISE_F32 && n >= BLOCK && n % BLOCK != 0;
     fct_rng_normal(r, out, ragged ? n - n % BLOCK : n);
     if (ragged) fct_rng_normal(r, out + n - BLOCK, BLOCK);
-    for (int64_t i = 0; i < n && dtype == FCT_NOISE_F16; i++) out[i] = fct_f16_to_f32(fct_f32_to_f16(out[i]));
-    for (int64_t i = 0; i < n && dtype == FCT_NOISE_BF16; i++) out[i] = fct_bf16_to_f32(fct_f32_to_bf16(out[i]));
+    for (int64_t i = 0; i < n && dtype == FCT_NOISE_F16; i++)
+        out[i] = fct_f16_to_f32(fct_f32_to_f16(out[i]));
+    for (int64_t i = 0; i < n && dtype == FCT_NOISE_BF16; i++)
+        out[i] = fct_bf16_to_f32(fct_f32_to_bf16(out[i]));
 }

@@ -1,5 +1,6 @@
-/* state.c - a moment of a run, kept: the map on its way, the skips, the embeddings, the sample and the generators. Whatever
-   follows depends on nothing else, so a run resumed from it ends with the same bytes. */
+/* state.c - a moment of a run, kept: the map on its way, the skips, the embeddings, the sample and
+   the generators. Whatever follows depends on nothing else, so a run resumed from it ends with the
+   same bytes. */
 #include <string.h>
 
 #include "model/model.h"

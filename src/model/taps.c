@@ -1,8 +1,8 @@
-/* taps.c - who watches which module. Names and globs are resolved once, before a run, into a byte of bits for every module:
-   a module that nobody watches costs one comparison.
+/* taps.c - who watches which module. Names and globs are resolved once, before a run, into a byte
+   of bits for every module: a module that nobody watches costs one comparison.
 
-   A tap sees f32. A bf16 tensor is widened for it and narrowed again only when a tap edits, which is exact; so a tap that
-   only looks changes no byte. */
+   A tap sees f32. A bf16 tensor is widened for it and narrowed again only when a tap edits, which
+   is exact; so a tap that only looks changes no byte. */
 #include <stdio.h>
 #include <string.h>
 
@@ -22,8 +22,11 @@ static fct_status no_such_module(const fct_taps *t, const char *name, int64_t n_
     for (int64_t i = 0; i < n_blocks && st == FCT_OK; i++)
         st = fct_str_printf(&list, "%s%s", i ? ", " : "", t->block[i].short_name);
     if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_MISSING, "no module of the U-Net is called %s; its blocks are %s, other modules have diffusers' names, as in %s",
-                      name, list.p ? list.p : "", t->n_modules > 1 ? t->modules->v[1].name : "unet.conv_in");
+        st = fct_fail(FCT_ERR_MISSING,
+                      "no module of the U-Net is called %s; its blocks are %s, other modules have "
+                      "diffusers' names, as in %s",
+                      name, list.p ? list.p : "",
+                      t->n_modules > 1 ? t->modules->v[1].name : "unet.conv_in");
     fct_str_clear(&list);
     return st;
 }
@@ -31,14 +34,19 @@ static fct_status no_such_module(const fct_taps *t, const char *name, int64_t n_
 static fct_status resolve(fct_taps *t, int64_t i, int64_t n_blocks)
 {
     const fct_tap *tap = &t->tap[i];
-    if (!tap->module || !tap->fn) return fct_fail(FCT_ERR_ARG, "a tap needs a module and a function");
-    if ((unsigned)tap->what > FCT_TAP_DELTA) return fct_fail(FCT_ERR_ARG, "%s: a tap is in, out or delta", tap->module);
+    if (!tap->module || !tap->fn)
+        return fct_fail(FCT_ERR_ARG, "a tap needs a module and a function");
+    if ((unsigned)tap->what > FCT_TAP_DELTA)
+        return fct_fail(FCT_ERR_ARG, "%s: a tap is in, out or delta", tap->module);
     bool any = false;
     for (int64_t k = 1; k < t->n_modules; k++) {
         if (!fits(t, tap->module, k)) continue;
         const fct_module *m = &t->modules->v[k];
         if (tap->what == FCT_TAP_DELTA && tap->edits && m->block < 0)
-            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: only a transformer block's delta can be edited; edit this module's out instead", m->name);
+            return fct_fail(FCT_ERR_UNSUPPORTED,
+                            "%s: only a transformer block's delta can be edited; edit this "
+                            "module's out instead",
+                            m->name);
         any = true;
         t->hit[i * t->n_modules + k] = 1;
         t->mask[k] |= (uint8_t)(1u << tap->what);
@@ -47,10 +55,15 @@ static fct_status resolve(fct_taps *t, int64_t i, int64_t n_blocks)
     return any ? FCT_OK : no_such_module(t, tap->module, n_blocks);
 }
 
-fct_status fct_taps_init(fct_taps *t, const fct_tap *tap, int64_t n, const fct_modules *modules, const fct_block_info *block,
-                         int64_t n_blocks)
+fct_status fct_taps_init(fct_taps *t, const fct_tap *tap, int64_t n, const fct_modules *modules,
+                         const fct_block_info *block, int64_t n_blocks)
 {
-    *t = (fct_taps){.tap = tap, .n = n, .n_modules = modules->n, .last_stage = -1, .modules = modules, .block = block};
+    *t = (fct_taps){.tap = tap,
+                    .n = n,
+                    .n_modules = modules->n,
+                    .last_stage = -1,
+                    .modules = modules,
+                    .block = block};
     fct_status st = fct_new(&t->mask, modules->n + 1, 1);
     if (st == FCT_OK) st = fct_new(&t->hit, n * (modules->n + 1), 1);
     for (int64_t i = 0; i < n && st == FCT_OK; i++) st = resolve(t, i, n_blocks);
@@ -86,7 +99,8 @@ fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t
     fct_mark mark = fct_arena_mark(rt->cx.arena);
     if (t->dtype != FCT_F32) {
         FCT_TRY(fct_rt_take(rt, &value, FCT_F32, t->ndim, t->dim));
-        if (value.data) FCT_TRY(fct_convert(value.data, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
+        if (value.data)
+            FCT_TRY(fct_convert(value.data, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
     }
     fct_tap_event event = rt->event;
     event.name = m->name;
@@ -97,7 +111,8 @@ fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t
         if (tap->what != what || !taps->hit[i * taps->n_modules + id]) continue;
         fct_tensor given = value;
         fct_status st = tap->fn(tap->user, &event, &given);
-        if (st != FCT_OK) return fct_where(st, "tap on %s, step %lld", m->name, (long long)event.step);
+        if (st != FCT_OK)
+            return fct_where(st, "tap on %s, step %lld", m->name, (long long)event.step);
     }
     if (value.data && value.data != t->data && edited(taps, id, what))
         FCT_TRY(fct_convert(t->data, t->dtype, value.data, FCT_F32, fct_tensor_count(t)));
@@ -124,7 +139,8 @@ static fct_status fire_delta(fct_rt *rt, int32_t id, const fct_tensor *y, const 
     fct_shape_text(a, sizeof a, x);
     fct_shape_text(b, sizeof b, y);
     if (strcmp(a, b) != 0)
-        return fct_fail(FCT_ERR_SHAPE, "%s has no delta: its input is %s, its output %s", name, a, b);
+        return fct_fail(FCT_ERR_SHAPE, "%s has no delta: its input is %s, its output %s", name, a,
+                        b);
     fct_tensor delta;
     fct_mark mark = fct_arena_mark(rt->cx.arena);
     FCT_TRY(fct_rt_take(rt, &delta, FCT_F32, y->ndim, y->dim));

@@ -1,8 +1,9 @@
-/* tokenizer.c - from a prompt to token ids as transformers' slow CLIPTokenizer gives them: added tokens are found in the raw
-   text first, the rest is cleaned and cut into words by CLIP's pattern, words into pieces; then start, end and padding.
+/* tokenizer.c - from a prompt to token ids as transformers' slow CLIPTokenizer gives them: added
+   tokens are found in the raw text first, the rest is cleaned and cut into words by CLIP's pattern,
+   words into pieces; then start, end and padding.
 
-   Each tokenizer has its own padding: SDXL's first pads with the end token, its second with "!", which is then an added
-   token of its own and never part of a word. */
+   Each tokenizer has its own padding: SDXL's first pads with the end token, its second with "!",
+   which is then an added token of its own and never part of a word. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdio.h>
@@ -11,7 +12,11 @@
 
 #include "model/model.h"
 
-typedef struct added_token { char *text; int32_t id; bool lstrip, rstrip; } added_token;
+typedef struct added_token {
+    char *text;
+    int32_t id;
+    bool lstrip, rstrip;
+} added_token;
 
 struct fct_tokenizer {
     fct_bpe *bpe;
@@ -22,14 +27,16 @@ struct fct_tokenizer {
     pcre2_code *pattern;
 };
 
-/* CLIP's pattern. U+0345 is here and not there: Python's regex, asked to ignore case, finds that this mark folds to a letter
-   and lets the last part skip it, although the letters' part does not take it either. */
-static const char word_pattern[] =
-    "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}\\x{345}]+";
+/* CLIP's pattern. U+0345 is here and not there: Python's regex, asked to ignore case, finds that
+   this mark folds to a letter and lets the last part skip it, although the letters' part does not
+   take it either. */
+static const char word_pattern[] = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|["
+                                   "\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}\\x{345}]+";
 
 /* ---- reading ---- */
 
-static fct_status add_token(fct_tokenizer *t, const char *text, int64_t id, bool lstrip, bool rstrip)
+static fct_status add_token(fct_tokenizer *t, const char *text, int64_t id, bool lstrip,
+                            bool rstrip)
 {
     for (int64_t i = 0; i < t->n_added; i++)
         if (strcmp(t->added[i].text, text) == 0) return FCT_OK;
@@ -49,7 +56,8 @@ static fct_status read_added(fct_tokenizer *t, json_t *map, const char *where)
 {
     const char *key;
     json_t *value;
-    json_object_foreach(map, key, value) {
+    json_object_foreach(map, key, value)
+    {
         int64_t id;
         const char *text;
         bool lstrip, rstrip, single;
@@ -58,8 +66,12 @@ static fct_status read_added(fct_tokenizer *t, json_t *map, const char *where)
         FCT_TRY(fct_json_bool(&lstrip, value, "lstrip", false, where));
         FCT_TRY(fct_json_bool(&rstrip, value, "rstrip", false, where));
         FCT_TRY(fct_json_bool(&single, value, "single_word", false, where));
-        if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: added_tokens_decoder.%s has no content", where, key);
-        if (single) return fct_fail(FCT_ERR_UNSUPPORTED, "%s: added_tokens_decoder.%s: single_word", where, key);
+        if (!text)
+            return fct_fail(FCT_ERR_FORMAT, "%s: added_tokens_decoder.%s has no content", where,
+                            key);
+        if (single)
+            return fct_fail(FCT_ERR_UNSUPPORTED, "%s: added_tokens_decoder.%s: single_word", where,
+                            key);
         FCT_TRY(add_token(t, text, id, lstrip, rstrip));
     }
     return FCT_OK;
@@ -73,8 +85,10 @@ static const char *token_text(const json_t *o, const char *key)
     return json_string_value(v);
 }
 
-/* The config's word counts; the older special_tokens_map.json only where the config lists no added tokens. */
-static fct_status read_special(fct_tokenizer *t, const json_t *config, const json_t *map, const char *key, int32_t *out, const char *where)
+/* The config's word counts; the older special_tokens_map.json only where the config lists no added
+ * tokens. */
+static fct_status read_special(fct_tokenizer *t, const json_t *config, const json_t *map,
+                               const char *key, int32_t *out, const char *where)
 {
     const char *text = NULL;
     if (!json_object_get(config, "added_tokens_decoder") && map) text = token_text(map, key);
@@ -85,7 +99,8 @@ static fct_status read_special(fct_tokenizer *t, const json_t *config, const jso
     for (int64_t i = 0; i < t->n_added; i++)
         if (strcmp(t->added[i].text, text) == 0) *out = t->added[i].id;
     if (*out < 0) *out = fct_bpe_find(t->bpe, text);
-    if (*out < 0) return fct_fail(FCT_ERR_FORMAT, "%s: %s \"%s\" is not in the vocabulary", where, key, text);
+    if (*out < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s \"%s\" is not in the vocabulary", where, key, text);
     return add_token(t, text, *out, false, false);
 }
 
@@ -95,11 +110,13 @@ static fct_status read_settings(fct_tokenizer *t, const fct_tokenizer_desc *d)
     int32_t *const id[4] = {&t->start, &t->end, &t->unknown, &t->pad};
     json_t *added = json_object_get(d->config, "added_tokens_decoder");
     if (json_is_object(added)) FCT_TRY(read_added(t, added, d->where));
-    for (int i = 0; i < 4; i++) FCT_TRY(read_special(t, d->config, d->map, key[i], id[i], d->where));
+    for (int i = 0; i < 4; i++)
+        FCT_TRY(read_special(t, d->config, d->map, key[i], id[i], d->where));
     t->length = 77;
     if (d->config) FCT_TRY(fct_json_i64(&t->length, d->config, "model_max_length", 77, d->where));
     if (t->length < 3 || t->length > (1 << 20))
-        return fct_fail(FCT_ERR_RANGE, "%s: model_max_length is %lld", d->where, (long long)t->length);
+        return fct_fail(FCT_ERR_RANGE, "%s: model_max_length is %lld", d->where,
+                        (long long)t->length);
     return FCT_OK;
 }
 
@@ -113,8 +130,10 @@ fct_status fct_tokenizer_new(fct_tokenizer **out, const fct_tokenizer_desc *d)
     fct_status st = fct_bpe_new(&t->bpe, d->vocab, d->merges, d->where);
     if (st == FCT_OK) st = read_settings(t, d);
     if (st == FCT_OK) {
-        t->pattern = pcre2_compile((PCRE2_SPTR)word_pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_CASELESS, &code, &at, NULL);
-        if (!t->pattern) st = fct_fail(FCT_ERR_INTERNAL, "PCRE2 refuses the word pattern (error %d)", code);
+        t->pattern = pcre2_compile((PCRE2_SPTR)word_pattern, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_UCP | PCRE2_CASELESS, &code, &at, NULL);
+        if (!t->pattern)
+            st = fct_fail(FCT_ERR_INTERNAL, "PCRE2 refuses the word pattern (error %d)", code);
     }
     if (st != FCT_OK) {
         fct_tokenizer_close(t);
@@ -126,7 +145,8 @@ fct_status fct_tokenizer_new(fct_tokenizer **out, const fct_tokenizer_desc *d)
 
 fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder)
 {
-    static const char *const file[4] = {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"};
+    static const char *const file[4] = {"vocab.json", "merges.txt", "tokenizer_config.json",
+                                        "special_tokens_map.json"};
     char *path[4] = {0}, *merges = NULL;
     json_t *json[4] = {0};
     int64_t n;
@@ -138,7 +158,11 @@ fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder)
         st = i == 1 ? fct_file_read(&merges, &n, path[i]) : fct_json_read(&json[i], path[i]);
     }
     if (st == FCT_OK)
-        st = fct_tokenizer_new(out, &(fct_tokenizer_desc){.vocab = json[0], .merges = merges, .config = json[2], .map = json[3], .where = folder});
+        st = fct_tokenizer_new(out, &(fct_tokenizer_desc){.vocab = json[0],
+                                                          .merges = merges,
+                                                          .config = json[2],
+                                                          .map = json[3],
+                                                          .where = folder});
     for (int i = 0; i < 4; i++) {
         fct_free(path[i]);
         json_decref(json[i]);
@@ -157,7 +181,10 @@ void fct_tokenizer_close(fct_tokenizer *t)
     fct_free(t);
 }
 
-int64_t fct_tokenizer_length(const fct_tokenizer *t) { return t->length; }
+int64_t fct_tokenizer_length(const fct_tokenizer *t)
+{
+    return t->length;
+}
 
 /* ---- encoding ---- */
 
@@ -177,7 +204,8 @@ static fct_status encode_words(fct_idlist *out, const fct_tokenizer *t, const ch
         const char *word = text + span[0];
         int64_t len = (int64_t)(span[1] - span[0]);
         at = span[1];
-        bool start = len == 15 && memcmp(word, "<|startoftext|>", 15) == 0, end = len == 13 && memcmp(word, "<|endoftext|>", 13) == 0;
+        bool start = len == 15 && memcmp(word, "<|startoftext|>", 15) == 0,
+             end = len == 13 && memcmp(word, "<|endoftext|>", 13) == 0;
         if (start || end) { /* never cut into pieces */
             int32_t id = fct_bpe_find(t->bpe, start ? "<|startoftext|>" : "<|endoftext|>");
             st = fct_idlist_add(out, id >= 0 ? id : t->unknown);
@@ -212,8 +240,8 @@ static const added_token *added_at(const fct_tokenizer *t, const char *text)
     return best;
 }
 
-/* Spaces next to an added token only matter through the words they separate, and those are stripped anyway; so lstrip
-   and rstrip need nothing here. */
+/* Spaces next to an added token only matter through the words they separate, and those are stripped
+   anyway; so lstrip and rstrip need nothing here. */
 fct_status fct_tokenizer_ids(fct_idlist *out, const fct_tokenizer *t, const char *text)
 {
     const char *from = text;
@@ -241,7 +269,8 @@ static fct_status put_piece(fct_str *out, const char *piece)
     if (last) n -= 4;
     for (size_t i = 0; i < n;) {
         utf8proc_int32_t c;
-        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)piece + i, (utf8proc_ssize_t)(n - i), &c);
+        utf8proc_ssize_t k =
+            utf8proc_iterate((const utf8proc_uint8_t *)piece + i, (utf8proc_ssize_t)(n - i), &c);
         if (k <= 0) break;
         i += (size_t)k;
         int byte = c < 256 ? c : -1, next = 256;
@@ -269,7 +298,8 @@ static fct_status put_cut(char **out, const fct_tokenizer *t, const int32_t *ids
     return st;
 }
 
-fct_status fct_tokenizer_encode(const fct_tokenizer *t, const char *text, int32_t *ids, char **out_cut)
+fct_status fct_tokenizer_encode(const fct_tokenizer *t, const char *text, int32_t *ids,
+                                char **out_cut)
 {
     fct_idlist l = {0};
     if (out_cut) *out_cut = NULL;

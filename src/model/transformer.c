@@ -1,8 +1,9 @@
 /* transformer.c - Transformer2DModel: the attention blocks that facet watches and edits.
 
-   map -> group norm -> proj_in -> blocks (self-attention, attention to the text, gated feed-forward, each with its own
-   layer norm and residual) -> proj_out -> delta, and output = input + delta. The delta is always the f32 result of
-   proj_out, and the sum is always an operation of its own: so watching a block changes no byte. */
+   map -> group norm -> proj_in -> blocks (self-attention, attention to the text, gated
+   feed-forward, each with its own layer norm and residual) -> proj_out -> delta, and output = input
+   + delta. The delta is always the f32 result of proj_out, and the sum is always an operation of
+   its own: so watching a block changes no byte. */
 #include <stdio.h>
 #include <string.h>
 
@@ -10,18 +11,24 @@
 
 /* ---- attention ---- */
 
-/* Taps of to_q, to_k, to_v, which one product computes together: columns [at, at+c) of rows of `stride`. */
-static fct_status tap_columns(fct_rt *rt, int32_t id, const fct_tensor *x, const fct_tensor *stacked, int64_t at, int64_t c)
+/* Taps of to_q, to_k, to_v, which one product computes together: columns [at, at+c) of rows of
+ * `stride`. */
+static fct_status tap_columns(fct_rt *rt, int32_t id, const fct_tensor *x,
+                              const fct_tensor *stacked, int64_t at, int64_t c)
 {
     if (!fct_tapped(rt, id)) return FCT_OK;
     fct_tensor part, seen = *x;
-    int64_t size = fct_dtype_bytes(stacked->dtype), stride = stacked->dim[2], rows = stacked->dim[0] * stacked->dim[1];
-    FCT_TRY(fct_rt_take(rt, &part, stacked->dtype, 3, (int64_t[]){stacked->dim[0], stacked->dim[1], c}));
+    int64_t size = fct_dtype_bytes(stacked->dtype), stride = stacked->dim[2],
+            rows = stacked->dim[0] * stacked->dim[1];
+    FCT_TRY(fct_rt_take(rt, &part, stacked->dtype, 3,
+                        (int64_t[]){stacked->dim[0], stacked->dim[1], c}));
     uint8_t *from = stacked->data, *to = part.data;
     for (int64_t r = 0; to && r < rows; r++)
         memcpy(to + r * c * size, from + (r * stride + at) * size, (size_t)(c * size));
     FCT_TRY(fct_tap_in(rt, id, &seen));
-    if (seen.data != x->data) return fct_fail(FCT_ERR_UNSUPPORTED, "the input of to_q, to_k and to_v is edited at its attention module");
+    if (seen.data != x->data)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "the input of to_q, to_k and to_v is edited at its attention module");
     FCT_TRY(fct_tap_out(rt, id, &part, x));
     for (int64_t r = 0; to && r < rows; r++)
         memcpy(from + (r * stride + at) * size, to + r * c * size, (size_t)(c * size));
@@ -29,7 +36,8 @@ static fct_status tap_columns(fct_rt *rt, int32_t id, const fct_tensor *x, const
 }
 
 /* y = out(attention(x, context)) + residual; x, y, residual [B,T,C]; context [B,Tk,D]. */
-static fct_status attn_run(fct_rt *rt, const fct_attn *a, fct_tensor x, fct_tensor residual, fct_tensor y)
+static fct_status attn_run(fct_rt *rt, const fct_attn *a, fct_tensor x, fct_tensor residual,
+                           fct_tensor y)
 {
     int64_t b = x.dim[0], t = x.dim[1], c = a->in.out / (a->cross ? 1 : 3);
     fct_tensor q, kv, mixed;
@@ -70,7 +78,8 @@ static fct_status attn_run(fct_rt *rt, const fct_attn *a, fct_tensor x, fct_tens
     return FCT_OK;
 }
 
-static fct_status attn_bind(fct_binder *b, fct_attn *a, const char *name, int64_t c, int64_t heads, int64_t context)
+static fct_status attn_bind(fct_binder *b, fct_attn *a, const char *name, int64_t c, int64_t heads,
+                            int64_t context)
 {
     static const char *const part[3] = {"to_q", "to_k", "to_v"};
     char n[3][FCT_NAME_SIZE];
@@ -98,7 +107,8 @@ static void attn_clear(fct_attn *a)
 /* ---- one transformer block ---- */
 
 /* y = net.2(geglu(net.0.proj(x))) + residual */
-static fct_status ff_run(fct_rt *rt, const fct_tblock *k, fct_tensor x, fct_tensor residual, fct_tensor y)
+static fct_status ff_run(fct_rt *rt, const fct_tblock *k, fct_tensor x, fct_tensor residual,
+                         fct_tensor y)
 {
     int64_t b = x.dim[0], t = x.dim[1];
     fct_tensor wide, gated, in = x;
@@ -145,7 +155,8 @@ static fct_status tblock_run(fct_rt *rt, const fct_tblock *k, fct_tensor *h)
     return FCT_OK;
 }
 
-static fct_status tblock_bind(fct_binder *b, fct_tblock *k, const char *name, const fct_transformer_desc *d)
+static fct_status tblock_bind(fct_binder *b, fct_tblock *k, const char *name,
+                              const fct_transformer_desc *d)
 {
     char n[FCT_NAME_SIZE];
     int64_t c = d->channels;
@@ -158,7 +169,8 @@ static fct_status tblock_bind(fct_binder *b, fct_tblock *k, const char *name, co
     FCT_TRY(fct_bind_norm(b, &k->norm3, SUB("norm3"), c, 0, 1e-5));
     FCT_TRY(fct_bind_module(b, &k->ff, SUB("ff")));
     FCT_TRY(fct_bind_module(b, &k->net0, SUB("ff.net.0")));
-    FCT_TRY(fct_bind_linear(b, &k->proj, SUB("ff.net.0.proj"), c, 8 * c, FCT_BIAS)); /* 4 times as wide, twice: value and gate */
+    FCT_TRY(fct_bind_linear(b, &k->proj, SUB("ff.net.0.proj"), c, 8 * c,
+                            FCT_BIAS)); /* 4 times as wide, twice: value and gate */
     return fct_bind_linear(b, &k->net2, SUB("ff.net.2"), 4 * c, c, FCT_BIAS);
 #undef SUB
 }
@@ -181,7 +193,8 @@ static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, 
     FCT_TRY(fct_rt_take(rt, &h[0], rt->dtype, 4, dim));
     FCT_TRY(fct_rt_take(rt, &h[1], rt->dtype, 4, dim));
     FCT_TRY(fct_norm_run(rt, &t->norm, x, h[1], FCT_ACT_NONE));
-    FCT_TRY(fct_linear_run(rt, &t->proj_in, projection_view(t, &h[1]), projection_view(t, &h[0]), FCT_ACT_NONE, (fct_tensor){0}));
+    FCT_TRY(fct_linear_run(rt, &t->proj_in, projection_view(t, &h[1]), projection_view(t, &h[0]),
+                           FCT_ACT_NONE, (fct_tensor){0}));
     fct_tensor map = h[0];
     h[0] = fct_as_tokens(&h[0]);
     h[1] = fct_as_tokens(&h[1]);
@@ -192,7 +205,8 @@ static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, 
         h[1] = swap;
     }
     map.data = h[0].data;
-    FCT_TRY(fct_linear_run(rt, &t->proj_out, projection_view(t, &map), projection_view(t, &delta), FCT_ACT_NONE, (fct_tensor){0}));
+    FCT_TRY(fct_linear_run(rt, &t->proj_out, projection_view(t, &map), projection_view(t, &delta),
+                           FCT_ACT_NONE, (fct_tensor){0}));
     fct_arena_reset(rt->cx.arena, mark);
     FCT_TRY(fct_tap_fire(rt, t->id, FCT_TAP_DELTA, &delta));
     FCT_TRY(fct_add_run(rt, x, delta, y));
@@ -218,7 +232,8 @@ static void transformer_clear(void *weights)
     fct_free(t->block);
 }
 
-fct_status fct_transformer_bind(fct_binder *b, fct_stages *list, const char *name, const fct_transformer_desc *d)
+fct_status fct_transformer_bind(fct_binder *b, fct_stages *list, const char *name,
+                                const fct_transformer_desc *d)
 {
     fct_stage *s = NULL;
     char n[FCT_NAME_SIZE];
@@ -234,7 +249,8 @@ fct_status fct_transformer_bind(fct_binder *b, fct_stages *list, const char *nam
 #define SUB(part) (snprintf(n, sizeof n, "%s.%s", name, part), n)
     FCT_TRY(fct_bind_module(b, &t->id, name));
     b->block = -1; /* the modules inside are not blocks */
-    FCT_TRY(fct_bind_norm(b, &t->norm, SUB("norm"), d->channels, d->groups, 1e-6)); /* not the config's norm_eps: diffusers fixes it */
+    FCT_TRY(fct_bind_norm(b, &t->norm, SUB("norm"), d->channels, d->groups,
+                          1e-6)); /* not the config's norm_eps: diffusers fixes it */
     FCT_TRY(fct_bind_linear(b, &t->proj_in, SUB("proj_in"), d->channels, d->channels, projection));
     for (int64_t i = 0; i < d->layers; i++) {
         snprintf(n, sizeof n, "%s.transformer_blocks.%lld", name, (long long)i);

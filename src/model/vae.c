@@ -1,5 +1,5 @@
-/* vae.c - AutoencoderKL: the encoder and the decoder as lists of stages, and pixels to latents and back. Always f32: real
-   SDXL weights overflow f16 here, which is how pictures turn black. */
+/* vae.c - AutoencoderKL: the encoder and the decoder as lists of stages, and pixels to latents and
+   back. Always f32: real SDXL weights overflow f16 here, which is how pictures turn black. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,17 +29,25 @@ static fct_status vae_attn_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct
     FCT_TRY(fct_rt_take(rt, &qkv, rt->dtype, 3, (int64_t[]){b, t, 3 * c}));
     FCT_TRY(fct_linear_run(rt, &a->qkv, normed, qkv, FCT_ACT_NONE, (fct_tensor){0}));
     FCT_TRY(fct_rt_take(rt, &mixed, rt->dtype, 3, (int64_t[]){b, t, c}));
-    fct_attention_args args = {.q = fct_at(&qkv, 0), .k = fct_at(&qkv, c), .v = fct_at(&qkv, 2 * c), .y = mixed, .heads = 1,
-                               .q_stride = 3 * c, .k_stride = 3 * c, .v_stride = 3 * c};
+    fct_attention_args args = {.q = fct_at(&qkv, 0),
+                               .k = fct_at(&qkv, c),
+                               .v = fct_at(&qkv, 2 * c),
+                               .y = mixed,
+                               .heads = 1,
+                               .q_stride = 3 * c,
+                               .k_stride = 3 * c,
+                               .v_stride = 3 * c};
     args.q.dim[2] = args.k.dim[2] = args.v.dim[2] = c;
     FCT_TRY(fct_op_attention(&rt->cx, &args));
     return fct_linear_run(rt, &a->out, mixed, fct_as_tokens(&y), FCT_ACT_NONE, fct_as_tokens(&x));
 }
 
 /* Old files call the parts query, key, value and proj_attn. */
-static fct_status add_attention(fct_binder *b, fct_stages *list, const char *name, int64_t c, int64_t groups)
+static fct_status add_attention(fct_binder *b, fct_stages *list, const char *name, int64_t c,
+                                int64_t groups)
 {
-    static const char *const part[2][4] = {{"to_q", "to_k", "to_v", "to_out.0"}, {"query", "key", "value", "proj_attn"}};
+    static const char *const part[2][4] = {{"to_q", "to_k", "to_v", "to_out.0"},
+                                           {"query", "key", "value", "proj_attn"}};
     fct_stage *s = NULL;
     char n[5][FCT_NAME_SIZE];
     FCT_TRY(fct_stages_add(list, &s, name, sizeof(fct_vae_attn)));
@@ -50,7 +58,8 @@ static fct_status add_attention(fct_binder *b, fct_stages *list, const char *nam
     snprintf(n[4], sizeof n[4], "%.128s.query.weight", name);
     const fct_tensor *old = fct_weights_find(b->w, n[4]);
     int flags = FCT_BIAS | (old && old->ndim == 4 ? FCT_CONV_1X1 : 0);
-    for (int i = 0; i < 4; i++) snprintf(n[i], sizeof n[i], "%.128s.%s", name, part[old ? 1 : 0][i]);
+    for (int i = 0; i < 4; i++)
+        snprintf(n[i], sizeof n[i], "%.128s.%s", name, part[old ? 1 : 0][i]);
     const char *const qkv[3] = {n[0], n[1], n[2]};
     FCT_TRY(fct_bind_stack(b, &a->qkv, qkv, 3, c, c, flags));
     FCT_TRY(fct_bind_linear(b, &a->out, n[3], c, c, flags));
@@ -60,17 +69,20 @@ static fct_status add_attention(fct_binder *b, fct_stages *list, const char *nam
 
 /* ---- building ---- */
 
-static fct_status add_resnet(fct_binder *b, fct_stages *list, const fct_vae_config *c, const char *name, int64_t in, int64_t out)
+static fct_status add_resnet(fct_binder *b, fct_stages *list, const fct_vae_config *c,
+                             const char *name, int64_t in, int64_t out)
 {
     return fct_resnet_bind(b, list, name, in, out, 0, c->norm_num_groups, vae_eps);
 }
 
-static fct_status add_conv(fct_binder *b, fct_stages *list, const char *name, int64_t in, int64_t out, int64_t kernel, fct_stage **s)
+static fct_status add_conv(fct_binder *b, fct_stages *list, const char *name, int64_t in,
+                           int64_t out, int64_t kernel, fct_stage **s)
 {
     return fct_conv_stage_bind(b, list, name, name, in, out, kernel, s);
 }
 
-static fct_status mid_block(fct_binder *b, fct_stages *list, const fct_vae_config *c, const char *half, int64_t ch)
+static fct_status mid_block(fct_binder *b, fct_stages *list, const fct_vae_config *c,
+                            const char *half, int64_t ch)
 {
     char n[FCT_NAME_SIZE];
     snprintf(n, sizeof n, "%s.mid_block.resnets.0", half);
@@ -101,9 +113,12 @@ static fct_status build_encoder(fct_stages *list, fct_binder *b, const fct_vae_c
         s->pad_hi = 1;
     }
     FCT_TRY(mid_block(b, list, c, "encoder", w[n - 1]));
-    FCT_TRY(fct_norm_stage_bind(b, list, "encoder.conv_norm_out", w[n - 1], c->norm_num_groups, vae_eps));
+    FCT_TRY(fct_norm_stage_bind(b, list, "encoder.conv_norm_out", w[n - 1], c->norm_num_groups,
+                                vae_eps));
     FCT_TRY(add_conv(b, list, "encoder.conv_out", w[n - 1], 2 * c->latent_channels, 3, &s));
-    if (c->use_quant_conv) FCT_TRY(add_conv(b, list, "quant_conv", 2 * c->latent_channels, 2 * c->latent_channels, 1, &s));
+    if (c->use_quant_conv)
+        FCT_TRY(
+            add_conv(b, list, "quant_conv", 2 * c->latent_channels, 2 * c->latent_channels, 1, &s));
     return FCT_OK;
 }
 
@@ -114,7 +129,9 @@ static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_c
     int64_t ch = w[n - 1];
     char name[FCT_NAME_SIZE];
     fct_stage *s = NULL;
-    if (c->use_post_quant_conv) FCT_TRY(add_conv(b, list, "post_quant_conv", c->latent_channels, c->latent_channels, 1, &s));
+    if (c->use_post_quant_conv)
+        FCT_TRY(
+            add_conv(b, list, "post_quant_conv", c->latent_channels, c->latent_channels, 1, &s));
     FCT_TRY(add_conv(b, list, "decoder.conv_in", c->latent_channels, ch, 3, &s));
     FCT_TRY(mid_block(b, list, c, "decoder", ch));
     for (int i = 0; i < n; i++) {
@@ -133,7 +150,8 @@ static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_c
     return add_conv(b, list, "decoder.conv_out", ch, c->out_channels, 3, &s);
 }
 
-fct_status fct_vae_build(fct_stages *encoder, fct_stages *decoder, fct_binder *b, const fct_vae_config *c)
+fct_status fct_vae_build(fct_stages *encoder, fct_stages *decoder, fct_binder *b,
+                         const fct_vae_config *c)
 {
     FCT_TRY(build_encoder(encoder, b, c));
     return build_decoder(decoder, b, c);
@@ -165,7 +183,8 @@ static uint8_t to_byte(float x)
     return (uint8_t)rintf(v * 255);
 }
 
-static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latents, int64_t h, int64_t w, uint8_t *pixels)
+static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latents, int64_t h,
+                             int64_t w, uint8_t *pixels)
 {
     const fct_vae_config *c = &m->vae_config;
     fct_flow flow;
@@ -175,7 +194,8 @@ static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latent
     float *v = x.data;
     for (int64_t i = 0; v && i < fct_tensor_count(&x); i++) {
         int64_t k = i % c->latent_channels;
-        v[i] = c->has_stats ? latents[i] * (float)c->latents_std[k] / (float)c->scaling_factor + (float)c->latents_mean[k]
+        v[i] = c->has_stats ? latents[i] * (float)c->latents_std[k] / (float)c->scaling_factor +
+                                  (float)c->latents_mean[k]
                             : latents[i] / (float)c->scaling_factor;
     }
     FCT_TRY(fct_flow_init(&flow, rt, &m->vae_decoder, 1, h, w));
@@ -184,19 +204,22 @@ static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latent
     const float *y = flow.x.data;
     int64_t n = fct_tensor_count(&flow.x), channels = c->out_channels;
     for (int64_t i = 0; y && pixels && i < n / channels; i++)
-        for (int64_t k = 0; k < 3; k++) pixels[3 * i + k] = to_byte(y[i * channels + (channels == 3 ? k : 0)]);
+        for (int64_t k = 0; k < 3; k++)
+            pixels[3 * i + k] = to_byte(y[i * channels + (channels == 3 ? k : 0)]);
     fct_arena_reset(rt->cx.arena, mark);
     return FCT_OK;
 }
 
-/* Picture by picture: the decoder's maps are the largest of a run, and nothing is gained by a batch. */
+/* Picture by picture: the decoder's maps are the largest of a run, and nothing is gained by a
+ * batch. */
 fct_status fct_vae_decode(fct_rt *rt, const fct_model *m, fct_tensor latents, uint8_t *pixels)
 {
     int64_t h = latents.dim[1], w = latents.dim[2], f = m->info.vae_factor;
     fct_rt vae = {.cx = rt->cx, .dtype = FCT_F32};
     for (int64_t i = 0; i < latents.dim[0]; i++) {
         fct_tensor one = fct_at(&latents, i * h * w * latents.dim[3]);
-        fct_status st = decode_one(&vae, m, one.data, h, w, pixels ? pixels + i * h * f * w * f * 3 : NULL);
+        fct_status st =
+            decode_one(&vae, m, one.data, h, w, pixels ? pixels + i * h * f * w * f * 3 : NULL);
         if (st != FCT_OK) return fct_where(st, "vae");
     }
     return FCT_OK;
@@ -204,7 +227,8 @@ fct_status fct_vae_decode(fct_rt *rt, const fct_model *m, fct_tensor latents, ui
 
 /* ---- alone ---- */
 
-static fct_status decode_all(fct_model *m, const fct_tensor *latents, fct_arena *arena, uint8_t *pixels)
+static fct_status decode_all(fct_model *m, const fct_tensor *latents, fct_arena *arena,
+                             uint8_t *pixels)
 {
     fct_rt rt = {.cx = {.be = m->be, .arena = arena, .log = m->log}, .dtype = FCT_F32};
     fct_tensor x;
@@ -217,8 +241,10 @@ static fct_status decode_all(fct_model *m, const fct_tensor *latents, fct_arena 
 fct_status fct_model_decode(fct_model *m, const fct_tensor *latents, uint8_t *pixels)
 {
     if (!m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded");
-    if (latents->ndim != 4 || latents->dtype != FCT_F32 || latents->dim[1] != m->vae_config.latent_channels)
-        return fct_fail(FCT_ERR_SHAPE, "latents are f32 [B,%lld,h,w]", (long long)m->vae_config.latent_channels);
+    if (latents->ndim != 4 || latents->dtype != FCT_F32 ||
+        latents->dim[1] != m->vae_config.latent_channels)
+        return fct_fail(FCT_ERR_SHAPE, "latents are f32 [B,%lld,h,w]",
+                        (long long)m->vae_config.latent_channels);
     fct_arena dry = {0}, arena = {0};
     FCT_TRY(decode_all(m, latents, &dry, NULL));
     FCT_TRY(fct_arena_init(&arena, dry.peak));
@@ -228,7 +254,8 @@ fct_status fct_model_decode(fct_model *m, const fct_tensor *latents, uint8_t *pi
 }
 
 /* Means of the first half of the channels, times the scale. */
-static fct_status encode_one(fct_model *m, const uint8_t *pixels, int64_t width, int64_t height, fct_arena *arena, float *latents)
+static fct_status encode_one(fct_model *m, const uint8_t *pixels, int64_t width, int64_t height,
+                             fct_arena *arena, float *latents)
 {
     const fct_vae_config *c = &m->vae_config;
     fct_rt rt = {.cx = {.be = m->be, .arena = arena, .log = m->log}, .dtype = FCT_F32};
@@ -246,19 +273,23 @@ static fct_status encode_one(fct_model *m, const uint8_t *pixels, int64_t width,
     for (int64_t k = 0; y && k < lc; k++)
         for (int64_t p = 0; p < n; p++) {
             float mean = y[p * 2 * lc + k];
-            latents[k * n + p] = c->has_stats ? (mean - (float)c->latents_mean[k]) * (float)c->scaling_factor / (float)c->latents_std[k]
-                                              : mean * (float)c->scaling_factor;
+            latents[k * n + p] = c->has_stats
+                                     ? (mean - (float)c->latents_mean[k]) *
+                                           (float)c->scaling_factor / (float)c->latents_std[k]
+                                     : mean * (float)c->scaling_factor;
         }
     return FCT_OK;
 }
 
-fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width, int64_t height, float *latents)
+fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width,
+                            int64_t height, float *latents)
 {
     int64_t f = m->info.vae_factor;
     if (!m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded");
     if (width < 1 || height < 1 || width % f || height % f)
-        return fct_fail(FCT_ERR_SHAPE, "a picture of %lldx%lld cannot be encoded: both must be multiples of %lld", (long long)width,
-                        (long long)height, (long long)f);
+        return fct_fail(FCT_ERR_SHAPE,
+                        "a picture of %lldx%lld cannot be encoded: both must be multiples of %lld",
+                        (long long)width, (long long)height, (long long)f);
     fct_arena dry = {0}, arena = {0};
     FCT_TRY(fct_where(encode_one(m, NULL, width, height, &dry, NULL), "vae"));
     FCT_TRY(fct_arena_init(&arena, dry.peak));
@@ -266,7 +297,9 @@ fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int6
     int64_t cells = width / f * (height / f) * m->vae_config.latent_channels;
     for (int64_t i = 0; i < n && st == FCT_OK; i++) {
         fct_arena_reset(&arena, 0);
-        st = fct_where(encode_one(m, pixels + i * width * height * 3, width, height, &arena, latents + i * cells), "vae");
+        st = fct_where(encode_one(m, pixels + i * width * height * 3, width, height, &arena,
+                                  latents + i * cells),
+                       "vae");
     }
     fct_arena_clear(&arena);
     return st;

@@ -1,5 +1,5 @@
-/* weights.c - the safetensors files of one component of a diffusers folder: a single file, shards listed in an index, or
-   the `.fp16` variant of either when that is all there is. */
+/* weights.c - the safetensors files of one component of a diffusers folder: a single file, shards
+   listed in an index, or the `.fp16` variant of either when that is all there is. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,19 +26,24 @@ static fct_status open_index(fct_weights *w, const char *path)
     const char *key;
     json_t *value, *seen = json_object();
     if (!seen) st = fct_fail(FCT_ERR_MEMORY, "out of memory");
-    if (st == FCT_OK && !json_is_object(map)) st = fct_fail(FCT_ERR_FORMAT, "%s: no \"weight_map\" object", path);
-    if (st == FCT_OK) json_object_foreach(map, key, value) {
-        const char *file = json_string_value(value);
-        if (!file || strchr(file, '/')) {
-            st = fct_fail(FCT_ERR_FORMAT, "%s: weight_map.%s does not name a file of this folder", path, key);
-            break;
+    if (st == FCT_OK && !json_is_object(map))
+        st = fct_fail(FCT_ERR_FORMAT, "%s: no \"weight_map\" object", path);
+    if (st == FCT_OK) json_object_foreach(map, key, value)
+        {
+            const char *file = json_string_value(value);
+            if (!file || strchr(file, '/')) {
+                st = fct_fail(FCT_ERR_FORMAT,
+                              "%s: weight_map.%s does not name a file of this folder", path, key);
+                break;
+            }
+            if (json_object_get(seen, file)) continue;
+            st = fct_where(add_shard(w, file), "%s", path);
+            if (st == FCT_OK && json_object_set_new(seen, file, json_true()))
+                st = fct_fail(FCT_ERR_MEMORY, "out of memory");
+            if (st != FCT_OK) break;
         }
-        if (json_object_get(seen, file)) continue;
-        st = fct_where(add_shard(w, file), "%s", path);
-        if (st == FCT_OK && json_object_set_new(seen, file, json_true())) st = fct_fail(FCT_ERR_MEMORY, "out of memory");
-        if (st != FCT_OK) break;
-    }
-    if (st == FCT_OK && w->n == 0) st = fct_fail(FCT_ERR_FORMAT, "%s: \"weight_map\" is empty", path);
+    if (st == FCT_OK && w->n == 0)
+        st = fct_fail(FCT_ERR_FORMAT, "%s: \"weight_map\" is empty", path);
     json_decref(seen);
     json_decref(root);
     return st;
@@ -46,9 +51,14 @@ static fct_status open_index(fct_weights *w, const char *path)
 
 fct_status fct_weights_open(fct_weights *out, const char *folder, const char *stem)
 {
-    static const struct { const char *format; bool index; } candidate[] = {
-        {"%s.safetensors", false}, {"%s.safetensors.index.json", true}, {"%s.fp16.safetensors", false},
-        {"%s.safetensors.index.fp16.json", true}, {"%s.fp16.safetensors.index.json", true}};
+    static const struct {
+        const char *format;
+        bool index;
+    } candidate[] = {{"%s.safetensors", false},
+                     {"%s.safetensors.index.json", true},
+                     {"%s.fp16.safetensors", false},
+                     {"%s.safetensors.index.fp16.json", true},
+                     {"%s.fp16.safetensors.index.json", true}};
     fct_status st = FCT_OK;
     bool found = false;
     *out = (fct_weights){0};
@@ -66,7 +76,9 @@ fct_status fct_weights_open(fct_weights *out, const char *folder, const char *st
         fct_free(file);
     }
     if (st == FCT_OK && !found)
-        st = fct_fail(FCT_ERR_MISSING, "%s: no weights; want %s.safetensors, its .fp16 variant, or shards with %s.safetensors.index.json",
+        st = fct_fail(FCT_ERR_MISSING,
+                      "%s: no weights; want %s.safetensors, its .fp16 variant, or shards with "
+                      "%s.safetensors.index.json",
                       folder, stem, stem);
     if (st != FCT_OK) fct_weights_close(out);
     return st;

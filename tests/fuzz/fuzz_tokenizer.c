@@ -1,5 +1,6 @@
-/* fuzz_tokenizer.c - whatever the files say and whatever the prompt is, the ids are in range, as many as promised, and the same
-   twice. Input: vocab.json, merges.txt, tokenizer_config.json and the prompt, with a line of three dashes between. */
+/* fuzz_tokenizer.c - whatever the files say and whatever the prompt is, the ids are in range, as
+   many as promised, and the same twice. Input: vocab.json, merges.txt, tokenizer_config.json and
+   the prompt, with a line of three dashes between. */
 #include <string.h>
 
 #include "fuzz.h"
@@ -15,7 +16,9 @@ static void try_prompt(const fct_tokenizer *t, const char *prompt)
         fct_tokenizer_encode(t, prompt, ids, &cut) == FCT_OK) {
         for (int64_t i = 0; i < n; i++)
             if (ids[i] < 0) __builtin_trap();
-        if (fct_tokenizer_encode(t, prompt, again, NULL) != FCT_OK || memcmp(ids, again, (size_t)n * sizeof *ids) != 0) __builtin_trap();
+        if (fct_tokenizer_encode(t, prompt, again, NULL) != FCT_OK ||
+            memcmp(ids, again, (size_t)n * sizeof *ids) != 0)
+            __builtin_trap();
     }
     fct_free(ids);
     fct_free(again);
@@ -37,8 +40,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     json_t *vocab = NULL, *config = NULL;
     fct_tokenizer *t = NULL;
     if (fct_json_parse(&vocab, part[0], (int64_t)strlen(part[0]), "vocab.json") == FCT_OK) {
-        if (fct_json_parse(&config, part[2], (int64_t)strlen(part[2]), "tokenizer_config.json") != FCT_OK) config = NULL;
-        if (fct_tokenizer_new(&t, &(fct_tokenizer_desc){.vocab = vocab, .merges = part[1], .config = config, .where = "fuzz"}) == FCT_OK)
+        if (fct_json_parse(&config, part[2], (int64_t)strlen(part[2]), "tokenizer_config.json") !=
+            FCT_OK)
+            config = NULL;
+        if (fct_tokenizer_new(&t, &(fct_tokenizer_desc){.vocab = vocab,
+                                                        .merges = part[1],
+                                                        .config = config,
+                                                        .where = "fuzz"}) == FCT_OK)
             try_prompt(t, part[3]);
     }
     fct_tokenizer_close(t);

@@ -1,12 +1,16 @@
-/* test_model.c - what must hold of the engine whatever the weights: a batch is its singles, looking changes nothing, a resumed
-   run is the full run, the dry count is the real one, runs end early where asked; and what broken folders are told. */
+/* test_model.c - what must hold of the engine whatever the weights: a batch is its singles, looking
+   changes nothing, a resumed run is the full run, the dry count is the real one, runs end early
+   where asked; and what broken folders are told. */
 #include "fct_test.h"
 #include "twin.h"
 
 #include "facet/model.h"
 #include "model/model.h"
 
-typedef struct fixture { char folder[1024]; fct_model *m; } fixture;
+typedef struct fixture {
+    char folder[1024];
+    fct_model *m;
+} fixture;
 
 static void open_twin(fixture *f, const char *name, fct_precision precision)
 {
@@ -28,12 +32,16 @@ static double distance(const fct_tensor *a, const float *b)
     return sqrt(d / s);
 }
 
-static void run(fct_model *m, const fct_run_desc *d, fct_run_result *r) { assert_ok(fct_model_run(m, d, r)); }
+static void run(fct_model *m, const fct_run_desc *d, fct_run_result *r)
+{
+    assert_ok(fct_model_run(m, d, r));
+}
 
 static void same_bytes(const char *what, const fct_run_result *a, const fct_run_result *b)
 {
     assert_int_equal(fct_tensor_bytes(&a->latents), fct_tensor_bytes(&b->latents));
-    if (memcmp(a->latents.data, b->latents.data, (size_t)fct_tensor_bytes(&a->latents)) != 0) fail_msg("%s: other bytes", what);
+    if (memcmp(a->latents.data, b->latents.data, (size_t)fct_tensor_bytes(&a->latents)) != 0)
+        fail_msg("%s: other bytes", what);
 }
 
 /* ---- metamorphic ---- */
@@ -42,8 +50,17 @@ static void batch_is_singles(fct_precision precision, double bound)
 {
     fixture f;
     open_twin(&f, "a", precision);
-    const fct_run_item item[3] = {{.prompt = "a dog", .seed = 4}, {.prompt = "the moon, it's night", .seed = 5}, {.prompt = "", .seed = 9}};
-    fct_run_desc d = {.items = item, .n_items = 3, .width = 88, .height = 64, .steps = 2, .guidance = 3, .negative = "hat", .no_decode = true};
+    const fct_run_item item[3] = {{.prompt = "a dog", .seed = 4},
+                                  {.prompt = "the moon, it's night", .seed = 5},
+                                  {.prompt = "", .seed = 9}};
+    fct_run_desc d = {.items = item,
+                      .n_items = 3,
+                      .width = 88,
+                      .height = 64,
+                      .steps = 2,
+                      .guidance = 3,
+                      .negative = "hat",
+                      .no_decode = true};
     fct_run_result all, one;
     run(f.m, &d, &all);
     int64_t n = fct_tensor_count(&all.latents) / 3;
@@ -85,20 +102,36 @@ static void test_identity(void **s)
         int calls = 0;
         open_twin(&f, "a", p ? FCT_PRECISION_BF16 : FCT_PRECISION_F32);
         const fct_run_item item = {.prompt = "a dog", .seed = 4};
-        fct_run_desc d = {.items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 2, .guidance = 4, .no_decode = true};
+        fct_run_desc d = {.items = &item,
+                          .n_items = 1,
+                          .width = 64,
+                          .height = 64,
+                          .steps = 2,
+                          .guidance = 4,
+                          .no_decode = true};
         fct_run_result plain, seen;
         run(f.m, &d, &plain);
-        const fct_tap block[3] = {{.module = "*.?.?", .what = FCT_TAP_IN, .edits = true, .user = &calls, .fn = look},
-                                  {.module = "mid.0", .what = FCT_TAP_OUT, .edits = true, .user = &calls, .fn = look},
-                                  {.module = "unet.*.attentions.?", .what = FCT_TAP_DELTA, .edits = true, .user = &calls, .fn = look}};
+        const fct_tap block[3] = {
+            {.module = "*.?.?", .what = FCT_TAP_IN, .edits = true, .user = &calls, .fn = look},
+            {.module = "mid.0", .what = FCT_TAP_OUT, .edits = true, .user = &calls, .fn = look},
+            {.module = "unet.*.attentions.?",
+             .what = FCT_TAP_DELTA,
+             .edits = true,
+             .user = &calls,
+             .fn = look}};
         d.taps = block;
         d.n_taps = 3;
         run(f.m, &d, &seen);
         same_bytes("identity taps on blocks", &plain, &seen);
         int64_t blocks = fct_model_get_info(f.m)->n_blocks;
-        assert_int_equal(calls, 2 * ((blocks - 1) + 1 + blocks)); /* mid.0 has no third part, so the first glob misses it */
+        assert_int_equal(calls,
+                         2 * ((blocks - 1) + 1 +
+                              blocks)); /* mid.0 has no third part, so the first glob misses it */
         fct_run_result_clear(&seen);
-        const fct_tap inner = {.module = "*", .what = FCT_TAP_OUT, .user = &calls, .fn = look}; /* unfused, so rounding may differ */
+        const fct_tap inner = {.module = "*",
+                               .what = FCT_TAP_OUT,
+                               .user = &calls,
+                               .fn = look}; /* unfused, so rounding may differ */
         d.taps = &inner;
         d.n_taps = 1;
         run(f.m, &d, &seen);
@@ -117,8 +150,15 @@ static void test_resume(void **s)
     for (int p = 0; p < 2; p++) {
         fixture f;
         open_twin(&f, "a", p ? FCT_PRECISION_BF16 : FCT_PRECISION_F32);
-        const fct_run_item item[2] = {{.prompt = "a dog", .seed = 4}, {.prompt = "snow", .seed = 8}};
-        fct_run_desc d = {.items = item, .n_items = 2, .width = 56, .height = 72, .steps = 3, .guidance = 4, .no_decode = true};
+        const fct_run_item item[2] = {{.prompt = "a dog", .seed = 4},
+                                      {.prompt = "snow", .seed = 8}};
+        fct_run_desc d = {.items = item,
+                          .n_items = 2,
+                          .width = 56,
+                          .height = 72,
+                          .steps = 3,
+                          .guidance = 4,
+                          .no_decode = true};
         fct_run_result full, resumed;
         run(f.m, &d, &full);
         for (int64_t stage = 0; stage < fct_model_get_info(f.m)->n_stages; stage++) {
@@ -151,7 +191,8 @@ static void test_peak(void **s)
     fixture f;
     open_twin(&f, "b", FCT_PRECISION_BF16);
     const fct_run_item item[2] = {{.prompt = "a dog", .seed = 4}, {.prompt = "snow", .seed = 8}};
-    fct_run_desc d = {.items = item, .n_items = 2, .width = 40, .height = 24, .steps = 2, .guidance = 4};
+    fct_run_desc d = {
+        .items = item, .n_items = 2, .width = 40, .height = 24, .steps = 2, .guidance = 4};
     int64_t peak = 0, one = 0;
     fct_run_result r;
     assert_ok(fct_model_peak(f.m, &d, &peak));
@@ -159,14 +200,19 @@ static void test_peak(void **s)
     fct_run_result_clear(&r);
     d.n_items = 1;
     assert_ok(fct_model_peak(f.m, &d, &one));
-    print_message("  activations: %lld bytes for two pictures, %lld for one\n", (long long)peak, (long long)one);
+    print_message("  activations: %lld bytes for two pictures, %lld for one\n", (long long)peak,
+                  (long long)one);
     assert_true(one > 0 && one < peak);
     fct_model_close(f.m);
 }
 
 /* ---- taps ---- */
 
-typedef struct record { char names[4096]; int calls; int64_t last_step, dim[4]; } record;
+typedef struct record {
+    char names[4096];
+    int calls;
+    int64_t last_step, dim[4];
+} record;
 
 static fct_status write_down(void *user, const fct_tap_event *e, fct_tensor *value)
 {
@@ -194,9 +240,18 @@ static void test_taps(void **s)
     open_twin(&f, "a", FCT_PRECISION_F32);
     record r = {0};
     const fct_run_item item = {.prompt = "a dog", .seed = 4};
-    const fct_tap watch = {.module = "down.1.0", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
-    fct_run_desc d = {.items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 3, .guidance = 4, .taps = &watch, .n_taps = 1,
-                      .stop_after_taps = true, .stop_step = 2};
+    const fct_tap watch = {
+        .module = "down.1.0", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
+    fct_run_desc d = {.items = &item,
+                      .n_items = 1,
+                      .width = 64,
+                      .height = 64,
+                      .steps = 3,
+                      .guidance = 4,
+                      .taps = &watch,
+                      .n_taps = 1,
+                      .stop_after_taps = true,
+                      .stop_step = 2};
     fct_run_result out;
     run(f.m, &d, &out);
     assert_null(out.latents.data);
@@ -209,7 +264,8 @@ static void test_taps(void **s)
     fct_run_result_clear(&out);
 
     /* an edit of the delta is an edit of the output, and the delta is what the next tap sees */
-    d = (fct_run_desc){.items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true};
+    d = (fct_run_desc){
+        .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true};
     fct_run_result by_delta, by_out, plain;
     run(f.m, &d, &plain);
     d.n_taps = 1;
@@ -224,11 +280,19 @@ static void test_taps(void **s)
     fct_run_result_clear(&plain);
 
     d.taps = &(fct_tap){.module = "down.7.0", .what = FCT_TAP_OUT, .user = &r, .fn = write_down};
-    assert_fails(FCT_ERR_MISSING, "its blocks are down.1.0, down.1.1, down.2.0, down.2.1, mid.0, up.0.0", fct_model_run(f.m, &d, &out));
-    d.taps = &(fct_tap){.module = "unet.conv_in", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
+    assert_fails(FCT_ERR_MISSING,
+                 "its blocks are down.1.0, down.1.1, down.2.0, down.2.1, mid.0, up.0.0",
+                 fct_model_run(f.m, &d, &out));
+    d.taps =
+        &(fct_tap){.module = "unet.conv_in", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
     assert_fails(FCT_ERR_SHAPE, "unet.conv_in has no delta", fct_model_run(f.m, &d, &out));
-    d.taps = &(fct_tap){.module = "unet.mid_block.resnets.0", .what = FCT_TAP_DELTA, .edits = true, .user = &r, .fn = write_down};
-    assert_fails(FCT_ERR_UNSUPPORTED, "only a transformer block's delta can be edited", fct_model_run(f.m, &d, &out));
+    d.taps = &(fct_tap){.module = "unet.mid_block.resnets.0",
+                        .what = FCT_TAP_DELTA,
+                        .edits = true,
+                        .user = &r,
+                        .fn = write_down};
+    assert_fails(FCT_ERR_UNSUPPORTED, "only a transformer block's delta can be edited",
+                 fct_model_run(f.m, &d, &out));
     fct_model_close(f.m);
 }
 
@@ -239,7 +303,8 @@ static void test_blocks(void **s)
     open_twin(&f, "a", FCT_PRECISION_F32);
     const fct_block_info **b = NULL;
     int64_t n = 0;
-    assert_ok(fct_model_find_blocks(&b, &n, f.m, "up.0.?, down.2.1,mid.0,unet.mid_block.attentions.0"));
+    assert_ok(
+        fct_model_find_blocks(&b, &n, f.m, "up.0.?, down.2.1,mid.0,unet.mid_block.attentions.0"));
     assert_int_equal(n, 5);
     assert_string_equal(b[0]->short_name, "down.2.1");
     assert_int_equal(b[0]->channels, 40);
@@ -247,7 +312,8 @@ static void test_blocks(void **s)
     assert_string_equal(b[1]->name, "unet.mid_block.attentions.0");
     assert_string_equal(b[4]->short_name, "up.0.2");
     fct_blocks_free(b);
-    assert_fails(FCT_ERR_MISSING, "no block is called \"left\"", fct_model_find_blocks(&b, &n, f.m, "mid.0,left"));
+    assert_fails(FCT_ERR_MISSING, "no block is called \"left\"",
+                 fct_model_find_blocks(&b, &n, f.m, "mid.0,left"));
     fct_blocks_free(b);
     const fct_model_info *i = fct_model_get_info(f.m);
     assert_int_equal(i->n_blocks, 11);
@@ -266,22 +332,37 @@ static void test_cut(void **s)
     (void)s;
     fixture f;
     open_twin(&f, "a", FCT_PRECISION_F32);
-    const fct_run_item item = {.prompt = "the moon and the stars over the mountains the moon and the stars over the mountains the red circle the blue square zebra"};
+    const fct_run_item item = {.prompt =
+                                   "the moon and the stars over the mountains the moon and the "
+                                   "stars over the mountains the red circle the blue square zebra"};
     fct_run_result r;
-    run(f.m, &(fct_run_desc){.items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true}, &r);
+    run(f.m,
+        &(fct_run_desc){
+            .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true},
+        &r);
     assert_non_null(r.warning);
     assert_non_null(strstr(r.warning, "zebra\""));
     fct_run_result_clear(&r);
     const fct_run_item fine = {.prompt = "the moon"};
-    assert_fails(FCT_ERR_ARG, "multiples of 8", fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .width = 60}, &r));
-    assert_fails(FCT_ERR_RANGE, "steps: want 1 to 1000", fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .steps = 1001}, &r));
+    assert_fails(
+        FCT_ERR_ARG, "multiples of 8",
+        fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .width = 60}, &r));
+    assert_fails(
+        FCT_ERR_RANGE, "steps: want 1 to 1000",
+        fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .steps = 1001}, &r));
     assert_fails(FCT_ERR_ARG, "1 to 65536 items", fct_model_run(f.m, &(fct_run_desc){0}, &r));
     volatile int stop = 1;
     fct_log log = {.stop = &stop};
     fct_model *m = NULL;
-    assert_ok(fct_model_open(&m, &(fct_model_desc){.path = f.folder, .no_vae = true, .log = &log, .precision = FCT_PRECISION_F32}));
-    assert_fails(FCT_ERR_MISSING, "VAE was not loaded", fct_model_run(m, &(fct_run_desc){.items = &fine, .n_items = 1}, &r));
-    assert_fails(FCT_ERR_STOPPED, "", fct_model_run(m, &(fct_run_desc){.items = &fine, .n_items = 1, .no_decode = true, .steps = 1}, &r));
+    assert_ok(fct_model_open(
+        &m, &(fct_model_desc){
+                .path = f.folder, .no_vae = true, .log = &log, .precision = FCT_PRECISION_F32}));
+    assert_fails(FCT_ERR_MISSING, "VAE was not loaded",
+                 fct_model_run(m, &(fct_run_desc){.items = &fine, .n_items = 1}, &r));
+    assert_fails(
+        FCT_ERR_STOPPED, "",
+        fct_model_run(
+            m, &(fct_run_desc){.items = &fine, .n_items = 1, .no_decode = true, .steps = 1}, &r));
     fct_model_close(m);
     fct_model_close(f.m);
 }
@@ -297,8 +378,10 @@ static const char *with_field(const char *name, const char *file, const char *ke
     assert_ok(twin_write(test_path("golden/twin/a.json"), folder));
     snprintf(path, sizeof path, "%s/%s", folder, file);
     assert_ok(fct_json_read(&o, path));
-    if (value) json_object_set_new(o, key, value);
-    else json_object_del(o, key);
+    if (value)
+        json_object_set_new(o, key, value);
+    else
+        json_object_del(o, key);
     assert_ok(fct_json_write(o, path));
     json_decref(o);
     return folder;
@@ -307,11 +390,15 @@ static const char *with_field(const char *name, const char *file, const char *ke
 static void refused(const char *folder, fct_status st, const char *text)
 {
     fct_model *m = NULL;
-    assert_fails(st, text, fct_model_open(&m, &(fct_model_desc){.path = folder, .precision = FCT_PRECISION_F32}));
+    assert_fails(
+        st, text,
+        fct_model_open(&m, &(fct_model_desc){.path = folder, .precision = FCT_PRECISION_F32}));
     assert_null(m);
 }
 
-typedef struct lines { char text[4096]; } lines;
+typedef struct lines {
+    char text[4096];
+} lines;
 
 static void keep_line(void *user, fct_log_level level, const char *text)
 {
@@ -324,23 +411,37 @@ static void test_configs(void **s)
 {
     (void)s;
     refused(temp_path("nowhere"), FCT_ERR_MISSING, "no model_index.json");
-    refused(with_field("c1", "unet/config.json", "act_fn", json_string("mish")), FCT_ERR_UNSUPPORTED, "act_fn is \"mish\"");
-    refused(with_field("c2", "unet/config.json", "addition_embed_type", NULL), FCT_ERR_UNSUPPORTED, "addition_embed_type is not given");
-    refused(with_field("c3", "unet/config.json", "down_block_types", json_pack("[sss]", "DownBlock2D", "CrossAttnDownBlock2D", "AttnDownBlock2D")),
-            FCT_ERR_UNSUPPORTED, "down_block_types is \"AttnDownBlock2D\"");
-    refused(with_field("c4", "scheduler/scheduler_config.json", "_class_name", json_string("DDIMScheduler")), FCT_ERR_UNSUPPORTED, "DDIMScheduler");
-    refused(with_field("c5", "model_index.json", "_class_name", json_string("FluxPipeline")), FCT_ERR_UNSUPPORTED, "FluxPipeline");
-    refused(with_field("c6", "unet/config.json", "cross_attention_dim", json_integer(48)), FCT_ERR_SHAPE,
-            "to_k.weight: want [24,48], file has [24,64]");
-    refused(with_field("c7", "unet/config.json", "block_out_channels", json_pack("[iii]", 16, 24, 48)), FCT_ERR_UNSUPPORTED, "do not make 5 heads");
-    refused(with_field("c8", "unet/config.json", "block_out_channels", json_pack("[iii]", 16, 48, 40)), FCT_ERR_SHAPE, " more (do the config");
-    refused(with_field("c9", "text_encoder/config.json", "hidden_act", json_string("gelu_new")), FCT_ERR_UNSUPPORTED, "hidden_act");
-    refused(with_field("c10", "unet/config.json", "sample_size", json_string("big")), FCT_ERR_UNSUPPORTED, "sample_size");
+    refused(with_field("c1", "unet/config.json", "act_fn", json_string("mish")),
+            FCT_ERR_UNSUPPORTED, "act_fn is \"mish\"");
+    refused(with_field("c2", "unet/config.json", "addition_embed_type", NULL), FCT_ERR_UNSUPPORTED,
+            "addition_embed_type is not given");
+    refused(
+        with_field("c3", "unet/config.json", "down_block_types",
+                   json_pack("[sss]", "DownBlock2D", "CrossAttnDownBlock2D", "AttnDownBlock2D")),
+        FCT_ERR_UNSUPPORTED, "down_block_types is \"AttnDownBlock2D\"");
+    refused(with_field("c4", "scheduler/scheduler_config.json", "_class_name",
+                       json_string("DDIMScheduler")),
+            FCT_ERR_UNSUPPORTED, "DDIMScheduler");
+    refused(with_field("c5", "model_index.json", "_class_name", json_string("FluxPipeline")),
+            FCT_ERR_UNSUPPORTED, "FluxPipeline");
+    refused(with_field("c6", "unet/config.json", "cross_attention_dim", json_integer(48)),
+            FCT_ERR_SHAPE, "to_k.weight: want [24,48], file has [24,64]");
+    refused(
+        with_field("c7", "unet/config.json", "block_out_channels", json_pack("[iii]", 16, 24, 48)),
+        FCT_ERR_UNSUPPORTED, "do not make 5 heads");
+    refused(
+        with_field("c8", "unet/config.json", "block_out_channels", json_pack("[iii]", 16, 48, 40)),
+        FCT_ERR_SHAPE, " more (do the config");
+    refused(with_field("c9", "text_encoder/config.json", "hidden_act", json_string("gelu_new")),
+            FCT_ERR_UNSUPPORTED, "hidden_act");
+    refused(with_field("c10", "unet/config.json", "sample_size", json_string("big")),
+            FCT_ERR_UNSUPPORTED, "sample_size");
     lines l = {0};
     fct_log log = {.user = &l, .line = keep_line};
     fct_model *m = NULL;
     const char *odd = with_field("c11", "unet/config.json", "wobble", json_integer(3));
-    assert_ok(fct_model_open(&m, &(fct_model_desc){.path = odd, .log = &log, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_model_open(
+        &m, &(fct_model_desc){.path = odd, .log = &log, .precision = FCT_PRECISION_F32}));
     assert_non_null(strstr(l.text, "unknown field \"wobble\""));
     fct_model_close(m);
 }
@@ -351,7 +452,8 @@ static void test_weights(void **s)
     char path[1200];
     const char *folder = temp_path("w1");
     assert_ok(twin_write(test_path("golden/twin/b.json"), folder));
-    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model-00002-of-00003.safetensors", folder);
+    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model-00002-of-00003.safetensors",
+             folder);
     char *text = NULL;
     int64_t n = 0;
     assert_ok(fct_file_read(&text, &n, path));
@@ -381,11 +483,13 @@ static void test_find(void **s)
     assert_fails(FCT_ERR_MISSING, "no such folder", fct_model_find(&path, "sdxl"));
     snprintf(cache, sizeof cache, "%s", temp_path("hub"));
     assert_int_equal(setenv("HF_HUB_CACHE", cache, 1), 0);
-    assert_fails(FCT_ERR_MISSING, "huggingface-cli download stabilityai/sdxl-turbo", fct_model_find(&path, "stabilityai/sdxl-turbo"));
+    assert_fails(FCT_ERR_MISSING, "huggingface-cli download stabilityai/sdxl-turbo",
+                 fct_model_find(&path, "stabilityai/sdxl-turbo"));
     assert_fails(FCT_ERR_MISSING, cache, fct_model_find(&path, "stabilityai/sdxl-turbo"));
     snprintf(file, sizeof file, "%s/models--stabilityai--sdxl-turbo/snapshots/abc", cache);
     assert_ok(fct_dir_make(file));
-    snprintf(file, sizeof file, "%s/models--stabilityai--sdxl-turbo/snapshots/abc/model_index.json", cache);
+    snprintf(file, sizeof file, "%s/models--stabilityai--sdxl-turbo/snapshots/abc/model_index.json",
+             cache);
     assert_ok(fct_file_write(file, "{}", 2));
     snprintf(file, sizeof file, "%s/models--stabilityai--sdxl-turbo/refs", cache);
     assert_ok(fct_dir_make(file));
@@ -416,11 +520,16 @@ static void test_faults(void **s)
         fct_model *m = NULL;
         fct_run_result r = {0};
         fct_fault_alloc(nth);
-        fct_status st = fct_model_open(&m, &(fct_model_desc){.path = folder, .backend = "ref", .precision = FCT_PRECISION_F32});
-        if (st == FCT_OK) st = fct_model_run(m, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
+        fct_status st = fct_model_open(
+            &m,
+            &(fct_model_desc){.path = folder, .backend = "ref", .precision = FCT_PRECISION_F32});
+        if (st == FCT_OK)
+            st = fct_model_run(m, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
         fct_fault_alloc(0);
         done = st == FCT_OK;
-        if (!done && (st != FCT_ERR_MEMORY || !*fct_error_text())) fail_msg("allocation %lld: %s: %s", (long long)nth, fct_status_name(st), fct_error_text());
+        if (!done && (st != FCT_ERR_MEMORY || !*fct_error_text()))
+            fail_msg("allocation %lld: %s: %s", (long long)nth, fct_status_name(st),
+                     fct_error_text());
         fct_run_result_clear(&r);
         fct_model_close(m);
     }
@@ -430,8 +539,11 @@ static void test_faults(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch), cmocka_unit_test(test_identity), cmocka_unit_test(test_resume), cmocka_unit_test(test_peak),
-        cmocka_unit_test(test_taps), cmocka_unit_test(test_blocks), cmocka_unit_test(test_cut), cmocka_unit_test(test_configs),
-        cmocka_unit_test(test_weights), cmocka_unit_test(test_find), cmocka_unit_test(test_faults)};
+        cmocka_unit_test(test_batch),   cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_resume),  cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_taps),    cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_cut),     cmocka_unit_test(test_configs),
+        cmocka_unit_test(test_weights), cmocka_unit_test(test_find),
+        cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

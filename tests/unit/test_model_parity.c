@@ -1,11 +1,12 @@
-/* test_model_parity.c - the random twins against PyTorch and diffusers: text states, every named stage, final latents,
-   pictures; with both backends in f32, and in bf16 against torch's own distance. Prints the worst value of every kind. */
+/* test_model_parity.c - the random twins against PyTorch and diffusers: text states, every named
+   stage, final latents, pictures; with both backends in f32, and in bf16 against torch's own
+   distance. Prints the worst value of every kind. */
 #include "fct_test.h"
 #include "twin.h"
 
 #include "model/model.h"
 
-static const double f32_bound = 1e-4;   /* observed: see the printed lines */
+static const double f32_bound = 1e-4; /* observed: see the printed lines */
 static const double bf16_bound = 2e-2;
 
 typedef struct twin {
@@ -59,28 +60,43 @@ static int64_t pair_at(const json_t *c, const char *key, size_t i)
 static void read_case(run_case *r, const json_t *c)
 {
     *r = (run_case){.bf16_distance = -1};
-    const json_t *prompts = json_object_get(c, "prompt"), *second = json_object_get(c, "prompt_2"), *seeds = json_object_get(c, "seeds");
+    const json_t *prompts = json_object_get(c, "prompt"), *second = json_object_get(c, "prompt_2"),
+                 *seeds = json_object_get(c, "seeds");
     size_t n = json_array_size(prompts);
     for (size_t i = 0; i < n; i++) {
         r->item[i].prompt = json_string_value(json_array_get(prompts, i));
         r->item[i].prompt_2 = json_string_value(json_array_get(second, i));
-        r->item[i].seed = (uint64_t)json_integer_value(seeds ? json_array_get(seeds, i) : json_object_get(c, "seed"));
+        r->item[i].seed = (uint64_t)json_integer_value(seeds ? json_array_get(seeds, i)
+                                                             : json_object_get(c, "seed"));
     }
     const json_t *size = json_object_get(c, "size");
-    r->desc = (fct_run_desc){.items = r->item, .n_items = (int64_t)n, .joint_noise = !seeds,
-                             .height = json_integer_value(json_array_get(size, 0)), .width = json_integer_value(json_array_get(size, 1)),
+    r->desc = (fct_run_desc){.items = r->item,
+                             .n_items = (int64_t)n,
+                             .joint_noise = !seeds,
+                             .height = json_integer_value(json_array_get(size, 0)),
+                             .width = json_integer_value(json_array_get(size, 1)),
                              .steps = json_integer_value(json_object_get(c, "steps")),
-                             .guidance = json_number_value(json_object_get(c, "guidance")), .has_guidance = true,
+                             .guidance = json_number_value(json_object_get(c, "guidance")),
+                             .has_guidance = true,
                              .negative = json_string_value(json_object_get(c, "negative")),
-                             .original_height = pair_at(c, "original_size", 0), .original_width = pair_at(c, "original_size", 1),
-                             .crop_top = pair_at(c, "crops_coords_top_left", 0), .crop_left = pair_at(c, "crops_coords_top_left", 1),
-                             .target_height = pair_at(c, "target_size", 0), .target_width = pair_at(c, "target_size", 1)};
-    if (json_object_get(c, "bf16_distance")) r->bf16_distance = json_number_value(json_object_get(c, "bf16_distance"));
+                             .original_height = pair_at(c, "original_size", 0),
+                             .original_width = pair_at(c, "original_size", 1),
+                             .crop_top = pair_at(c, "crops_coords_top_left", 0),
+                             .crop_left = pair_at(c, "crops_coords_top_left", 1),
+                             .target_height = pair_at(c, "target_size", 0),
+                             .target_width = pair_at(c, "target_size", 1)};
+    if (json_object_get(c, "bf16_distance"))
+        r->bf16_distance = json_number_value(json_object_get(c, "bf16_distance"));
 }
 
 /* ---- stages ---- */
 
-typedef struct watch { const fct_tensor *want; const char *name; double worst; int seen; } watch;
+typedef struct watch {
+    const fct_tensor *want;
+    const char *name;
+    double worst;
+    int seen;
+} watch;
 
 static fct_status compare_stage(void *user, const fct_tap_event *event, fct_tensor *value)
 {
@@ -95,7 +111,8 @@ static fct_status compare_stage(void *user, const fct_tap_event *event, fct_tens
     return FCT_OK;
 }
 
-static int64_t watch_all(fct_tap *tap, watch *w, char (*module)[192], const twin *t, const char *prefix)
+static int64_t watch_all(fct_tap *tap, watch *w, char (*module)[192], const twin *t,
+                         const char *prefix)
 {
     int64_t n = 0;
     size_t k = strlen(prefix);
@@ -105,8 +122,12 @@ static int64_t watch_all(fct_tap *tap, watch *w, char (*module)[192], const twin
         const char *colon = strchr(name, ':');
         snprintf(module[n], 192, "%.*s", (int)(colon - name - (int64_t)k), name + k);
         w[n] = (watch){.want = &t->golden.entry[i].t, .name = name};
-        tap[n] = (fct_tap){.module = module[n], .user = &w[n], .fn = compare_stage,
-                           .what = strcmp(colon, ":in") == 0 ? FCT_TAP_IN : strcmp(colon, ":delta") == 0 ? FCT_TAP_DELTA : FCT_TAP_OUT};
+        tap[n] = (fct_tap){.module = module[n],
+                           .user = &w[n],
+                           .fn = compare_stage,
+                           .what = strcmp(colon, ":in") == 0      ? FCT_TAP_IN
+                                   : strcmp(colon, ":delta") == 0 ? FCT_TAP_DELTA
+                                                                  : FCT_TAP_OUT};
         n++;
     }
     return n;
@@ -117,7 +138,8 @@ static double check_stages(const watch *w, int64_t n, double bound)
     double worst = 0;
     for (int64_t i = 0; i < n; i++) {
         if (w[i].seen == 0) fail_msg("%s was never reached", w[i].name);
-        if (!(w[i].worst <= bound)) fail_msg("%s: rel-L2 %.3g, bound %.3g", w[i].name, w[i].worst, bound);
+        if (!(w[i].worst <= bound))
+            fail_msg("%s: rel-L2 %.3g, bound %.3g", w[i].name, w[i].worst, bound);
         if (w[i].worst > worst) worst = w[i].worst;
     }
     return worst;
@@ -150,7 +172,9 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
     read_case(&r, c);
     bool f32 = strcmp(fct_model_get_info(m)->precision, "f32") == 0;
     if (!f32 && r.bf16_distance < 0) return;
-    double bound = f32 ? f32_bound : 1.2 * r.bf16_distance > bf16_bound ? 1.2 * r.bf16_distance : bf16_bound;
+    double bound = f32                                  ? f32_bound
+                   : 1.2 * r.bf16_distance > bf16_bound ? 1.2 * r.bf16_distance
+                                                        : bf16_bound;
     char prefix[64];
     snprintf(prefix, sizeof prefix, "%s/", name);
     const fct_tensor *pixels = golden(t, name, "pixels"), *latents = golden(t, name, "latents");
@@ -158,14 +182,18 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
     fct_run_result out;
     assert_ok(fct_model_run(m, &r.desc, &out));
     assert_int_equal(fct_tensor_count(&out.latents), fct_tensor_count(latents));
-    double d = distance(out.latents.data, latents->data, fct_tensor_count(latents)), stages = 0, share = 1;
-    if (!(d <= bound)) fail_msg("%s/%s %s %s: latents rel-L2 %.3g, bound %.3g", t->name, name, fct_model_get_info(m)->backend, f32 ? "f32" : "bf16", d, bound);
+    double d = distance(out.latents.data, latents->data, fct_tensor_count(latents)), stages = 0,
+           share = 1;
+    if (!(d <= bound))
+        fail_msg("%s/%s %s %s: latents rel-L2 %.3g, bound %.3g", t->name, name,
+                 fct_model_get_info(m)->backend, f32 ? "f32" : "bf16", d, bound);
     if (pixels && f32) {
         share = share_close(out.pixels, pixels);
         if (share < 0.999) fail_msg("%s/%s: only %.5f of the pixels agree", t->name, name, share);
     }
     int64_t n = f32 ? watch_all(tap, w, module, t, prefix) : 0;
-    if (n) { /* a second, watched run: every stage, and nothing changed by looking beyond rounding */
+    if (n) { /* a second, watched run: every stage, and nothing changed by looking beyond rounding
+              */
         fct_run_result seen;
         r.desc.taps = tap;
         r.desc.n_taps = n;
@@ -175,8 +203,10 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
         assert_true(distance(seen.latents.data, latents->data, fct_tensor_count(latents)) <= bound);
         fct_run_result_clear(&seen);
     }
-    print_message("  %s/%-8s %-3s %-4s latents %.2e (bound %.1e)  %d stages %.2e  pixels within 1: %.5f\n", t->name, name,
-                  fct_model_get_info(m)->backend, f32 ? "f32" : "bf16", d, bound, (int)n, stages, share);
+    print_message(
+        "  %s/%-8s %-3s %-4s latents %.2e (bound %.1e)  %d stages %.2e  pixels within 1: %.5f\n",
+        t->name, name, fct_model_get_info(m)->backend, f32 ? "f32" : "bf16", d, bound, (int)n,
+        stages, share);
     fct_run_result_clear(&out);
 }
 
@@ -187,7 +217,8 @@ static void run_twin(const char *name, const char *backend, fct_precision precis
     const char *key;
     json_t *c;
     twin_open(&t, name);
-    assert_ok(fct_model_open(&m, &(fct_model_desc){.path = t.folder, .backend = backend, .precision = precision}));
+    assert_ok(fct_model_open(
+        &m, &(fct_model_desc){.path = t.folder, .backend = backend, .precision = precision}));
     json_object_foreach(json_object_get(t.description, "cases"), key, c) run_one(m, &t, key, c);
     fct_model_close(m);
     twin_close(&t);
@@ -233,11 +264,15 @@ static void check_text(const twin *t, fct_model *m)
         float *got = NULL, *want = NULL;
         assert_ok(fct_new(&got, tokens * c, sizeof *got));
         assert_ok(fct_new(&want, tokens * c, sizeof *want));
-        for (int64_t k = 0; k < tokens; k++) memcpy(want + k * c, (const float *)text->data + k * width + from, (size_t)c * sizeof *want);
+        for (int64_t k = 0; k < tokens; k++)
+            memcpy(want + k * c, (const float *)text->data + k * width + from,
+                   (size_t)c * sizeof *want);
         fct_arena arena;
         assert_ok(fct_arena_init(&arena, 1 << 24));
         fct_rt rt = {.cx = {.be = m->be, .arena = &arena}, .dtype = FCT_F32};
-        assert_ok(fct_clip_encode(&rt, m->clip[i], ids, 1, tokens, fct_tensor_of(got, FCT_F32, 3, (int64_t[]){1, tokens, c}), vector));
+        assert_ok(fct_clip_encode(&rt, m->clip[i], ids, 1, tokens,
+                                  fct_tensor_of(got, FCT_F32, 3, (int64_t[]){1, tokens, c}),
+                                  vector));
         double d = distance(got, want, tokens * c);
         print_message("  twin %s text encoder %d: %.2e\n", t->name, i + 1, d);
         assert_true(d <= 1e-5);
@@ -255,7 +290,8 @@ static void check_text(const twin *t, fct_model *m)
 
 static void check_encoder(const twin *t, fct_model *m)
 {
-    const fct_tensor *pixels = golden(t, "one", "encode_pixels"), *want = golden(t, "one", "encoded");
+    const fct_tensor *pixels = golden(t, "one", "encode_pixels"),
+                     *want = golden(t, "one", "encoded");
     float *got = NULL;
     assert_ok(fct_new(&got, fct_tensor_count(want), sizeof *got));
     assert_ok(fct_model_encode(m, pixels->data, 1, pixels->dim[2], pixels->dim[1], got));
@@ -272,7 +308,8 @@ static void test_parts(void **s)
         twin t;
         fct_model *m = NULL;
         twin_open(&t, i ? "b" : "a");
-        assert_ok(fct_model_open(&m, &(fct_model_desc){.path = t.folder, .precision = FCT_PRECISION_F32}));
+        assert_ok(fct_model_open(
+            &m, &(fct_model_desc){.path = t.folder, .precision = FCT_PRECISION_F32}));
         check_text(&t, m);
         check_encoder(&t, m);
         fct_model_close(m);
@@ -282,7 +319,7 @@ static void test_parts(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_ref), cmocka_unit_test(test_cpu),
-                                       cmocka_unit_test(test_bf16)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_ref),
+                                       cmocka_unit_test(test_cpu), cmocka_unit_test(test_bf16)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

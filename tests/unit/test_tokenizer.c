@@ -1,5 +1,5 @@
-/* test_tokenizer.c - token ids against transformers' slow CLIPTokenizer on several hundred strings, for both ways of padding;
-   files that are not what they should be. */
+/* test_tokenizer.c - token ids against transformers' slow CLIPTokenizer on several hundred strings,
+   for both ways of padding; files that are not what they should be. */
 #include "fct_test.h"
 #include "twin.h"
 
@@ -9,7 +9,9 @@ static void show(const char *text, const int32_t *got, const json_t *want, int64
 {
     fct_str s = {0};
     fct_status st = FCT_OK;
-    for (int64_t i = 0; i < n && st == FCT_OK; i++) st = fct_str_printf(&s, " %d/%lld", got[i], (long long)json_integer_value(json_array_get(want, (size_t)i)));
+    for (int64_t i = 0; i < n && st == FCT_OK; i++)
+        st = fct_str_printf(&s, " %d/%lld", got[i],
+                            (long long)json_integer_value(json_array_get(want, (size_t)i)));
     print_message("  \"%s\": got/want%s\n", text, st == FCT_OK ? s.p : "");
     fct_str_clear(&s);
 }
@@ -22,7 +24,8 @@ static int compare(const fct_tokenizer *t, const char *text, const json_t *want)
     assert_int_equal(json_array_size(want), n);
     assert_ok(fct_new(&ids, n, sizeof *ids));
     assert_ok(fct_tokenizer_encode(t, text, ids, NULL));
-    for (int64_t i = 0; i < n; i++) bad |= ids[i] != json_integer_value(json_array_get(want, (size_t)i));
+    for (int64_t i = 0; i < n; i++)
+        bad |= ids[i] != json_integer_value(json_array_get(want, (size_t)i));
     if (bad) show(text, ids, want, n);
     fct_free(ids);
     return bad;
@@ -42,11 +45,14 @@ static void test_vectors(void **s)
         snprintf(sub, sizeof sub, "%s/%s", folder, k ? "tokenizer_2" : "tokenizer");
         assert_ok(fct_tokenizer_open(&t[k], sub));
     }
-    const char *other = getenv("FACET_TOKENIZER_VECTORS"); /* the real vocabulary's, made with --vocab */
+    const char *other =
+        getenv("FACET_TOKENIZER_VECTORS"); /* the real vocabulary's, made with --vocab */
     assert_ok(fct_json_read(&root, other ? other : test_path("golden/tokenizer.json")));
-    json_array_foreach(json_object_get(root, "cases"), i, c) {
+    json_array_foreach(json_object_get(root, "cases"), i, c)
+    {
         const json_t *text = json_array_get(c, 0);
-        for (size_t k = 0; k < 2; k++) bad += compare(t[k], json_string_value(text), json_array_get(c, k + 1));
+        for (size_t k = 0; k < 2; k++)
+            bad += compare(t[k], json_string_value(text), json_array_get(c, k + 1));
         n++;
     }
     print_message("  %d strings, both tokenizers\n", n);
@@ -67,27 +73,33 @@ static void test_cut(void **s)
     int32_t ids[16];
     char *cut = NULL;
     assert_int_equal(fct_tokenizer_length(t), 16);
-    assert_ok(fct_tokenizer_encode(t, "the the the the the the the the the the the the the the", ids, &cut));
+    assert_ok(fct_tokenizer_encode(t, "the the the the the the the the the the the the the the",
+                                   ids, &cut));
     assert_null(cut);
-    assert_ok(fct_tokenizer_encode(t, "the the the the the the the the the the the the the the Mé\xc3\xbcr x", ids, &cut));
+    assert_ok(fct_tokenizer_encode(
+        t, "the the the the the the the the the the the the the the Mé\xc3\xbcr x", ids, &cut));
     assert_string_equal(cut, "méür x");
     fct_free(cut);
-    assert_ok(fct_tokenizer_encode(t, "broken \xff\xc3 bytes \xed\xa0\x80", ids, &cut)); /* dropped, as U+FFFD is */
+    assert_ok(fct_tokenizer_encode(t, "broken \xff\xc3 bytes \xed\xa0\x80", ids,
+                                   &cut)); /* dropped, as U+FFFD is */
     int32_t same[16];
     assert_ok(fct_tokenizer_encode(t, "broken bytes", same, &cut));
     assert_memory_equal(ids, same, sizeof ids);
     fct_tokenizer_close(t);
 }
 
-static void broken(const char *name, const char *file, const char *text, fct_status st, const char *sentence)
+static void broken(const char *name, const char *file, const char *text, fct_status st,
+                   const char *sentence)
 {
     char path[1200];
     const char *folder = temp_path(name);
     fct_tokenizer *t = NULL;
     assert_ok(twin_write(test_path("golden/twin/b.json"), folder));
     snprintf(path, sizeof path, "%s/tokenizer/%s", folder, file);
-    if (text) assert_ok(fct_file_write(path, text, (int64_t)strlen(text)));
-    else assert_ok(fct_file_remove(path));
+    if (text)
+        assert_ok(fct_file_write(path, text, (int64_t)strlen(text)));
+    else
+        assert_ok(fct_file_remove(path));
     snprintf(path, sizeof path, "%s/tokenizer", folder);
     assert_fails(st, sentence, fct_tokenizer_open(&t, path));
 }
@@ -100,12 +112,15 @@ static void test_broken(void **s)
     broken("t3", "vocab.json", "{\"a\": \"b\"}", FCT_ERR_FORMAT, "want an id");
     broken("t5", "merges.txt", "#version\na b\nc\n", FCT_ERR_FORMAT, "line 3");
     broken("t6", "merges.txt", NULL, FCT_ERR_MISSING, "merges.txt");
-    broken("t7", "tokenizer_config.json", "{\"pad_token\": \"<pad>\"}", FCT_ERR_FORMAT, "pad_token \"<pad>\"");
-    broken("t8", "tokenizer_config.json", "{\"model_max_length\": 1}", FCT_ERR_RANGE, "model_max_length");
+    broken("t7", "tokenizer_config.json", "{\"pad_token\": \"<pad>\"}", FCT_ERR_FORMAT,
+           "pad_token \"<pad>\"");
+    broken("t8", "tokenizer_config.json", "{\"model_max_length\": 1}", FCT_ERR_RANGE,
+           "model_max_length");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_cut), cmocka_unit_test(test_broken)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_cut),
+                                       cmocka_unit_test(test_broken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* twin.h - a random twin of an SDXL model on disk, drawn again from the list that tools/make_twin.py wrote: each weight is
-   torch.randn of its seed times a scale plus an offset. Nothing but that list and PyTorch's outputs is kept in the repository. */
+/* twin.h - a random twin of an SDXL model on disk, drawn again from the list that
+   tools/make_twin.py wrote: each weight is torch.randn of its seed times a scale plus an offset.
+   Nothing but that list and PyTorch's outputs is kept in the repository. */
 #ifndef FCT_TEST_TWIN_H
 #define FCT_TEST_TWIN_H
 
@@ -17,7 +18,8 @@ static fct_status twin_write_text(const char *folder, const char *name, const js
     fct_status st = fct_dir_make(path);
     *slash = '/';
     if (st == FCT_OK)
-        st = json_is_string(content) ? fct_file_write(path, json_string_value(content), (int64_t)json_string_length(content))
+        st = json_is_string(content) ? fct_file_write(path, json_string_value(content),
+                                                      (int64_t)json_string_length(content))
                                      : fct_json_write(content, path);
     fct_free(path);
     return st;
@@ -27,7 +29,8 @@ static fct_status twin_write_text(const char *folder, const char *name, const js
 static fct_status twin_draw(fct_st_entry *e, const char *name, const json_t *spec, fct_dtype dtype)
 {
     const json_t *shape = json_array_get(spec, 0);
-    float scale = (float)json_number_value(json_array_get(spec, 1)), offset = (float)json_number_value(json_array_get(spec, 2));
+    float scale = (float)json_number_value(json_array_get(spec, 1)),
+          offset = (float)json_number_value(json_array_get(spec, 2));
     int64_t dim[FCT_MAX_DIMS];
     int ndim = (int)json_array_size(shape);
     for (int i = 0; i < ndim; i++) dim[i] = json_integer_value(json_array_get(shape, (size_t)i));
@@ -49,15 +52,19 @@ static fct_status twin_draw(fct_st_entry *e, const char *name, const json_t *spe
     return st;
 }
 
-static fct_status twin_write_shards(const char *folder, const char *component, const char *stem, fct_st_entry *e, int64_t n, int64_t shards)
+static fct_status twin_write_shards(const char *folder, const char *component, const char *stem,
+                                    fct_st_entry *e, int64_t n, int64_t shards)
 {
     json_t *map = json_object(), *index = json_object();
     char path[1400], file[128];
     fct_status st = FCT_OK;
     for (int64_t s = 0; s < shards && st == FCT_OK; s++) {
         int64_t from = n * s / shards, to = n * (s + 1) / shards;
-        if (shards == 1) snprintf(file, sizeof file, "%s.safetensors", stem);
-        else snprintf(file, sizeof file, "%s-%05d-of-%05d.safetensors", stem, (int)s + 1, (int)shards);
+        if (shards == 1)
+            snprintf(file, sizeof file, "%s.safetensors", stem);
+        else
+            snprintf(file, sizeof file, "%s-%05d-of-%05d.safetensors", stem, (int)s + 1,
+                     (int)shards);
         snprintf(path, sizeof path, "%s/%s/%s", folder, component, file);
         st = fct_st_write(path, e + from, to - from, NULL);
         for (int64_t i = from; i < to; i++) json_object_set_new(map, e[i].name, json_string(file));
@@ -80,11 +87,11 @@ static fct_status twin_write_weights(const char *folder, const char *component, 
     FCT_TRY(fct_dtype_find(&dtype, json_string_value(json_object_get(spec, "dtype"))));
     FCT_TRY(fct_new(&e, n, sizeof *e));
     fct_status st = FCT_OK;
-    json_object_foreach(tensors, name, value)
-        if (st == FCT_OK) st = twin_draw(&e[i++], name, value, dtype);
+    json_object_foreach(tensors, name, value) if (st == FCT_OK) st =
+        twin_draw(&e[i++], name, value, dtype);
     if (st == FCT_OK)
-        st = twin_write_shards(folder, component, json_string_value(json_object_get(spec, "stem")), e, n,
-                               json_integer_value(json_object_get(spec, "shards")));
+        st = twin_write_shards(folder, component, json_string_value(json_object_get(spec, "stem")),
+                               e, n, json_integer_value(json_object_get(spec, "shards")));
     for (i = 0; i < n; i++) {
         fct_free(e[i].name);
         fct_free(e[i].t.data);
@@ -100,10 +107,10 @@ static inline fct_status twin_write(const char *description, const char *folder)
     const char *key;
     FCT_TRY(fct_json_read(&root, description));
     fct_status st = FCT_OK;
-    json_object_foreach(json_object_get(root, "files"), key, value)
-        if (st == FCT_OK) st = twin_write_text(folder, key, value);
-    json_object_foreach(json_object_get(root, "weights"), key, value)
-        if (st == FCT_OK) st = twin_write_weights(folder, key, value);
+    json_object_foreach(json_object_get(root, "files"), key, value) if (st == FCT_OK) st =
+        twin_write_text(folder, key, value);
+    json_object_foreach(json_object_get(root, "weights"), key, value) if (st == FCT_OK) st =
+        twin_write_weights(folder, key, value);
     json_decref(root);
     return st;
 }
