@@ -17,9 +17,7 @@
 
 enum {
     DEMO_BLOCKS = 4,
-    DEMO_CHOSEN = 6, /* cards a block, chosen from caption words */
-    DEMO_DRAWN = 3,  /* and drawn at random */
-    DEMO_CARDS = DEMO_CHOSEN + DEMO_DRAWN,
+    DEMO_CARDS = 9,  /* at most so many a block, */
     DEMO_TOP = 9,    /* pictures a card */
     DEMO_ICONS = 3,  /* seeds of the icon */
     DEMO_PAIRS = 12, /* pairs that a word is painted on */
@@ -30,17 +28,19 @@ enum {
 typedef struct demo_size {        /* how much of everything: see demo_setup.c */
     int64_t train_prompts, steps; /* SAE */
     int64_t choose_pairs, show_pairs;
-    int64_t trial_pairs; /* for strength and mask */
-    int64_t block_pairs; /* zeroed and rebuilt */
+    int64_t chosen, drawn; /* cards a block: by their words, at random */
+    int64_t top, pairs;    /* pictures a card; pairs that its word is painted on */
+    int64_t trial_pairs;   /* for strength and mask */
+    int64_t block_pairs;   /* zeroed and rebuilt */
 } demo_size;
 
 typedef struct demo_pair {
     const char *prompt;
     uint64_t seed;
     int32_t named[FCT_WORLD_MAX_FACTORS]; /* value of each factor that the caption names, or -1 */
-    uint8_t *clean;                   /* pixels without an edit, once made */
-    fct_reading reading;              /* of them */
-    bool saved;                       /* its PNG is in the folder */
+    uint8_t *clean;                       /* pixels without an edit, once made */
+    fct_reading reading;                  /* of them */
+    bool saved;                           /* its PNG is in the folder */
 } demo_pair;
 
 typedef struct demo_set { /* pairs in captions' order; store prompt i is pair i */

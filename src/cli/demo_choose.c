@@ -78,9 +78,9 @@ static bool has_feature(const demo_block *b, int64_t feature)
     return false;
 }
 
-static void take_words(demo_block *b, const candidate *c, int64_t n)
+static void take_words(demo_block *b, int64_t chosen, const candidate *c, int64_t n)
 {
-    for (int64_t i = 0; i < n && b->n_cards < DEMO_CHOSEN; i++) {
+    for (int64_t i = 0; i < n && b->n_cards < chosen; i++) {
         if (c[i].feature < 0 || has_feature(b, c[i].feature)) continue;
         b->card[b->n_cards++] = (demo_card){.chosen = true,
                                             .feature = c[i].feature,
@@ -117,7 +117,7 @@ static void name_drawn(demo_card *card, const demo *d, const demo_block *b, int8
 
 static void draw_cards(demo *d, demo_block *b, int8_t *want, fct_rng *rng)
 {
-    int64_t target = b->n_cards + DEMO_DRAWN;
+    int64_t target = b->n_cards + d->size.drawn;
     for (int64_t tries = 0; b->n_cards < target && tries < 100 * b->sae->f; tries++) {
         int64_t f = fct_rng_below(rng, b->sae->f);
         if (has_feature(b, f) || !is_active(b->level[0] + f * d->choose.n, d->choose.n)) continue;
@@ -141,15 +141,15 @@ static int64_t draw_other(const demo *d, const demo_block *b, int64_t feature, f
 
 /* ---- what the page says of a card ---- */
 
-static void find_top(demo_card *c, const demo_block *b, int64_t n)
+static void find_top(demo_card *c, const demo_block *b, int64_t n, int64_t top)
 {
     const float *level = b->level[1] + c->feature * n;
     for (int64_t i = 0; i < n; i++) {
         if (level[i] <= 0) continue;
-        int64_t at = c->n_top < DEMO_TOP ? c->n_top++ : DEMO_TOP;
+        int64_t at = c->n_top < top ? c->n_top++ : top;
         for (; at > 0 && level[c->top[at - 1]] < level[i]; at--)
-            if (at < DEMO_TOP) c->top[at] = c->top[at - 1];
-        if (at < DEMO_TOP) c->top[at] = i;
+            if (at < top) c->top[at] = c->top[at - 1];
+        if (at < top) c->top[at] = i;
     }
 }
 
@@ -204,12 +204,12 @@ fct_status demo_choose(demo *d)
     fct_rng_init(&rng, d->seed + 77);
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         demo_block *b = &d->block[i];
-        take_words(b, ranked, rank_words(ranked, d, b, want));
+        take_words(b, d->size.chosen, ranked, rank_words(ranked, d, b, want));
         draw_cards(d, b, want, &rng);
         for (int64_t c = 0; c < b->n_cards; c++) {
             demo_card *card = &b->card[c];
             card->other = draw_other(d, b, card->feature, &rng);
-            find_top(card, b, d->show.n);
+            find_top(card, b, d->show.n, d->size.top);
             find_words(card, d);
             score_held(card, d, b, want, &rng);
         }

@@ -156,12 +156,12 @@ void demo_page_interpretable(demo_html *h, const demo *d)
                   "name another value of the same factor: "
                   "F1 with both sides weighing the same, where a feature that is always on has "
                   ".67. The words with the highest F1 get the "
-                  "six cards of the block, no feature twice. Captions "
+                  "%lld cards of the block, no feature twice. Captions "
                   "that leave the factor to the noise do not "
-                  "count. Three more features are drawn at random from all others that are ever "
+                  "count. %lld more features are drawn at random from all others that are ever "
                   "active, so that you see what is left "
                   "when nobody chooses.</p>\n",
-                  (long long)d->choose.n);
+                  (long long)d->choose.n, (long long)d->size.chosen, (long long)d->size.drawn);
     demo_html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         const demo_block *b = &d->block[i];

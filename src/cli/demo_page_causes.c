@@ -105,7 +105,7 @@ void demo_page_causal(demo_html *h, const demo *d)
                   "part of the model, the checker, reads all of them; a green frame means that it "
                   "reads the word. "
                   "The four pictures shown are the first four, not the best.</p>\n",
-                  DEMO_PAIRS);
+                  (int)d->size.pairs);
     demo_html_put(h,
                   "<p class=\"rule\">The bar. A card causes its word when the checker reads it in "
                   "60&thinsp;%% of the painted pictures or more, and in "

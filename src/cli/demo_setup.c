@@ -6,6 +6,27 @@
 
 static const char *const block_name[DEMO_BLOCKS] = {"down.2.1", "mid.0", "up.0.0", "up.0.1"};
 
+static const demo_size full_size = {.train_prompts = 2500,
+                                    .steps = 1000,
+                                    .choose_pairs = 600,
+                                    .show_pairs = 600,
+                                    .chosen = 6,
+                                    .drawn = 3,
+                                    .top = DEMO_TOP,
+                                    .pairs = DEMO_PAIRS,
+                                    .trial_pairs = 6,
+                                    .block_pairs = 48};
+static const demo_size quick_size = {.train_prompts = 64,
+                                     .steps = 40,
+                                     .choose_pairs = 48,
+                                     .show_pairs = 48,
+                                     .chosen = 2,
+                                     .drawn = 1,
+                                     .top = 3,
+                                     .pairs = 3,
+                                     .trial_pairs = 1,
+                                     .block_pairs = 3};
+
 enum { SEED_CHOOSE = 100000, SEED_SHOW = 200000 }; /* training uses seeds from 0 on */
 
 /* Captions take turns between the two sets, so that no caption is in both; more pairs than
@@ -83,18 +104,7 @@ static fct_status open_blocks(demo *d)
 fct_status demo_open(demo *d)
 {
     bool quick = fct_cli_flag(d->cli, "quick");
-    d->size = quick ? (demo_size){.train_prompts = 64,
-                                  .steps = 40,
-                                  .choose_pairs = 48,
-                                  .show_pairs = 48,
-                                  .trial_pairs = 1,
-                                  .block_pairs = 4}
-                    : (demo_size){.train_prompts = 2500,
-                                  .steps = 1000,
-                                  .choose_pairs = 600,
-                                  .show_pairs = 600,
-                                  .trial_pairs = 6,
-                                  .block_pairs = 48};
+    d->size = quick ? quick_size : full_size;
     char *path = NULL;
     FCT_TRY(fct_model_find(&path, fct_cli_text(d->cli, "model")));
     fct_model_desc desc = {.path = path,
