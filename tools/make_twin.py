@@ -451,11 +451,12 @@ def watch(unet: torch.nn.Module, out: dict, inner: str) -> list:
     def add(name: str, module: torch.nn.Module) -> None:
         handles.append(module.register_forward_hook(lambda m, i, o: keep(f"unet.{name}:out", o)))
 
+    named = ("conv_in", "time_embedding", "add_embedding", "conv_norm_out", "conv_out")
+    kinds = ("ResnetBlock2D", "Transformer2DModel", "Downsample2D", "Upsample2D")
     for name, module in unet.named_modules():
         kind = type(module).__name__
-        elif kind in ("ResnetBlock2D", "Transformer2DModel", "Downsample2D", "Upsample2D") or (
-            name.startswith(inner + ".") and kind not in ("ModuleList", "Dropout")
-        ):
+        inside = name.startswith(inner + ".") and kind not in ("ModuleList", "Dropout")
+        if name in named or kind in kinds or inside:
             add(name, module)
         if kind == "Transformer2DModel":
             handles.append(module.register_forward_pre_hook(lambda m, i, n=name: keep(f"unet.{n}:in", i[0])))
