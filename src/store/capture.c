@@ -229,6 +229,7 @@ static fct_status open_folder(capture *c, bool *out_complete)
     FCT_TRY(fct_store_clean(c->desc->out));
     FCT_TRY(
         fct_store_check_space(c->desc->out, (c->desc->n_prompts - c->done) * p->bytes_per_prompt));
+    FCT_TRY(save_progress(c)); /* first of all: it tells a later call whose folder this is */
     for (int64_t b = 0; b < p->n_blocks; b++) {
         char *path = NULL;
         fct_status st = fct_store_path(&path, c->desc->out, p->block[b]->short_name, NULL);
@@ -237,7 +238,7 @@ static fct_status open_folder(capture *c, bool *out_complete)
         fct_free(path);
         if (st != FCT_OK) return st;
     }
-    return save_progress(c);
+    return FCT_OK;
 }
 
 static fct_status write_shard(capture *c, int64_t number, int64_t prompts)

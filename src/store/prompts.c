@@ -176,9 +176,11 @@ static fct_status csv_record(list *l, csv *c, const columns *col, fct_str *promp
             fct_str_clear(prompt);
             FCT_TRY(fct_str_append_n(prompt, c->field.p, c->field.n));
         }
-        if (n == col->seed && c->field.n > 0)
-            FCT_TRY(fct_where(fct_parse_i64(&seed, c->field.p, 0, INT64_MAX), "%s:%lld: seed",
-                              l->name, (long long)line));
+        if (n == col->seed && c->field.n > 0 &&
+            fct_parse_i64(&seed, c->field.p, 0, INT64_MAX) != FCT_OK)
+            return fct_fail(FCT_ERR_FORMAT,
+                            "%s:%lld: seed \"%s\": want a whole number of 0 or more", l->name,
+                            (long long)line, c->field.p);
         n++;
     } while (!c->last);
     l->line++;
