@@ -146,6 +146,27 @@ static fct_status fail_list(const char *dir, const char *block, char **path, int
     return st;
 }
 
+/* Where nothing else says the block, the folder's name may: .../down.2.1 */
+static fct_status name_block(fct_sae *s, const char *dir)
+{
+    fct_status st = FCT_OK;
+    char *name = NULL, *brief = NULL, *full = NULL;
+    if (s->block) return FCT_OK;
+    FCT_TRY_OUT(fct_strdup(&name, dir));
+    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
+    FCT_TRY_OUT(fct_sae_block_short(&brief, fct_path_base(name)));
+    FCT_TRY_OUT(fct_sae_block_full(&full, brief));
+    if (strcmp(brief, full) != 0) { /* the rule knows it */
+        s->block = brief;
+        brief = NULL;
+    }
+out:
+    fct_free(name);
+    fct_free(brief);
+    fct_free(full);
+    return st;
+}
+
 fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
 {
     char **path = NULL;
@@ -159,6 +180,11 @@ fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
         st = fct_where(fct_sae_dir_is_saelens(path[0]) ? fct_sae_load_saelens(out, path[0])
                                                        : fct_sae_load_authors(out, path[0]),
                        "loading an SAE");
+    if (st == FCT_OK) st = name_block(*out, path[0]);
+    if (st != FCT_OK) {
+        fct_sae_free(*out);
+        *out = NULL;
+    }
     fct_sae_paths_free(path, n);
     return st;
 }
