@@ -4,7 +4,8 @@
    Machines are shared and clocks wander, so nothing here is a bare time: each round measures a
    yardstick and then the case, in processor time divided by the threads, which other programs
    disturb least (waiting threads must sleep for that, so the program starts itself again with
-   OMP_WAIT_POLICY=passive). What counts is the median of the ratio. The yardstick is a product that oneDNN does best, in the case's dtype
+   OMP_WAIT_POLICY=passive). What counts is the median of the ratio. The yardstick is a product that
+   oneDNN does best, in the case's dtype
    (`of peak` is then a share of what this machine gives at this moment), or a copy for operations
    that only move memory.
 
@@ -38,6 +39,7 @@ typedef struct bench_case {
     op_kind op;
     fct_dtype dtype;
     int64_t n[5]; /* see run_case: the meaning depends on op */
+    int64_t map;  /* conv: what the packer is told of the map's size */
 } bench_case;
 
 #define BOTH(name, op, ...)             \
@@ -57,6 +59,12 @@ static const bench_case cases[] = {
     BOTH("vae conv 512->512 @128", CONV, 128, 512, 512, 3, 1),
     BOTH("vae conv 256->256 @256", CONV, 256, 256, 256, 3, 1),
     BOTH("vae conv 128->128 @512", CONV, 512, 128, 128, 3, 1),
+    {"unet conv 320->320 @64 winograd", CONV, FCT_F32, {64, 320, 320, 3, 1}, 4096},
+    {"vae conv 512->512 @64 winograd", CONV, FCT_F32, {64, 512, 512, 3, 1}, 4096},
+    {"vae conv 512->512 @128 winograd", CONV, FCT_F32, {128, 512, 512, 3, 1}, 4096},
+    {"vae conv 256->256 @256 winograd", CONV, FCT_F32, {256, 256, 256, 3, 1}, 4096},
+    {"vae conv 128->128 @512 winograd", CONV, FCT_F32, {512, 128, 128, 3, 1}, 4096},
+    {"demo vae conv 64->64 @64 winograd", CONV, FCT_F32, {64, 64, 64, 3, 1}, 4096},
     BOTH("demo conv 24->24 @32", CONV, 32, 24, 24, 3, 1),
     BOTH("demo conv 48->48 @16", CONV, 16, 48, 48, 3, 1),
     BOTH("demo conv 96->96 @8", CONV, 8, 96, 96, 3, 1),
@@ -145,7 +153,8 @@ static void pack(work *w, fct_pack_kind kind)
     const fct_weight_part part = {.t = &w->t};
     die(fct_weight_pack(
         w->cx.be, &w->w,
-        &(fct_pack_desc){.kind = kind, .dtype = w->c->dtype, .part = &part, .n_parts = 1}));
+        &(fct_pack_desc){
+            .kind = kind, .dtype = w->c->dtype, .part = &part, .n_parts = 1, .map = w->c->map}));
 }
 
 static void set_up(work *w, const fct_backend *be, const bench_case *c)

@@ -37,6 +37,8 @@ typedef struct fct_pack_desc {
     fct_dtype dtype;          /* f32 or bf16: what products run in */
     const fct_weight_part *part;
     int64_t n_parts;
+    int64_t map;              /* conv: pixels of the smallest map it runs on, 0: not told. From 64x64 on, f32 3x3 kernels may be
+                                 kept in a second form, about twice as fast for five times the memory (VAE) */
 } fct_pack_desc;
 typedef struct fct_weight { /* filled by pack; the backend's own data behind `impl` */
     fct_pack_kind kind;

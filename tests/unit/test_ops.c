@@ -1,4 +1,5 @@
-/* test_ops.c - linear layers, convolutions and packing: cpu against ref, ref against hand cases, errors. */
+/* test_ops.c - linear layers, convolutions and packing: cpu against ref, ref against hand cases,
+ * errors. */
 #include "ops_util.h"
 
 #define REF (&fct_backend_ref)
@@ -213,7 +214,8 @@ static void test_pack_errors(void **state)
     fct_weight_clear(&w);
 }
 
-/* Every allocation that packing makes may fail: a status, no leak (the sanitizers look), nothing half made. */
+/* Every allocation that packing makes may fail: a status, no leak (the sanitizers look), nothing
+ * half made. */
 static void test_pack_faults(void **state)
 {
     (void)state;
@@ -478,7 +480,56 @@ static void test_conv2d(void **state)
             one_conv(&conv_cases[i], types[t][0], types[t][1], types[t][2]);
 }
 
-/* A 2x2 map under a 3x3 kernel of 1..9 with padding: every output is a visible part of the kernel. */
+/* A weight that is told its map is large, on maps of every remainder by the tile and smaller than
+ * told; the epilogue. */
+static void test_conv2d_large_map(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][5] = {/* batch, height, width, inputs, outputs */
+                                       {1, 32, 34, 128, 128},
+                                       {2, 22, 26, 129, 131},
+                                       {1, 6, 6, 128, 128}};
+    for (size_t i = 0; i < FCT_COUNT(sizes); i++)
+        for (int kind = 0; kind < 3; kind++) {
+            pool p;
+            pool_init(&p, i);
+            const int64_t *n = sizes[i];
+            fct_dtype xt = kind == 1 ? FCT_BF16 : FCT_F32, yt = kind == 2 ? FCT_BF16 : FCT_F32;
+            int64_t up = kind == 2 ? 2 : 1, lo = kind == 1 ? 0 : 1;
+            int64_t ho = n[1] + lo + 1 - 2, wo = n[2] + lo + 1 - 2;
+            fct_tensor t = pool_random(&p, FCT_F32, 4, DIMS(n[4], n[3], 3, 3)),
+                       x = pool_random(&p, xt, 4, DIMS(n[0], n[1] / up, n[2] / up, n[3]));
+            fct_tensor want = pool_tensor(&p, yt, 4, DIMS(n[0], ho, wo, n[4])),
+                       got = pool_tensor(&p, yt, 4, want.dim);
+            fct_conv2d_args a = {
+                .x = x, .pad_top = lo, .pad_left = lo, .pad_bottom = 1, .pad_right = 1};
+            a.bias = kind != 1 ? pool_floats(&p, n[4], 0, 1) : NULL;
+            a.channel_add = kind != 2 ? pool_floats(&p, n[0] * n[4], 0, 1) : NULL;
+            if (kind == 1) a.residual = pool_random(&p, FCT_BF16, 4, want.dim);
+            if (kind == 2) a.up_h = n[1];
+            if (kind == 2) a.up_w = n[2];
+            fct_weight plain, told;
+            fct_weight_part part = {.t = &t};
+            pack_one(&plain, REF, FCT_PACK_CONV, FCT_F32, &t);
+            assert_ok(fct_weight_pack(
+                CPU, &told,
+                &(fct_pack_desc){.kind = FCT_PACK_CONV, .part = &part, .n_parts = 1, .map = 4096}));
+            assert_true(told.bytes >= 5 * n[3] * n[4] * 9 * 4); /* the second form is there */
+            a.w = &plain;
+            a.y = want;
+            RUN(conv2d, REF, &a);
+            a.w = &told;
+            a.y = got;
+            RUN(conv2d, CPU, &a);
+            want_close("large map", &got, &want, yt == FCT_BF16 ? 1e-3 : 1e-5);
+            fct_weight_clear(&plain);
+            fct_weight_clear(&told);
+            pool_clear(&p);
+        }
+}
+
+/* A 2x2 map under a 3x3 kernel of 1..9 with padding: every output is a visible part of the kernel.
+ */
 static void test_conv2d_by_hand(void **state)
 {
     (void)state;
@@ -622,17 +673,12 @@ static void test_scratch_too_small(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),
-        cmocka_unit_test(test_linear_many_shapes),
-        cmocka_unit_test(test_linear_by_hand),
-        cmocka_unit_test(test_pack_parts),
-        cmocka_unit_test(test_pack_errors),
-        cmocka_unit_test(test_pack_faults),
-        cmocka_unit_test(test_conv2d),
-        cmocka_unit_test(test_conv2d_by_hand),
-        cmocka_unit_test(test_product_errors),
-        cmocka_unit_test(test_registry),
-        cmocka_unit_test(test_scratch_too_small),
+        cmocka_unit_test(test_linear),           cmocka_unit_test(test_linear_many_shapes),
+        cmocka_unit_test(test_linear_by_hand),   cmocka_unit_test(test_pack_parts),
+        cmocka_unit_test(test_pack_errors),      cmocka_unit_test(test_pack_faults),
+        cmocka_unit_test(test_conv2d),           cmocka_unit_test(test_conv2d_by_hand),
+        cmocka_unit_test(test_conv2d_large_map), cmocka_unit_test(test_product_errors),
+        cmocka_unit_test(test_registry),         cmocka_unit_test(test_scratch_too_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

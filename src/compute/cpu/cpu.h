@@ -1,6 +1,7 @@
-/* cpu.h - the inward header of the cpu backend: weights with their plans, scratch for each thread, and the pieces that
-   operations share. Only the thread that owns the model calls in; the loops open parallel regions themselves.
-   Results do not depend on the number of threads except through oneDNN's products (which are the same for the same number). */
+/* cpu.h - the inward header of the cpu backend: weights with their plans, scratch for each thread,
+   and the pieces that operations share. Only the thread that owns the model calls in; the loops
+   open parallel regions themselves. Results do not depend on the number of threads except through
+   oneDNN's products (which are the same for the same number). */
 #ifndef FCT_COMPUTE_CPU_CPU_H
 #define FCT_COMPUTE_CPU_CPU_H
 
@@ -13,7 +14,7 @@ enum { CPU_PLANS = 8 }; /* shapes a weight remembers; the oldest makes room */
 
 typedef struct cpu_weight { /* behind fct_weight.impl */
     dn *d;
-    dn_packed *packed;
+    dn_packed *packed, *winograd; /* the second form: NULL unless it pays */
     struct {
         dn_shape shape;
         dn_plan *plan;
@@ -25,15 +26,20 @@ fct_status cpu_pack(const fct_backend *be, fct_weight *out,
                     const fct_pack_desc *desc) FCT_MUST_CHECK;
 void cpu_unpack(fct_weight *w);
 
-/* Runs the product or convolution `s` with the weight's plan for it; in a dry run only counts the scratch. */
+/* Runs the product or convolution `s` with the weight's plan for it; in a dry run only counts the
+ * scratch. */
 fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
                           const dn_io *io) FCT_MUST_CHECK;
+/* The same with the weight's second form. */
+fct_status cpu_winograd_product(fct_cx *cx, const fct_weight *w, const dn_shape *s,
+                                const dn_io *io) FCT_MUST_CHECK;
 
 /* ---- shared loops (elementwise.c) ---- */
 /* Contiguous elements between f32 and bf16. */
 void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64_t n);
 
-/* An element count below which a loop stays on one thread: opening a region costs some microseconds. */
+/* An element count below which a loop stays on one thread: opening a region costs some
+ * microseconds. */
 enum { CPU_SMALL = 16384 };
 
 /* Start of the threads' own pieces of scratch, `bytes` each rounded up to 64; NULL in a dry run. */

@@ -1,9 +1,11 @@
-/* dnnl_shim.h - oneDNN as facet needs it: products and convolutions with weights packed once. Everything that differs
-   between oneDNN 2 and 3 is behind this header; nobody else includes dnnl.h.
+/* dnnl_shim.h - oneDNN as facet needs it: products and convolutions with weights packed once.
+   Everything that differs between oneDNN 2 and 3 is behind this header; nobody else includes
+   dnnl.h.
 
-   A *packed* weight has the layout that oneDNN chose at a canonical size; a *plan* is a primitive for one exact shape that
-   takes this layout. Where a shape's only fast primitive wants another one, the plan keeps its own copy of the
-   weight. Scratch is the caller's (user-mode scratchpad), so that memory can be counted before it is taken. */
+   A *packed* weight has the layout that oneDNN chose at a canonical size; a *plan* is a primitive
+   for one exact shape that takes this layout. Where a shape's only fast primitive wants another
+   one, the plan keeps its own copy of the weight. Scratch is the caller's (user-mode scratchpad),
+   so that memory can be counted before it is taken. */
 #ifndef FCT_COMPUTE_CPU_DNNL_SHIM_H
 #define FCT_COMPUTE_CPU_DNNL_SHIM_H
 
@@ -11,7 +13,8 @@
 
 typedef enum dn_kind { DN_MATMUL, DN_CONV } dn_kind;
 
-/* What is asked of a primitive. Compared with memcmp: made with an initialiser over zeroed memory (dn_shape_init). */
+/* What is asked of a primitive. Compared with memcmp: made with an initialiser over zeroed memory
+ * (dn_shape_init). */
 typedef struct dn_shape {
     dn_kind kind;
     fct_dtype x, w, y; /* f32 or bf16 each */
@@ -19,9 +22,9 @@ typedef struct dn_shape {
     int bias;          /* 0 or 1; [n], f32 */
     int residual;      /* 0: none; 1: f32, 2: bf16; added last, shape of y */
     int threads;
-    int64_t batch; /* matmul: independent products (1: a plain one); conv: pictures */
-    int64_t m, n,
-        k; /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output and input channels */
+    int64_t batch;   /* matmul: independent products (1: a plain one); conv: pictures */
+    int64_t m, n, k; /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output
+                        and input channels */
     int64_t ih, iw, oh, ow; /* conv: sizes of the input and output maps */
     int64_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
 } dn_shape;
@@ -33,9 +36,11 @@ typedef struct dn_plan dn_plan;     /* a primitive for one shape */
 fct_status dn_open(dn **out) FCT_MUST_CHECK;
 void dn_close(dn *d);
 
-/* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else that of the first shape. */
+/* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else
+ * that of the first shape. */
 fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n) FCT_MUST_CHECK;
-/* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout is bf16. */
+/* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout
+ * is bf16. */
 fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain) FCT_MUST_CHECK;
 int64_t dn_packed_bytes(const dn_packed *p);
 void dn_packed_free(dn_packed *p);
@@ -56,8 +61,8 @@ typedef struct dn_io {
 } dn_io;
 fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io) FCT_MUST_CHECK;
 
-/* Row-major c [m,n] = alpha·op(a)·op(b) + beta·c in f32, ld*: elements between stored rows. Threads outside a parallel
-   region, one thread inside. */
+/* Row-major c [m,n] = alpha·op(a)·op(b) + beta·c in f32, ld*: elements between stored rows. Threads
+   outside a parallel region, one thread inside. */
 typedef struct dn_gemm {
     bool trans_a, trans_b;
     int64_t m, n, k, lda, ldb, ldc;
@@ -67,8 +72,8 @@ typedef struct dn_gemm {
 } dn_gemm;
 fct_status dn_sgemm(const dn_gemm *g) FCT_MUST_CHECK;
 
-/* Small bf16 products inside a parallel region: c [m,n] f32 = a [m,k] · b, b stored [n,k] (trans_b) or [k,n]. One primitive,
-   and for each thread the handles that its run needs. */
+/* Small bf16 products inside a parallel region: c [m,n] f32 = a [m,k] · b, b stored [n,k] (trans_b)
+   or [k,n]. One primitive, and for each thread the handles that its run needs. */
 typedef struct dn_half dn_half;
 typedef struct dn_half_shape {
     bool trans_b;

@@ -8,6 +8,7 @@
 
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
+#include "compute/cpu/winograd.h"
 
 static int residual_code(const fct_tensor *t)
 {
@@ -200,6 +201,7 @@ static fct_status conv2d(fct_cx *cx, const fct_conv2d_args *a)
     dn_io io = {.bias = a->bias, .residual = a->residual.data, .y = a->y.data};
     bool one = a->x.dim[0] == 1, late = a->channel_add && !one;
     FCT_TRY(conv_input(cx, a, small, &io.x, &h, &w));
+    if (cpu_winograd_takes(a)) return cpu_winograd_run(cx, a, io.x, h, w);
     if (a->channel_add && one) FCT_TRY(merge_bias(cx, a, &io.bias));
     dn_shape s =
         small

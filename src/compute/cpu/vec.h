@@ -1,6 +1,6 @@
-/* vec.h - the pieces of hot loops, written so that compilers vectorise them: no branches, no calls, no float-to-int
-   conversion. They are always inlined, so each clone of a caller (FCT_CLONES) gets its own instruction set.
-   NaN passes through all of them. */
+/* vec.h - the pieces of hot loops, written so that compilers vectorise them: no branches, no calls,
+   no float-to-int conversion. They are always inlined, so each clone of a caller (FCT_CLONES) gets
+   its own instruction set. NaN passes through all of them. */
 #ifndef FCT_COMPUTE_CPU_VEC_H
 #define FCT_COMPUTE_CPU_VEC_H
 
@@ -59,8 +59,8 @@ CPU_INLINE void vec_store(void *dst, fct_dtype t, int64_t at, const float *__res
     }
 }
 
-/* e^x to 2 ulp for x in [-87.3, 88.3], clamped outside. x = n·ln2 + r: the magic number rounds x/ln2 to an integer that
-   then stands in the low bits; polynomial of Cephes' expf. */
+/* e^x to 2 ulp for x in [-87.3, 88.3], clamped outside. x = n·ln2 + r: the magic number rounds
+   x/ln2 to an integer that then stands in the low bits; polynomial of Cephes' expf. */
 CPU_INLINE float vec_exp(float x)
 {
     const float magic = 12582912.0f; /* 1.5 · 2^23 */
@@ -81,8 +81,8 @@ CPU_INLINE float vec_exp(float x)
     return p * vec_of_bits(scale);
 }
 
-/* 1 + erf(a), which is 2Φ(√2·a): two polynomials joined at 0.9277 (N. Juffa's fits). The far one gives 1 - erf|a| as a
-   power of e, so nothing cancels on the negative side. */
+/* 1 + erf(a), which is 2Φ(√2·a): two polynomials joined at 0.9277 (N. Juffa's fits). The far one
+   gives 1 - erf|a| as a power of e, so nothing cancels on the negative side. */
 CPU_INLINE float vec_one_plus_erf(float a)
 {
     float t = vec_of_bits(vec_bits(a) & 0x7fffffffu), s = a * a;
@@ -133,8 +133,8 @@ CPU_INLINE void vec_act(fct_act act, float *v, int64_t n) /* in place */
     }
 }
 
-/* Sums run in lanes that are added in a fixed order, so that every instruction set adds alike. 64 of them: compilers unroll
-   shorter inner loops away before they think of vectors. */
+/* Sums run in lanes that are added in a fixed order, so that every instruction set adds alike. 64
+   of them: compilers unroll shorter inner loops away before they think of vectors. */
 enum { VEC_LANES = 64 };
 
 typedef float vec_16 __attribute__((vector_size(64)));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compute/cpu/cpu.h"
+#include "compute/cpu/winograd.h"
 #include "compute/pack.h"
 
 /* Canonical sizes: small and large maps and row counts, since oneDNN's favourite layout differs
@@ -73,6 +74,10 @@ fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc 
     }
     FCT_TRY_OUT(dn_packed_fill(w->packed, w->d, plain));
     out->bytes = dn_packed_bytes(w->packed);
+    if (cpu_winograd_fits(out, desc->map)) {
+        FCT_TRY_OUT(cpu_winograd_pack(w, out, plain));
+        out->bytes += dn_packed_bytes(w->winograd);
+    }
 out:
     fct_free(copy);
     return st;
@@ -84,12 +89,14 @@ void cpu_unpack(fct_weight *out)
     if (!w) return;
     for (int i = 0; i < CPU_PLANS; i++) dn_plan_free(w->slot[i].plan);
     dn_packed_free(w->packed);
+    dn_packed_free(w->winograd);
     dn_close(w->d);
     fct_free(w);
     out->impl = NULL;
 }
 
-static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_shape *want)
+static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_packed *packed,
+                            const dn_shape *want)
 {
     dn_shape s = *want;
     s.threads = fct_threads(); /* a primitive is made for a number of threads */
@@ -98,7 +105,7 @@ static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_s
             *out = w->slot[i].plan;
             return FCT_OK;
         }
-    FCT_TRY(dn_plan_new(out, w->d, &s, w->packed));
+    FCT_TRY(dn_plan_new(out, w->d, &s, packed));
     if (dn_plan_is_slow(*out))
         fct_log_line(cx->log, FCT_LOG_DEBUG,
                      "oneDNN has only its reference loops for a %s of %lldx%lld weights",
@@ -110,16 +117,29 @@ static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_s
     return FCT_OK;
 }
 
-fct_status cpu_weight_run(fct_cx *cx, const fct_weight *weight, const dn_shape *s, const dn_io *io)
+static fct_status run(fct_cx *cx, cpu_weight *w, const dn_packed *packed, const dn_shape *s,
+                      const dn_io *io)
 {
-    cpu_weight *w = weight->impl;
     dn_plan *plan;
-    FCT_TRY(find_plan(&plan, cx, w, s));
+    FCT_TRY(find_plan(&plan, cx, w, packed, s));
     fct_mark mark = fct_arena_mark(cx->arena);
     dn_io full = *io;
-    full.w = w->packed;
+    full.w = packed;
     FCT_TRY(fct_arena_take(cx->arena, &full.scratch, dn_plan_scratch(plan), 1));
     fct_status st = fct_arena_dry(cx->arena) ? FCT_OK : dn_plan_run(plan, w->d, &full);
     fct_arena_reset(cx->arena, mark);
     return st;
+}
+
+fct_status cpu_weight_run(fct_cx *cx, const fct_weight *weight, const dn_shape *s, const dn_io *io)
+{
+    cpu_weight *w = weight->impl;
+    return run(cx, w, w->packed, s, io);
+}
+
+fct_status cpu_winograd_product(fct_cx *cx, const fct_weight *weight, const dn_shape *s,
+                                const dn_io *io)
+{
+    cpu_weight *w = weight->impl;
+    return run(cx, w, w->winograd, s, io);
 }
