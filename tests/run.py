@@ -57,7 +57,8 @@ def say(text: str) -> None:
 def run(command: list[str], env: dict[str, str] | None = None, limit: float = 1800) -> tuple[bool, str]:
     """Runs to the end; whether it succeeded and what it said."""
     try:
-        done = subprocess.run(command, cwd=ROOT, env={"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        done = subprocess.run(command, cwd=ROOT, env={"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {})},
+                              stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                               timeout=limit, check=False)
     except subprocess.TimeoutExpired as late:
