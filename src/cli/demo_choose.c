@@ -29,10 +29,21 @@ static void label(int8_t *want, const demo_set *set, const fct_world *w, int64_t
     }
 }
 
+/* Edits count in the mean that a feature has when active on the training rows; one without it gets
+   no card. */
+static bool is_usable(const demo_block *b, int64_t feature, int64_t n)
+{
+    const float *level = b->level[0] + feature * n;
+    for (int64_t i = 0; b->sae->mean[feature] > 0 && i < n; i++)
+        if (level[i] > 0) return true;
+    return false;
+}
+
 static candidate best_feature(const demo_block *b, const int8_t *want, int64_t n)
 {
     candidate best = {.feature = -1};
     for (int64_t f = 0; f < b->sae->f; f++) {
+        if (!is_usable(b, f, n)) continue;
         fct_f1 r = fct_eval_best_f1(b->level[0] + f * n, want, n);
         if (r.f1 <= best.f1.f1) continue;
         best.f1 = r;
@@ -90,13 +101,6 @@ static void take_words(demo_block *b, int64_t chosen, const candidate *c, int64_
     }
 }
 
-static bool is_active(const float *level, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (level[i] > 0) return true;
-    return false;
-}
-
 /* The word that a drawn feature tells best. */
 static void name_drawn(demo_card *card, const demo *d, const demo_block *b, int8_t *want)
 {
@@ -120,7 +124,7 @@ static void draw_cards(demo *d, demo_block *b, int8_t *want, fct_rng *rng)
     int64_t target = b->n_cards + d->size.drawn;
     for (int64_t tries = 0; b->n_cards < target && tries < 100 * b->sae->f; tries++) {
         int64_t f = fct_rng_below(rng, b->sae->f);
-        if (has_feature(b, f) || !is_active(b->level[0] + f * d->choose.n, d->choose.n)) continue;
+        if (has_feature(b, f) || !is_usable(b, f, d->choose.n)) continue;
         demo_card *card = &b->card[b->n_cards++];
         *card = (demo_card){.feature = f};
         name_drawn(card, d, b, want);
@@ -132,9 +136,7 @@ static int64_t draw_other(const demo *d, const demo_block *b, int64_t feature, f
 {
     for (int64_t tries = 0; tries < 100 * b->sae->f; tries++) {
         int64_t f = fct_rng_below(rng, b->sae->f);
-        if (f != feature && is_active(b->level[0] + f * d->choose.n, d->choose.n) &&
-            b->sae->mean[f] > 0)
-            return f;
+        if (f != feature && is_usable(b, f, d->choose.n)) return f;
     }
     return feature == 0 ? 1 : 0;
 }
