@@ -64,7 +64,6 @@ static const bench_case cases[] = {
     {"vae conv 512->512 @128 winograd", CONV, FCT_F32, {128, 512, 512, 3, 1}, 4096},
     {"vae conv 256->256 @256 winograd", CONV, FCT_F32, {256, 256, 256, 3, 1}, 4096},
     {"vae conv 128->128 @512 winograd", CONV, FCT_F32, {512, 128, 128, 3, 1}, 4096},
-    {"demo vae conv 64->64 @64 winograd", CONV, FCT_F32, {64, 64, 64, 3, 1}, 4096},
     BOTH("demo conv 24->24 @32", CONV, 32, 24, 24, 3, 1),
     BOTH("demo conv 48->48 @16", CONV, 16, 48, 48, 3, 1),
     BOTH("demo conv 96->96 @8", CONV, 8, 96, 96, 3, 1),
