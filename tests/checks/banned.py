@@ -9,10 +9,10 @@ import sys
 
 from common import ROOT, c_files, report, strip_c
 
-# name, folders where it is allowed (tests may always use malloc, printf, exit and abort)
+# name, folders where it is allowed (tests and timing programs may use malloc, printf, exit and abort)
 NEVER: tuple[str, ...] = ()
-BASE = ("src/base/", "tests/")
-CLI = ("src/cli/", "tests/")
+BASE = ("src/base/", "tests/", "bench/")
+CLI = ("src/cli/", "tests/", "bench/")
 BANNED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("strcpy", "strcat", "sprintf", "vsprintf", "gets", "strtok", "atoi", "atol", "atof",
                      "alloca", "longjmp", "system", "popen", "rand", "srand"), NEVER),

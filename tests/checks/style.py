@@ -10,7 +10,7 @@ import sys
 from common import ROOT, project_files, report, strip_c
 
 MAX_LINE, MAX_FILE = 100, 800
-MAX_LINE_SCRIPT = 120  # Python and CSS
+MAX_LINE_SCRIPT = 140  # Python and CSS
 CODE = {".c", ".h", ".py", ".js", ".css", ".sh"}
 TEXT = CODE | {".md", ".txt", ".json", ".html", ".build"}
 # "tests/golden" and the like hold data, not text that people write
