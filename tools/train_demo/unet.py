@@ -251,7 +251,8 @@ def main() -> None:
         smooth = {k: v if k not in smooth else 0.97 * smooth[k] + 0.03 * v for k, v in here.items()}
         if step % 50 == 0:
             rate = (step - first) * n / (now - begun)
-            print(f"{step} {spent:.1f} min {rate:.0f}/s {torch.get_num_threads()} threads " + " ".join(f"{k} {v:.3f}" for k, v in smooth.items()), flush=True)
+            losses = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
+            print(f"{step} {spent:.1f} min {rate:.0f}/s {torch.get_num_threads()} threads {losses}", flush=True)
         if step % 250 == 0:
             keep()
     keep()
