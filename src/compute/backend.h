@@ -1,12 +1,13 @@
-/* backend.h - the contract between model code and the code that computes: one table of operations, filled by `ref`
-   (plain loops: the specification) and `cpu` (oneDNN + OpenMP).
+/* backend.h - the contract between model code and the code that computes: one table of operations,
+   filled by `ref` (plain loops: the specification) and `cpu` (oneDNN + OpenMP).
 
-   Model code calls the checked wrappers fct_op_* (ops.c): they verify shapes and dtypes once for all backends, name the
-   operation on failure, and pass on. An operation takes one args struct; a zero field means "none".
-   Activations are f32 or bf16 (`y.dtype` says what is written); sums, norms and softmax are f32 inside.
-   Scratch comes from cx->arena between mark and reset. In a dry run (arena without base) tensors have data == NULL:
-   an operation then plans, takes its scratch and returns without touching memory, so the counted peak is exact.
-   Feature maps are [B,H,W,C]; a linear layer sees them as [B*H*W, C]. */
+   Model code calls the checked wrappers fct_op_* (ops.c): they verify shapes and dtypes once for
+   all backends, name the operation on failure, and pass on. An operation takes one args struct; a
+   zero field means "none". Activations are f32 or bf16 (`y.dtype` says what is written); sums,
+   norms and softmax are f32 inside. Scratch comes from cx->arena between mark and reset. In a dry
+   run (arena without base) tensors have data == NULL: an operation then plans, takes its scratch
+   and returns without touching memory, so the counted peak is exact. Feature maps are [B,H,W,C]; a
+   linear layer sees them as [B*H*W, C]. */
 #ifndef FCT_COMPUTE_BACKEND_H
 #define FCT_COMPUTE_BACKEND_H
 
@@ -15,118 +16,136 @@
 
 typedef struct fct_backend fct_backend;
 
-typedef struct fct_cx { /* everything an operation needs besides its arguments; one thread at a time */
+typedef struct fct_cx { /* everything an operation needs besides its arguments; one thread at a time
+                         */
     const fct_backend *be;
     fct_arena *arena;
     const fct_log *log;
 } fct_cx;
 
-typedef enum fct_act { FCT_ACT_NONE, FCT_ACT_SILU, FCT_ACT_GELU, FCT_ACT_QUICK_GELU, FCT_ACT_RELU } fct_act; /* gelu: exact, erf */
+typedef enum fct_act {
+    FCT_ACT_NONE,
+    FCT_ACT_SILU,
+    FCT_ACT_GELU,
+    FCT_ACT_QUICK_GELU,
+    FCT_ACT_RELU
+} fct_act; /* gelu: exact, erf */
 
 /* ---- packed weights ---- */
-/* A weight as the backend likes it, made once. Source: a list of parts, stacked along the output dimension (q, k and v in
-   one product), each f32, f16 or bf16, mapped or not; they may be released after packing. */
+/* A weight as the backend likes it, made once. Source: a list of parts, stacked along the output
+   dimension (q, k and v in one product), each f32, f16 or bf16, mapped or not; they may be released
+   after packing. */
 typedef enum fct_pack_kind { FCT_PACK_LINEAR, FCT_PACK_CONV } fct_pack_kind;
 typedef struct fct_weight_part {
-    const fct_tensor *t;      /* linear: [N,K] (or [N,K,1,1]); conv: [O,I,kh,kw] */
-    bool transpose;           /* linear only: the tensor is [K,N] */
-    int64_t row_lo, row_hi;   /* rows of the output dimension to take; both zero: all */
+    const fct_tensor *t;    /* linear: [N,K] (or [N,K,1,1]); conv: [O,I,kh,kw] */
+    bool transpose;         /* linear only: the tensor is [K,N] */
+    int64_t row_lo, row_hi; /* rows of the output dimension to take; both zero: all */
 } fct_weight_part;
 typedef struct fct_pack_desc {
     fct_pack_kind kind;
-    fct_dtype dtype;          /* f32 or bf16: what products run in */
+    fct_dtype dtype; /* f32 or bf16: what products run in */
     const fct_weight_part *part;
     int64_t n_parts;
-    int64_t map;              /* conv: pixels of the smallest map it runs on, 0: not told. From 64x64 on, f32 3x3 kernels may be
-                                 kept in a second form, about twice as fast for five times the memory (VAE) */
+    int64_t map; /* conv: pixels of the smallest map it runs on, 0: not told. From 64x64 on, f32 3x3
+                    kernels may be kept in a second form, about twice as fast for five times the
+                    memory (VAE) */
 } fct_pack_desc;
 typedef struct fct_weight { /* filled by pack; the backend's own data behind `impl` */
     fct_pack_kind kind;
     fct_dtype dtype;
     int64_t out, in, kh, kw;
-    int64_t bytes;            /* held by impl */
+    int64_t bytes; /* held by impl */
     const fct_backend *be;
     void *impl;
 } fct_weight;
 
 /* ---- argument structs: outputs last in meaning, but named, so order does not matter ---- */
-typedef struct fct_linear_args {   /* y = act(x·Wᵀ + bias) + residual;  x [...,K], y [...,N] */
+typedef struct fct_linear_args { /* y = act(x·Wᵀ + bias) + residual;  x [...,K], y [...,N] */
     fct_tensor x, y;
     const fct_weight *w;
-    const float *bias;             /* [N] or NULL */
+    const float *bias; /* [N] or NULL */
     fct_act act;
-    fct_tensor residual;           /* same shape as y, f32 or bf16; data and ndim zero: none */
+    fct_tensor residual; /* same shape as y, f32 or bf16; data and ndim zero: none */
 } fct_linear_args;
 
-typedef struct fct_conv2d_args {   /* y = conv(upsample(x)) + bias + channel_add + residual */
-    fct_tensor x, y;               /* x [B,H,W,I], y [B,Ho,Wo,O] */
+typedef struct fct_conv2d_args { /* y = conv(upsample(x)) + bias + channel_add + residual */
+    fct_tensor x, y;             /* x [B,H,W,I], y [B,Ho,Wo,O] */
     const fct_weight *w;
-    const float *bias;             /* [O] or NULL */
-    int64_t stride;                /* 0 means 1 */
-    int64_t pad_top, pad_left, pad_bottom, pad_right; /* apart, since VAE downsampling pads high only */
-    int64_t up_h, up_w;            /* nearest resize of x to this size first (torch's rule); 0: none */
-    const float *channel_add;      /* [B,O], f32: the time embedding; NULL: none */
-    fct_tensor residual;           /* shape of y; ndim 0: none */
+    const float *bias; /* [O] or NULL */
+    int64_t stride;    /* 0 means 1 */
+    int64_t pad_top, pad_left, pad_bottom,
+        pad_right;            /* apart, since VAE downsampling pads high only */
+    int64_t up_h, up_w;       /* nearest resize of x to this size first (torch's rule); 0: none */
+    const float *channel_add; /* [B,O], f32: the time embedding; NULL: none */
+    fct_tensor residual;      /* shape of y; ndim 0: none */
 } fct_conv2d_args;
 
-typedef struct fct_group_norm_args { /* over (H,W,C/groups); y = (x-mean)/sqrt(var+eps)*gamma+beta, then act */
-    fct_tensor x, y;               /* [B,H,W,C]; y may be x when dtypes agree */
-    const float *gamma, *beta;     /* [C] */
+typedef struct fct_group_norm_args { /* over (H,W,C/groups); y = (x-mean)/sqrt(var+eps)*gamma+beta,
+                                        then act */
+    fct_tensor x, y;                 /* [B,H,W,C]; y may be x when dtypes agree */
+    const float *gamma, *beta;       /* [C] */
     int64_t groups;
     float eps;
-    fct_act act;                   /* NONE, SILU, RELU, GELU */
+    fct_act act; /* NONE, SILU, RELU, GELU */
 } fct_group_norm_args;
 
 typedef struct fct_layer_norm_args { /* over the last dimension */
     fct_tensor x, y;
-    const float *gamma, *beta;     /* NULL: 1 and 0 */
+    const float *gamma, *beta; /* NULL: 1 and 0 */
     float eps;
 } fct_layer_norm_args;
 
-typedef struct fct_attention_args { /* y = softmax(scale·q·kᵀ + mask)·v per head; scores are never written whole */
-    fct_tensor q, k, v, y;         /* q,y [B,Tq,heads*d]; k,v [B,Tk,heads*d] */
-    int64_t q_stride, k_stride, v_stride; /* elements between tokens; 0: packed (heads*d). Lets q,k,v sit in one product */
+typedef struct fct_attention_args { /* y = softmax(scale·q·kᵀ + mask)·v per head; scores are never
+                                       written whole */
+    fct_tensor q, k, v, y;          /* q,y [B,Tq,heads*d]; k,v [B,Tk,heads*d] */
+    int64_t q_stride, k_stride,
+        v_stride; /* elements between tokens; 0: packed (heads*d). Lets q,k,v sit in one product */
     int64_t heads;
-    float scale;                   /* 0: 1/sqrt(d) */
-    bool causal;                   /* token i sees 0..i (text encoders) */
+    float scale; /* 0: 1/sqrt(d) */
+    bool causal; /* token i sees 0..i (text encoders) */
 } fct_attention_args;
 
-typedef struct fct_geglu_args {    /* x [...,2N] = (value, gate): y [...,N] = value * gelu(gate), as diffusers' GEGLU chunks it */
+typedef struct fct_geglu_args { /* x [...,2N] = (value, gate): y [...,N] = value * gelu(gate), as
+                                   diffusers' GEGLU chunks it */
     fct_tensor x, y;
 } fct_geglu_args;
 
-typedef struct fct_unary_args {    /* y = act(x); also converts dtype; act NONE: a copy */
+typedef struct fct_unary_args { /* y = act(x); also converts dtype; act NONE: a copy */
     fct_tensor x, y;
     fct_act act;
 } fct_unary_args;
 
-typedef struct fct_add_args {      /* y = a + scale·b, any mix of f32 and bf16, same count; y may be a or b when dtypes agree */
+typedef struct fct_add_args { /* y = a + scale·b, any mix of f32 and bf16, same count; y may be a or
+                                 b when dtypes agree */
     fct_tensor a, b, y;
     float scale;
 } fct_add_args;
 
-typedef struct fct_concat_args {   /* y [B,H,W,Ca+Cb] = a beside b along channels */
+typedef struct fct_concat_args { /* y [B,H,W,Ca+Cb] = a beside b along channels */
     fct_tensor a, b, y;
 } fct_concat_args;
 
-typedef struct fct_pool_args {     /* average over the whole map: x [B,H,W,C] -> y [B,C] (size 0), or size×size windows, stride size */
+typedef struct fct_pool_args { /* average over the whole map: x [B,H,W,C] -> y [B,C] (size 0), or
+                                  size×size windows, stride size */
     fct_tensor x, y;
     int64_t size;
-    bool max;                      /* maximum instead of average */
+    bool max; /* maximum instead of average */
 } fct_pool_args;
 
-/* f32 products for SAE training: c [M,N] = alpha·op(a)·op(b) + beta·c, row-major; op(a) is [M,K], op(b) is [K,N]. */
+/* f32 products for SAE training: c [M,N] = alpha·op(a)·op(b) + beta·c, row-major; op(a) is [M,K],
+ * op(b) is [K,N]. */
 typedef struct fct_matmul_args {
     const float *a, *b;
     float *c;
     int64_t m, n, k;
-    bool trans_a, trans_b;         /* a stored [K,M]; b stored [N,K] */
+    bool trans_a, trans_b; /* a stored [K,M]; b stored [N,K] */
     float alpha, beta;
 } fct_matmul_args;
 
-/* The k largest of each row: x [rows,n] -> index, value [rows,k], largest first, ties to the lower index. ReLU is applied
-   to the values; k <= n. `mask` [n] (NULL: all): entries with 0 are not candidates; slots beyond the candidates get value 0
-   and the lowest indices not yet used in the row. */
+/* The k largest of each row: x [rows,n] -> index, value [rows,k], largest first, ties to the lower
+   index. ReLU is applied to the values; k <= n. `mask` [n] (NULL: all): entries with 0 are not
+   candidates; slots beyond the candidates get value 0 and the lowest indices not yet used in the
+   row. */
 typedef struct fct_topk_args {
     const float *x;
     int64_t rows, n, k;
@@ -140,19 +159,19 @@ typedef struct fct_sparse_decode_args {
     const int32_t *index;
     const float *value;
     int64_t rows, k, d;
-    const float *table;            /* [n,d] */
+    const float *table; /* [n,d] */
     const float *bias;
     float *y;
-    int64_t n;                     /* rows of table; 0: not told, which costs speed where k is large */
+    int64_t n; /* rows of table; 0: not told, which costs speed where k is large */
 } fct_sparse_decode_args;
 
-/* grad [n,d] += sum over (r,j) with index[r,j]==f of coef[r,j] * x[r,:]; fixed order of summation (rows ascending) whatever
-   the threads. Entries with coef 0 are skipped. */
+/* grad [n,d] += sum over (r,j) with index[r,j]==f of coef[r,j] * x[r,:]; fixed order of summation
+   (rows ascending) whatever the threads. Entries with coef 0 are skipped. */
 typedef struct fct_sparse_outer_args {
     const int32_t *index;
     const float *coef;
     int64_t rows, k, n, d;
-    const float *x;                /* [rows,d] */
+    const float *x; /* [rows,d] */
     float *grad;
 } fct_sparse_outer_args;
 
@@ -160,24 +179,26 @@ typedef struct fct_sparse_outer_args {
 typedef struct fct_sparse_dot_args {
     const int32_t *index;
     int64_t rows, k, d;
-    const float *x;                /* [rows,d] */
-    const float *table;            /* [n,d] */
+    const float *x;     /* [rows,d] */
+    const float *table; /* [n,d] */
     float *coef;
-    int64_t n;                     /* rows of table; 0: not told, which costs speed where k is large */
+    int64_t n; /* rows of table; 0: not told, which costs speed where k is large */
 } fct_sparse_dot_args;
 
-/* ---- the table: X(name) makes the struct's members, the wrappers and the check that none is missing ---- */
-#define FCT_OP_LIST(X)                                                                              \
-    X(linear) X(conv2d) X(group_norm) X(layer_norm) X(attention) X(geglu) X(unary) X(add) X(concat) X(pool) \
-    X(matmul) X(topk) X(sparse_decode) X(sparse_outer) X(sparse_dot)
+/* ---- the table: X(name) makes the struct's members, the wrappers and the check that none is
+ * missing ---- */
+#define FCT_OP_LIST(X)                                                                            \
+    X(linear)                                                                                     \
+    X(conv2d) X(group_norm) X(layer_norm) X(attention) X(geglu) X(unary) X(add) X(concat) X(pool) \
+        X(matmul) X(topk) X(sparse_decode) X(sparse_outer) X(sparse_dot)
 
 struct fct_backend {
-    const char *name;              /* "ref", "cpu" */
+    const char *name; /* "ref", "cpu" */
     fct_status (*pack)(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc);
-    void (*unpack)(fct_weight *w); /* releases impl */
-    bool (*has_bf16)(void);        /* bf16 is fast here (AVX512-BF16 or AMX) */
+    void (*unpack)(fct_weight *w);        /* releases impl */
+    bool (*has_bf16)(void);               /* bf16 is fast here (AVX512-BF16 or AMX) */
     fct_status (*describe)(fct_str *out); /* "oneDNN 2.6.3, AVX512-BF16, AMX; 2 threads" */
-#define FCT_OP_MEMBER(op) fct_status (*op)(fct_cx *cx, const fct_##op##_args *a);
+#define FCT_OP_MEMBER(op) fct_status (*op)(fct_cx * cx, const fct_##op##_args *a);
     FCT_OP_LIST(FCT_OP_MEMBER)
 #undef FCT_OP_MEMBER
 };
@@ -186,9 +207,11 @@ extern const fct_backend fct_backend_ref, fct_backend_cpu;
 /* By name; NULL or "auto": cpu. Fails if an op is missing. */
 fct_status fct_backend_find(const fct_backend **out, const char *name) FCT_MUST_CHECK;
 
-fct_status fct_weight_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc) FCT_MUST_CHECK;
+fct_status fct_weight_pack(const fct_backend *be, fct_weight *out,
+                           const fct_pack_desc *desc) FCT_MUST_CHECK;
 void fct_weight_clear(fct_weight *w);
-#define FCT_OP_WRAPPER(op) fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
+#define FCT_OP_WRAPPER(op) \
+    fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
 FCT_OP_LIST(FCT_OP_WRAPPER)
 #undef FCT_OP_WRAPPER
 

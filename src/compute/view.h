@@ -1,5 +1,5 @@
-/* view.h - how operations look at tensors: rows of a last dimension, feature maps, one element as a float. Shared by the
-   wrappers and the backends; no state, nothing that fails. */
+/* view.h - how operations look at tensors: rows of a last dimension, feature maps, one element as a
+   float. Shared by the wrappers and the backends; no state, nothing that fails. */
 #ifndef FCT_COMPUTE_VIEW_H
 #define FCT_COMPUTE_VIEW_H
 
@@ -46,7 +46,8 @@ static inline int64_t fct_view_conv_w(const fct_conv2d_args *a)
     return a->up_w ? a->up_w : a->x.dim[2];
 }
 
-/* torch's nearest rule, its float arithmetic included: the source index of output i when `in` samples become `out`. */
+/* torch's nearest rule, its float arithmetic included: the source index of output i when `in`
+ * samples become `out`. */
 static inline int64_t fct_view_nearest(int64_t i, int64_t in, int64_t out)
 {
     if (out == in) return i;

@@ -1,5 +1,6 @@
-/* ops_util.h - what the conformance tests of operations share: tensors between guard bytes, runs that are planned dry
-   first and then get exactly the scratch they asked for (poisoned, so that reading it before writing shows), comparison. */
+/* ops_util.h - what the conformance tests of operations share: tensors between guard bytes, runs
+   that are planned dry first and then get exactly the scratch they asked for (poisoned, so that
+   reading it before writing shows), comparison. */
 #ifndef FCT_TEST_OPS_UTIL_H
 #define FCT_TEST_OPS_UTIL_H
 
@@ -42,7 +43,8 @@ static inline void pool_init(pool *p, uint64_t seed)
     fct_rng_init(&p->rng, seed);
 }
 
-/* Memory filled with 0xff: NaN in every float format, so what an operation forgets to write is seen. */
+/* Memory filled with 0xff: NaN in every float format, so what an operation forgets to write is
+ * seen. */
 static inline void *pool_take(pool *p, int64_t bytes)
 {
     assert_true(p->n < POOL);

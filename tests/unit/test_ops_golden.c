@@ -12,7 +12,10 @@ static const fct_tensor *golden(const char *name)
     return t;
 }
 
-static const float *floats(const char *name) { return golden(name)->data; }
+static const float *floats(const char *name)
+{
+    return golden(name)->data;
+}
 
 /* Room for an output of the golden's shape. */
 static fct_tensor like(pool *p, const char *name)
@@ -31,10 +34,13 @@ static void compare(const fct_backend *be, const char *name, const fct_tensor *g
 static void test_linear(void **state)
 {
     (void)state;
-    static const struct { const char *name; fct_act act; } row[] = {{"linear.y", FCT_ACT_NONE},
-                                                                    {"linear.silu", FCT_ACT_SILU},
-                                                                    {"linear.gelu", FCT_ACT_GELU},
-                                                                    {"linear.relu", FCT_ACT_RELU}};
+    static const struct {
+        const char *name;
+        fct_act act;
+    } row[] = {{"linear.y", FCT_ACT_NONE},
+               {"linear.silu", FCT_ACT_SILU},
+               {"linear.gelu", FCT_ACT_GELU},
+               {"linear.relu", FCT_ACT_RELU}};
     for (size_t b = 0; b < FCT_COUNT(backends); b++)
         for (size_t i = 0; i < FCT_COUNT(row); i++) {
             pool p;
@@ -54,9 +60,13 @@ static void test_linear(void **state)
 static void test_conv2d(void **state)
 {
     (void)state;
-    static const struct { const char *name; int64_t stride, lo, hi, up_h, up_w; } row[] = {
-        {"conv.y", 1, 1, 1, 0, 0},     {"conv.stride2", 2, 1, 1, 0, 0},   {"conv.high", 2, 0, 1, 0, 0},
-        {"conv.up2", 1, 1, 1, 18, 14}, {"conv.up_odd", 1, 1, 1, 13, 17},
+    static const struct {
+        const char *name;
+        int64_t stride, lo, hi, up_h, up_w;
+    } row[] = {
+        {"conv.y", 1, 1, 1, 0, 0},        {"conv.stride2", 2, 1, 1, 0, 0},
+        {"conv.high", 2, 0, 1, 0, 0},     {"conv.up2", 1, 1, 1, 18, 14},
+        {"conv.up_odd", 1, 1, 1, 13, 17},
     };
     for (size_t b = 0; b < FCT_COUNT(backends); b++)
         for (size_t i = 0; i < FCT_COUNT(row); i++) {
@@ -84,7 +94,8 @@ static void test_norms(void **state)
     for (size_t b = 0; b < FCT_COUNT(backends); b++) {
         pool p;
         pool_init(&p, 0);
-        fct_group_norm_args g = {.x = *golden("group_norm.x"), .y = like(&p, "group_norm.y"), .groups = 8};
+        fct_group_norm_args g = {
+            .x = *golden("group_norm.x"), .y = like(&p, "group_norm.y"), .groups = 8};
         g.gamma = floats("group_norm.g");
         g.beta = floats("group_norm.b");
         g.eps = 1e-5f;
@@ -94,7 +105,8 @@ static void test_norms(void **state)
         g.act = FCT_ACT_SILU;
         RUN(group_norm, backends[b], &g);
         compare(backends[b], "group_norm.silu", &g.y, 1e-6);
-        fct_layer_norm_args l = {.x = *golden("layer_norm.x"), .y = like(&p, "layer_norm.y"), .eps = 1e-5f};
+        fct_layer_norm_args l = {
+            .x = *golden("layer_norm.x"), .y = like(&p, "layer_norm.y"), .eps = 1e-5f};
         l.gamma = floats("layer_norm.g");
         l.beta = floats("layer_norm.b");
         RUN(layer_norm, backends[b], &l);
@@ -127,12 +139,18 @@ static void test_attention(void **state)
 static void test_elementwise(void **state)
 {
     (void)state;
-    static const struct { const char *name; fct_act act; } row[] = {{"act.silu", FCT_ACT_SILU},
-                                                                    {"act.gelu", FCT_ACT_GELU},
-                                                                    {"act.quick_gelu", FCT_ACT_QUICK_GELU},
-                                                                    {"act.relu", FCT_ACT_RELU}};
-    static const struct { const char *name; int64_t size; bool max; } window[] = {
-        {"pool.avg2", 2, false}, {"pool.max3", 3, true}, {"pool.all", 0, false}};
+    static const struct {
+        const char *name;
+        fct_act act;
+    } row[] = {{"act.silu", FCT_ACT_SILU},
+               {"act.gelu", FCT_ACT_GELU},
+               {"act.quick_gelu", FCT_ACT_QUICK_GELU},
+               {"act.relu", FCT_ACT_RELU}};
+    static const struct {
+        const char *name;
+        int64_t size;
+        bool max;
+    } window[] = {{"pool.avg2", 2, false}, {"pool.max3", 3, true}, {"pool.all", 0, false}};
     for (size_t b = 0; b < FCT_COUNT(backends); b++) {
         pool p;
         pool_init(&p, 0);
@@ -140,12 +158,14 @@ static void test_elementwise(void **state)
         RUN(geglu, backends[b], &g);
         compare(backends[b], "geglu.y", &g.y, 1e-6);
         for (size_t i = 0; i < FCT_COUNT(row); i++) {
-            fct_unary_args u = {.x = *golden("geglu.x"), .y = like(&p, row[i].name), .act = row[i].act};
+            fct_unary_args u = {
+                .x = *golden("geglu.x"), .y = like(&p, row[i].name), .act = row[i].act};
             RUN(unary, backends[b], &u);
             compare(backends[b], row[i].name, &u.y, 1e-6);
         }
         for (size_t i = 0; i < FCT_COUNT(window); i++) {
-            fct_pool_args o = {.x = *golden("pool.x"), .y = like(&p, window[i].name), .size = window[i].size};
+            fct_pool_args o = {
+                .x = *golden("pool.x"), .y = like(&p, window[i].name), .size = window[i].size};
             o.max = window[i].max;
             RUN(pool, backends[b], &o);
             compare(backends[b], window[i].name, &o.y, 1e-6);
@@ -172,8 +192,8 @@ static int close_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),    cmocka_unit_test(test_conv2d),
-        cmocka_unit_test(test_norms),     cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_linear),      cmocka_unit_test(test_conv2d),
+        cmocka_unit_test(test_norms),       cmocka_unit_test(test_attention),
         cmocka_unit_test(test_elementwise),
     };
     return cmocka_run_group_tests(tests, open_file, close_file);

@@ -1,4 +1,5 @@
-/* test_ops_map.c - norms, attention, elementwise operations and pooling: cpu against ref, ref against hand cases. */
+/* test_ops_map.c - norms, attention, elementwise operations and pooling: cpu against ref, ref
+ * against hand cases. */
 #include "ops_util.h"
 
 #define REF (&fct_backend_ref)
@@ -182,12 +183,8 @@ static const attention_case attention_cases[] = {
     {.b = 1, .tq = 700, .tk = 700, .heads = 1, .d = 128, .causal = true, .joint = true},
     {.b = 1, .tq = 256, .tk = 256, .heads = 1, .d = 512}, /* the VAE's one head */
     {.b = 1, .tq = 9, .tk = 4, .heads = 2, .d = 5, .causal = true},
-    {.b = 1,
-     .tq = 20,
-     .tk = 1100,
-     .heads = 2,
-     .d = 64,
-     .scale = 3}, /* sharp: maxima move from block to block */
+    {.b = 1, .tq = 20, .tk = 1100, .heads = 2, .d = 64, .scale = 3}, /* sharp: maxima move from
+                                                                        block to block */
     {.b = 0, .tq = 4, .tk = 4, .heads = 2, .d = 8},
     {.b = 1, .tq = 0, .tk = 4, .heads = 2, .d = 8},
 };

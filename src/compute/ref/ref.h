@@ -1,13 +1,14 @@
-/* ref.h - the plain backend: what every operation means, written so that it can be read next to its definition.
-   Never optimised: sums and statistics are f64, one loop an index, no threads. Other backends are measured against it. */
+/* ref.h - the plain backend: what every operation means, written so that it can be read next to its
+   definition. Never optimised: sums and statistics are f64, one loop an index, no threads. Other
+   backends are measured against it. */
 #ifndef FCT_COMPUTE_REF_REF_H
 #define FCT_COMPUTE_REF_REF_H
 
 #include "compute/backend.h"
 #include "compute/view.h"
 
-typedef struct
-    ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's dtype, kept as f32 */
+typedef struct ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's
+                               dtype, kept as f32 */
     float *row;
 } ref_weight;
 
