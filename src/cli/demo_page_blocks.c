@@ -144,7 +144,8 @@ void demo_page_specialised(demo_html *h, const demo *d)
                      "<p>Each block is switched off (its delta zeroed), replaced by what its "
                      "autoencoder makes of it (rebuilt), and painted with the one "
                      "of its chosen features that does most. Rebuilding is the control for the "
-                     "autoencoder: what it loses, no feature can show.</p>\n");
+                     "autoencoder: what it loses, no feature can show. Which block carries which "
+                     "kind of word was planted in training: see below.</p>\n");
     put_table(h, d);
     put_factors(h, d);
     put_examples(h, d);
