@@ -414,11 +414,21 @@ def build(spec: dict, folder: Path) -> tuple[StableDiffusionXLPipeline, dict]:
     files["scheduler/scheduler_config.json"] = {
         k: v for k, v in dict(scheduler.config).items() if not k.startswith("_use")
     } | {"_class_name": type(scheduler).__name__}
+    library = {
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+    }
     files["model_index.json"] = {
         "_class_name": "StableDiffusionXLPipeline",
         "force_zeros_for_empty_prompt": spec["force_zeros"],
-        "scheduler": ["diffusers", type(scheduler).__name__],
-    }
+    } | library
     pipe = StableDiffusionXLPipeline(
         vae,
         encoders[0],
