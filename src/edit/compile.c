@@ -77,7 +77,8 @@ static bool has_value(const fct_edit *e)
 static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
 {
     *out = 1;
-    if (!has_value(e) || e->unit == FCT_UNIT_ONE) return FCT_OK;
+    if (!has_value(e) || e->unit == FCT_UNIT_ONE || e->value == 0)
+        return FCT_OK; /* 0 in any unit */
     const float *table = e->unit == FCT_UNIT_MEAN  ? sae->mean
                          : e->unit == FCT_UNIT_STD ? sae->std
                                                    : sae->max;

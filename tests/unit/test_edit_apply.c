@@ -423,6 +423,7 @@ static const struct {
     {"mid.0:0 x0", "mid.0:0 x3", NULL},
     {"up.0.1 zero", "mid.0 zero", NULL},
     {"mid.0:5 +1 unit=one", "mid.0:5 x0", NULL},
+    {"mid.0:5 +0", "mid.0:5 =0 steps=2", NULL},
 };
 
 static void test_mistakes(void **state)
