@@ -315,6 +315,17 @@ static fct_status check_topk(const fct_cx *cx, const fct_topk_args *a, bool *emp
     return check_pointer(cx, a->value, "value");
 }
 
+/* Every entry in [0,n); n 0: not told. */
+static fct_status check_index(const fct_cx *cx, const int32_t *index, int64_t rows, int64_t k,
+                              int64_t n)
+{
+    for (int64_t i = 0; n > 0 && !is_dry(cx) && i < rows * k; i++)
+        if (index[i] < 0 || index[i] >= n)
+            return fct_fail(FCT_ERR_RANGE, "index %d at row %lld is not in [0,%lld)", index[i],
+                            (long long)(i / k), (long long)n);
+    return FCT_OK;
+}
+
 static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_args *a,
                                       bool *empty)
 {
@@ -325,6 +336,7 @@ static fct_status check_sparse_decode(const fct_cx *cx, const fct_sparse_decode_
         FCT_TRY(check_pointer(cx, a->index, "index"));
         FCT_TRY(check_pointer(cx, a->value, "value"));
         FCT_TRY(check_pointer(cx, a->table, "table"));
+        FCT_TRY(check_index(cx, a->index, a->rows, a->k, a->n));
     }
     return check_pointer(cx, a->y, "y");
 }
@@ -340,11 +352,8 @@ static fct_status check_sparse_outer(const fct_cx *cx, const fct_sparse_outer_ar
     FCT_TRY(check_pointer(cx, a->coef, "coef"));
     FCT_TRY(check_pointer(cx, a->x, "x"));
     FCT_TRY(check_pointer(cx, a->grad, "grad"));
-    for (int64_t i = 0; !is_dry(cx) && i < a->rows * a->k; i++)
-        if (a->index[i] < 0 || a->index[i] >= a->n)
-            return fct_fail(FCT_ERR_RANGE, "index %d at row %lld is not in [0,%lld)", a->index[i],
-                            (long long)(i / a->k), (long long)a->n);
-    return FCT_OK;
+    if (a->n == 0) return fct_fail(FCT_ERR_SHAPE, "there are no features");
+    return check_index(cx, a->index, a->rows, a->k, a->n);
 }
 
 static fct_status check_sparse_dot(const fct_cx *cx, const fct_sparse_dot_args *a, bool *empty)
@@ -353,6 +362,7 @@ static fct_status check_sparse_dot(const fct_cx *cx, const fct_sparse_dot_args *
     *empty = a->rows == 0 || a->k == 0;
     if (*empty) return FCT_OK;
     FCT_TRY(check_pointer(cx, a->index, "index"));
+    FCT_TRY(check_index(cx, a->index, a->rows, a->k, a->n));
     if (a->d > 0) FCT_TRY(check_pointer(cx, a->x, "x"));
     if (a->d > 0) FCT_TRY(check_pointer(cx, a->table, "table"));
     return check_pointer(cx, a->coef, "coef");

@@ -124,9 +124,11 @@ static void one_topk(int64_t rows, int64_t n, int64_t k, int kind, int mask)
     float *x = pool_floats(&p, rows * n, 0, 1);
     for (int64_t i = 0; i < rows * n; i++) {
         if (kind == 1) x[i] = (float)fct_rng_below(&p.rng, 5) - 2; /* many ties, negatives */
-        if (kind == 2) x[i] = (float)i;             /* rising: every entry passes the bar */
-        if (kind == 3) x[i] = -(float)i - 1;        /* falling and negative: ReLU clears all */
-        if (kind == 4) x[i] = i % 2 ? 0.0f : -0.0f; /* zeros of both signs are equal */
+        if (kind == 2) x[i] = (float)i;      /* rising: every entry passes the bar */
+        if (kind == 3) x[i] = -(float)i - 1; /* falling and negative: ReLU clears all */
+        if (kind == 5)
+            x[i] = i % n >= n - k / 2 ? nextafterf(1, 2) : 1; /* ties, then a hair more */
+        if (kind == 4) x[i] = i % 2 ? 0.0f : -0.0f;           /* zeros of both signs are equal */
     }
     uint8_t *m = NULL;
     if (mask) {
@@ -161,7 +163,7 @@ static void test_topk(void **state)
                                        {2, 17, 17},   {5, 100, 10}, {3, 1000, 33},
                                        {2, 640, 160}, {9, 64, 1},   {0, 5, 2}};
     for (size_t i = 0; i < FCT_COUNT(sizes); i++)
-        for (int kind = 0; kind < 5; kind++)
+        for (int kind = 0; kind < 6; kind++)
             for (int mask = 0; mask < 3; mask++)
                 one_topk(sizes[i][0], sizes[i][1], sizes[i][2], kind, mask);
     one_topk(37, 777, 20, 0, 0); /* enough for several threads */
