@@ -218,7 +218,7 @@ static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_mo
         const fct_sae_bound *b = &saes->bound[i];
         if (b->block != block) continue;
         FCT_TRY(differ(all, s->block, s->hash, b->hash));
-        return differ(all, "its statistics", s->stats_hash, b->stats_hash);
+        return differ(all, "the hash of its statistics", s->stats_hash, b->stats_hash);
     }
     return fct_str_printf(all, "%sthe SAE of %s is not given", all->n ? "; " : "", s->block);
 }
@@ -233,9 +233,7 @@ fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set
     FCT_TRY_OUT(differ(&all, "the backend", r->backend, info->backend));
     FCT_TRY_OUT(differ(&all, "the number type", r->precision, info->precision));
     for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY_OUT(differ_sae(&all, &r->sae[i], info, saes));
-    if (all.n > 0)
-        st = fct_fail(FCT_ERR_ARG, "not what made the picture, so it will come out differently: %s",
-                      all.p);
+    if (all.n > 0) st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
 out:
     fct_str_clear(&all);
     return st;

@@ -412,6 +412,8 @@ fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const 
         memcmp(data, png_signature, sizeof png_signature) == 0)
         return parse_png(out, data, n, name);
     if (n > MAX_TEXT) return fct_fail(FCT_ERR_FORMAT, "%s: too large for a recipe", name);
+    if (n > 0 && !memchr(data, '{', (size_t)n))
+        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want JSON or a PNG made by facet", name);
     FCT_TRY(fct_json_parse(&j, data, n, name));
     fct_status st = fct_recipe_of_json(out, j, name, 0);
     json_decref(j);

@@ -85,7 +85,8 @@ static void test_mistakes(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"", "r.json:1:"},
-        {"[]", "r.json: not a recipe: want an object"},
+        {"[]", "r.json: not a recipe: want JSON or a PNG made by facet"},
+        {"[{}]", "r.json: not a recipe: want an object"},
         {"{}", "r.json: not a recipe: want \"format\": \"facet-recipe\""},
         {"{\"format\":\"facet-recipe\"}", "r.json: prompt is missing"},
         {"{\"format\":\"facet-recipe\",\"version\":2,\"prompt\":\"\"}",
