@@ -118,7 +118,7 @@ static fct_status check_existing(import *m)
         if (name && strcmp(name, m->block) == 0) {
             st = fct_fail(
                 FCT_ERR_ARG,
-                "%s has a block %s already: choose another name with --blocks, or another folder",
+                "%s has a block %s already: choose another name with --block, or another folder",
                 m->desc->out, name);
             goto out;
         }

@@ -1,0 +1,359 @@
+"""Bad input, full disks, kills and Ctrl-C: one clear sentence, the right exit code, nothing half-written, exact continuation.
+
+Run:  FACET=build/facet python -m pytest tests/python/test_cli_faults.py
+
+Needs numpy, safetensors and Pillow. What needs root (a small file system of its own) is skipped elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+from cli_util import DEMO, PROMPTS, bad, facet, good, need_demo, run
+
+np = pytest.importorskip("numpy", reason="numpy makes rows")
+safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors reads what facet writes")
+Image = pytest.importorskip("PIL.Image", reason="Pillow makes pictures")
+
+SMALL = ["-W", "64", "-H", "64", "--dtype", "f32", "-t", "1"]
+CAPTURE = ["capture", "--prompts", PROMPTS, "--limit", "192", "--blocks", "down.2.1,up.0.1", "-b", "2", *SMALL]
+TRAIN = ["train", "--store", "store", "--block", "mine", "--preset", "demo", "--batch-size", "64", "--steps", "1200", "--n-features", "256",
+         "--checkpoint-every", "50", "--seed", "4", "-t", "1"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows, a store of them, an SAE of width 24, one of the demo model's width, and a picture."""
+    need_demo()
+    folder = tmp_path_factory.mktemp("faults")
+    rng = np.random.default_rng(0)
+    np.save(folder / "rows.npy", rng.standard_normal((4000, 24)).astype(np.float32))
+    good("capture", "--import", "rows.npy", "--block", "mine", "-o", "store", cwd=folder)
+    good("train", "--store", "store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "narrow", cwd=folder)
+    np.save(folder / "wide.npy", rng.standard_normal((600, 96)).astype(np.float32))
+    good("capture", "--import", "wide.npy", "--block", "up.0.1", "-o", "wide-store", cwd=folder)
+    good("train", "--store", "wide-store", "--preset", "demo", "--batch-size", "200", "--steps", "5", "-o", "up.0.1", cwd=folder)
+    good("generate", "-p", "a star", *SMALL, "-o", "star.png", cwd=folder)
+    return folder
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def broken_model(place: Path, name: str, change: Callable[[Path], None]) -> Path:
+    model = place / name
+    shutil.copytree(DEMO, model, dirs_exist_ok=True)
+    change(model)
+    return model
+
+
+# ---- models ----
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+def truncate(model: Path) -> None:
+    os.truncate(model / UNET, 5_000_000)
+
+
+def set_config(key: str, value: object) -> Callable[[Path], None]:
+    def change(model: Path) -> None:
+        path = model / "unet/config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    return change
+
+
+def lfs_pointer(model: Path) -> None:
+    (model / UNET).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5135149760\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("missing-weights", lambda m: (m / UNET).unlink(), ["unet"]),
+        ("truncated-weights", truncate, ["unet", "diffusion_pytorch_model.safetensors"]),
+        ("broken-json", lambda m: (m / "unet/config.json").write_text("{"), ["unet/config.json"]),
+        ("wrong-shapes", set_config("cross_attention_dim", 64), ["unet"]),
+        ("unsupported-field", set_config("addition_embed_type", "image"), ["addition_embed_type"]),
+        ("missing-vocabulary", lambda m: (m / "tokenizer/vocab.json").unlink(), ["vocab.json"]),
+        ("pointer", lfs_pointer, ["LFS"]),
+    ],
+)
+def test_broken_models(place: Path, name: str, change: Callable[[Path], None], says: list[str]) -> None:
+    model = broken_model(place, name, change)
+    bad("generate", "-m", model, "-p", "a star", *SMALL, "-o", "no.png", cwd=place, says=says)
+    assert not (place / "no.png").exists()
+    shutil.rmtree(model)
+
+
+def test_models_that_are_not_there(place: Path) -> None:
+    bad("generate", "-m", "no/such/folder", "-p", "x", cwd=place, says="no/such/folder")
+    bad("generate", "-m", "stabilityai/no-such-model", "-p", "x", cwd=place, says="stabilityai/no-such-model", env={"HF_HUB_CACHE": str(place)})
+    bad("generate", "-m", "store", "-p", "x", cwd=place, says="model_index.json")
+
+
+# ---- pictures and recipes ----
+
+def test_broken_pictures_and_recipes(place: Path) -> None:
+    data = (place / "star.png").read_bytes()
+    (place / "cut.png").write_bytes(data[: len(data) // 2])
+    (place / "text.png").write_text("not a picture")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(place / "plain.png")
+    (place / "broken.json").write_text('{"facet": ')
+    (place / "wrong.json").write_text('{"steps": "many"}')
+    for name in ("cut.png", "text.png", "plain.png", "broken.json", "wrong.json", "absent.json"):
+        bad("generate", "--recipe", name, "-o", "no.png", cwd=place, says=name)
+        bad("features", "look", name, "--sae", "up.0.1", "-o", "no-look", cwd=place, says=name)
+    assert not (place / "no.png").exists() and not (place / "no-look").exists()
+
+
+def test_wrong_use_of_generate(place: Path) -> None:
+    bad("generate", code=2, says="--prompt", cwd=place)
+    bad("generate", "-p", "x", "-b", "2", "-o", "-", code=2, says="--output -", cwd=place)
+    bad("generate", "--recipe", "star.png", "-b", "2", code=2, says="--batch", cwd=place)
+    bad("generate", "-p", "x", "-W", "100", code=2, says="divisible by 8", cwd=place)
+    for edit in ("up.0.1", "up.0.1:1", "up.0.1:1 +", "up.0.1:x +1", "up.0.1:1 +1 @box:0,0,1", "up.0.1:1 +1 steps=3-1", "up.0.1:1 *2", ""):
+        bad("generate", "-p", "x", "--sae", "up.0.1", "--edit", edit, code=2, says="--edit", cwd=place)
+
+
+def test_edits_that_cannot_be(place: Path) -> None:
+    def refused(edit: str, *says: str) -> None:
+        bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1", "--edit", edit, "-o", "no.png", cwd=place, says=list(says))
+        assert not (place / "no.png").exists()
+
+    refused("up.0.1:100000 +1", "100000")
+    refused("up.9.9:1 +1", "up.9.9")
+    refused("mid.0:1 +1", "mid.0")
+    refused("up.0.1:1 +1 steps=7-9 unit=one", "7")
+    refused("up.0.1:1 +1 unit=one @absent.png", "absent.png")
+    refused("up.0.1 from absent.json:1,2 x1", "absent.json")
+    bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1", "--edit", "up.0.1 zero", "--edit", "up.0.1 rebuild", "-o", "no.png", cwd=place, says="up.0.1")
+
+
+def test_saes_that_do_not_fit(place: Path) -> None:
+    bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1=narrow", "--edit", "up.0.1:1 +1", "-o", "no.png", cwd=place, says=["24", "96"])
+    bad("generate", "-p", "x", *SMALL, "--sae", "absent", "--edit", "up.0.1:1 +1", "-o", "no.png", cwd=place, says="absent")
+    bad("features", "look", "star.png", code=2, says="--sae", cwd=place)
+    bad("features", "icon", "up.0.1:999999", "--sae", "up.0.1", *SMALL, cwd=place, says="999999")
+    bad("encode", "--sae", "narrow", "--in", "wide.npy", "--out", "no.safetensors", cwd=place, says="[n,24]")
+    bad("features", "stats", "--sae", "narrow", "--store", "wide-store", cwd=place, says="24")
+    (place / "damaged").mkdir()
+    shutil.copytree(place / "narrow", place / "damaged", dirs_exist_ok=True)
+    os.truncate(place / "damaged/sae_weights.safetensors", 1000)
+    bad("convert", "damaged", "--to", "sdxl-unbox", "-o", "no", cwd=place, says="sae_weights.safetensors")
+    assert not (place / "no").exists() and not (place / "no.safetensors").exists()
+
+
+# ---- prompts and capture ----
+
+def test_bad_captures(place: Path) -> None:
+    (place / "empty.txt").write_text("\n \n")
+    (place / "nokey.jsonl").write_text('{"text": "a star"}\n')
+    (place / "noprompt.csv").write_text("id,text\n1,a star\n")
+    (place / "one.txt").write_text("a star\n")
+
+    def refused(*words: str, code: int = 1, says: str | list[str]) -> None:
+        bad("capture", *words, *SMALL, "-o", "no-store", cwd=place, code=code, says=says)
+        assert not (place / "no-store").exists()
+
+    refused("--prompts", "empty.txt", says="empty.txt")
+    refused("--prompts", "nokey.jsonl", says=["nokey.jsonl", "prompt"])
+    refused("--prompts", "noprompt.csv", says=["noprompt.csv", "prompt"])
+    refused("--prompts", "absent.txt", says="absent.txt")
+    refused("--prompts", "one.txt", "--blocks", "up.7.7", says=["up.7.7", "down.2.1"])
+    refused("--prompts", "one.txt", "--at-steps", "5", "--steps", "4", code=2, says="--at-steps")
+    refused("--prompts", "one.txt", "--branch", "both", "--guidance", "1", code=2, says="--branch")
+    refused(code=2, says="--prompts")
+    bad("capture", "--prompts", "one.txt", *SMALL, "-o", "up.0.1", cwd=place, says="up.0.1")
+    bad("capture", "--import", "rows.npy", "--import", "wide.npy", "-o", "no-store", cwd=place, says="wide.npy")
+    bad("capture", "--import", "star.png", "-o", "no-store", cwd=place, says="star.png")
+    big = np.full((4, 8), 1e6, np.float32)
+    np.save(place / "big.npy", big)
+    assert not (place / "no-store").exists()
+    bad("capture", "--import", "big.npy", "--store-dtype", "f16", "-o", "big-store", cwd=place, says="f16")
+    bad("info", "big-store", cwd=place, says="big-store")
+    good("capture", "--import", "big.npy", "--store-dtype", "f32", "-o", "big-store", cwd=place)
+    bad("capture", "--import", "big.npy", "--store-dtype", "f32", "-o", "big-store", cwd=place, says="--block")
+
+
+def test_bad_training(place: Path) -> None:
+    def refused(*words: str, code: int = 1, says: str | list[str]) -> None:
+        bad("train", *words, "-o", "no-sae", cwd=place, code=code, says=says)
+        assert not (place / "no-sae").exists()
+
+    refused("--store", "absent", says="absent")
+    refused("--store", "up.0.1", says="up.0.1")
+    refused("--store", "store", "--block", "other", says=["other", "mine"])
+    refused("--store", "store", "--k", "100", "--n-features", "50", says=["k 100", "50"])
+    refused("--store", "store", "--n-features", "50", "--expansion-factor", "2", code=2, says="--n-features")
+    refused("--store", "store", "--loss-scale", "many", code=2, says="--loss-scale")
+    refused("--store", "store", "--hold-out", "4000", code=2, says="--hold-out")
+    refused("--store", "store", "--preset", "demo", "--init-from", "up.0.1", "--steps", "1", "--batch-size", "10", says="96")
+
+
+def test_damaged_store(place: Path) -> None:
+    shutil.copytree(place / "store", place / "damaged-store")
+    shard = next((place / "damaged-store/mine").iterdir())
+    os.truncate(shard, 2000)
+    bad("train", "--store", "damaged-store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "no-sae", cwd=place, says=shard.name)
+    shard.unlink()
+    bad("train", "--store", "damaged-store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "no-sae", cwd=place, says="damaged-store")
+    assert not (place / "no-sae").exists()
+
+
+# ---- places that cannot be written ----
+
+def test_places_that_are_not_there(place: Path) -> None:
+    bad("generate", "-p", "x", "-o", "no/such/place.png", cwd=place, says="no/such")
+    bad("generate", "-p", "x", "-o", "store", cwd=place, says="folder")
+    bad("encode", "--sae", "narrow", "--in", "rows.npy", "--out", "no/c.safetensors", cwd=place, says="no")
+    bad("train", "--store", "store", "-o", "star.png", cwd=place, says="file")
+    bad("capture", "--prompts", PROMPTS, "-o", "star.png/store", cwd=place, says="star.png")
+
+
+@pytest.fixture()
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Small file systems of their own; only root can make them."""
+    made: list[Path] = []
+
+    def make(options: str) -> Path:
+        folder = tmp_path / f"mount{len(made)}"
+        folder.mkdir()
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True).returncode != 0:
+            pytest.skip("needs root, to mount a small file system")
+        made.append(folder)
+        return folder
+
+    yield make
+    for folder in made:
+        subprocess.run(["umount", str(folder)], check=False)
+
+
+def test_no_space(place: Path, mount: Callable[[str], Path]) -> None:
+    full = mount("size=16k")
+    bad("generate", "-p", "a star", "-W", "128", "-H", "128", "-o", full / "a.png", cwd=place, says="No space left")
+    bad("encode", "--sae", "narrow", "--in", "rows.npy", "--out", full / "c.safetensors", cwd=place, says="No space left")
+    bad("convert", "up.0.1", "--to", "saelens", "-o", full / "sae", cwd=place, says="No space left")
+    bad("convert", "up.0.1", "--to", "sdxl-unbox", "-o", full / "pth", cwd=place)
+    said = bad(*CAPTURE, "-o", full / "store", cwd=place, says=str(full))
+    assert "MB" in said or "kB" in said, "the size is known and said before the start"
+    assert not [p for p in listing(full) if p != "store"], "nothing half-written"
+
+
+def test_unwritable_folder(place: Path, mount: Callable[[str], Path]) -> None:
+    closed = mount("size=1m,ro")
+    bad("generate", "-p", "a star", *SMALL, "-o", closed / "a.png", cwd=place, says=str(closed))
+    bad("capture", "--prompts", PROMPTS, *SMALL, "-o", closed / "store", cwd=place, says=str(closed))
+    bad("train", "--store", "store", "-o", closed / "sae", cwd=place, says=str(closed))
+    bad("features", "look", "star.png", "--sae", "up.0.1", "-o", closed / "look", cwd=place, says=str(closed))
+
+
+# ---- kills ----
+
+def start(*words: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
+    env = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    return subprocess.Popen([facet(), *map(str, words)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], limit: float = 120) -> bool:
+    """True when it came while the process ran."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end and process.poll() is None:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def test_kill_during_capture(place: Path) -> None:
+    began = time.monotonic()
+    good(*CAPTURE, "-o", "whole", cwd=place)
+    took = time.monotonic() - began
+    for share in (0.3, 0.6, 0.9):
+        process = start(*CAPTURE, "-o", "killed", cwd=place)
+        time.sleep(share * took)
+        process.kill()
+        process.communicate()
+    good(*CAPTURE, "-o", "killed", cwd=place)
+    assert contents(place / "killed") == contents(place / "whole")
+
+
+def test_kill_during_training(place: Path) -> None:
+    good(*TRAIN, "-o", "sae-whole", cwd=place)
+    kills = 0
+    for _ in range(3):
+        process = start(*TRAIN, "--resume", "-o", "sae-killed", cwd=place)
+        before = checkpoint_time(place)
+        if wait_for(lambda: checkpoint_time(place) != before, process):
+            time.sleep(0.02)
+            kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert kills > 0, "no kill came in time"
+    if (place / "sae-killed.checkpoint").is_dir():
+        bad(*TRAIN, "-o", "sae-killed", cwd=place, says=["sae-killed.checkpoint", "--resume"])
+        good(*TRAIN, "--resume", "-o", "sae-killed", cwd=place)
+    assert not (place / "sae-killed.checkpoint").exists()
+    assert contents(place / "sae-killed") == contents(place / "sae-whole")
+
+
+def checkpoint_time(place: Path) -> tuple[tuple[str, int], ...]:
+    folder = place / "sae-killed.checkpoint"
+    try:
+        return tuple(sorted((e.name, e.stat().st_mtime_ns) for e in os.scandir(folder)))
+    except OSError:
+        return ()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal(place: Path, number: signal.Signals, code: int) -> None:
+    out = f"stopped-{code}"
+    process = start(*CAPTURE[:4], "600", *CAPTURE[5:], "-o", out, cwd=place)
+    assert wait_for((place / out).is_dir, process)
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == code and b"facet: stopped" in text, text
+    assert not [p for p in listing(place / out) if ".tmp" in p]
+    process = start(*TRAIN[:-6], "--checkpoint-every", "0", "--steps", "1000000", "-t", "1", "-o", f"sae-{code}", cwd=place)
+    time.sleep(1)
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == code and b"--resume" in text, text
+    assert (place / f"sae-{code}.checkpoint").is_dir() and not (place / f"sae-{code}").exists()
+
+
+def test_stopped_picture_leaves_nothing(place: Path) -> None:
+    process = start("generate", "-p", "a star", "--steps", "1000", "-o", "stopped.png", cwd=place)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"facet: stopped" in text, text
+    assert not [p for p in listing(place) if p.startswith("stopped.png")]
+
+
+def test_json_of_a_stopped_run(place: Path) -> None:
+    process = start("generate", "-p", "a star", "--steps", "1000", "-o", "stopped.png", "--json", cwd=place)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out)["status"] == "stopped"
+
+
+def test_progress_goes_to_stderr_only(place: Path) -> None:
+    done = run("train", "--store", "store", "--preset", "demo", "--batch-size", "64", "--steps", "20", "-o", "quick", "--json", cwd=place)
+    assert done.returncode == 0 and json.loads(done.stdout)["train"]["steps"] == 20
+    assert b"\r" not in done.stderr, "plain lines where there is no terminal"
