@@ -2,20 +2,27 @@
 
     python tools/make_tokenizer_vectors.py --twin tests/golden/twin/a.json --out tests/golden/tokenizer.json
 
-The tokenizers are those of a twin (the second pads with "!", which is an added token). With --vocab DIR (a folder with
-vocab.json and merges.txt of the real 49,408-token BPE) the same strings go through that vocabulary.
+The tokenizers are those of a twin (the second pads with "!", which is an added token). The real 49,408-token vocabulary
+is not in the repository; PyPI's open_clip_torch carries it, and the same strings go through it like this:
+
+    pip download --no-deps open_clip_torch -d W
+    python tools/make_tokenizer_vectors.py --open-clip W/open_clip_torch-*.whl --folder T --out T/tokenizer.json
+    FACET_TOKENIZER_DIR=T build/tests/test_tokenizer
 """
 
 import argparse
+import gzip
 import importlib.util
 import json
 import random
 import tempfile
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import transformers
 from transformers import CLIPTokenizer
+from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 assert importlib.util.find_spec("ftfy") is None, "ftfy changes what the slow CLIPTokenizer does"
 
@@ -90,32 +97,48 @@ def encode(tokenizer: CLIPTokenizer, text: str) -> list[int]:
     return tokenizer(text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True).input_ids
 
 
+def from_twin(path: Path) -> dict:
+    """The tokenizer files of a twin's description."""
+    files = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return {k: v for k, v in files.items() if k.startswith("tokenizer")}
+
+
+def from_open_clip(wheel: Path) -> dict:
+    """CLIP's vocabulary in the layout of SDXL's two tokenizer folders."""
+    with zipfile.ZipFile(wheel) as z:
+        text = gzip.decompress(z.read("open_clip/bpe_simple_vocab_16e6.txt.gz")).decode("utf-8")
+    merges = text.split("\n")[1 : 49152 - 256 - 2 + 1]
+    base = list(bytes_to_unicode().values())
+    pieces = base + [c + "</w>" for c in base] + ["".join(m.split()) for m in merges]
+    vocab = {t: i for i, t in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    out: dict = {}
+    for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
+        out[f"{name}/vocab.json"] = vocab
+        out[f"{name}/merges.txt"] = "#version: 0.2\n" + "\n".join(merges) + "\n"
+        out[f"{name}/tokenizer_config.json"] = {"model_max_length": 77, "pad_token": pad, "do_lower_case": True}
+    return out
+
+
+def write(files: dict, folder: Path) -> None:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        (folder / path).write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--twin", type=Path, required=True)
-    parser.add_argument("--vocab", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--twin", type=Path)
+    source.add_argument("--open-clip", type=Path, help="a wheel of open_clip_torch")
+    parser.add_argument("--folder", type=Path, help="keep the tokenizers' files here")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    files = json.loads(args.twin.read_text(encoding="utf-8"))["files"]
+    files = from_twin(args.twin) if args.twin else from_open_clip(args.open_clip)
     with tempfile.TemporaryDirectory() as tmp:
-        folders = []
-        for name in ("tokenizer", "tokenizer_2"):
-            folder = Path(tmp) / name
-            folder.mkdir()
-            for path, content in files.items():
-                if not path.startswith(name + "/"):
-                    continue
-                text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-                (folder / Path(path).name).write_text(text, encoding="utf-8")
-            if args.vocab:
-                for f in ("vocab.json", "merges.txt"):
-                    (folder / f).write_bytes((args.vocab / f).read_bytes())
-                (folder / "tokenizer_config.json").write_text(
-                    json.dumps({"model_max_length": 77, "pad_token": "<|endoftext|>" if name == "tokenizer" else "!"}),
-                    encoding="utf-8",
-                )
-            folders.append(folder)
-        tokenizers = [CLIPTokenizer.from_pretrained(f) for f in folders]
+        folder = args.folder or Path(tmp)
+        write(files, folder)
+        tokenizers = [CLIPTokenizer.from_pretrained(folder / n) for n in ("tokenizer", "tokenizer_2")]
     cases = [[s, *(encode(t, s) for t in tokenizers)] for s in strings()]
     out = {"transformers": transformers.__version__, "unicode": unicodedata.unidata_version, "cases": cases}
     lines = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
