@@ -6,6 +6,7 @@ sae_parity.safetensors holds the rows, the starting weights, and for `clean` and
 and the four tensors after the last step. The sizes are small and unequal, the dead threshold is a few steps, so that the aux term
 is at work. Versions and options are in the file's metadata. sae_median: the geometric median of the rows by Weiszfeld's iteration.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -17,13 +18,26 @@ from safetensors.torch import save_file
 from torch import nn
 
 D, F, K, AUXK, BATCH, STEPS = 24, 96, 4, 16, 64, 20
-DEAD_ROWS, LR, EPS, LOSS_SCALE, AUX_COEF, FIRED = 3 * BATCH, 1e-3, 6.25e-10, 1.7, 1 / 32, 1e-3
+DEAD_ROWS, LR, EPS, LOSS_SCALE, AUX_COEF, FIRED = (
+    3 * BATCH,
+    1e-3,
+    6.25e-10,
+    1.7,
+    1 / 32,
+    1e-3,
+)
 
 
 class Sae(nn.Module):
     """x' = decode(topk(encode(x))), as the paper's code computes it."""
 
-    def __init__(self, w_enc: torch.Tensor, b_enc: torch.Tensor, w_dec: torch.Tensor, b_dec: torch.Tensor) -> None:
+    def __init__(
+        self,
+        w_enc: torch.Tensor,
+        b_enc: torch.Tensor,
+        w_dec: torch.Tensor,
+        b_dec: torch.Tensor,
+    ) -> None:
         super().__init__()
         self.pre_bias = nn.Parameter(b_dec.clone())
         self.latent_bias = nn.Parameter(b_enc.clone())
@@ -34,12 +48,16 @@ class Sae(nn.Module):
             self.decoder.weight.copy_(w_dec.T)
         self.silent = torch.zeros(F, dtype=torch.long)
 
-    def decode(self, index: torch.Tensor, value: torch.Tensor, bias: bool) -> torch.Tensor:
+    def decode(
+        self, index: torch.Tensor, value: torch.Tensor, bias: bool
+    ) -> torch.Tensor:
         z = torch.zeros(index.shape[0], F).scatter(1, index, value)
         out = self.decoder(z)
         return out + self.pre_bias if bias else out
 
-    def forward(self, x: torch.Tensor, authors: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    def forward(
+        self, x: torch.Tensor, authors: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
         pre = self.encoder(x - self.pre_bias) + self.latent_bias
         value, index = torch.topk(pre, K, dim=1)
         fired = torch.zeros(F, dtype=torch.bool)
@@ -48,18 +66,24 @@ class Sae(nn.Module):
         self.silent += 1
         dead = self.silent > DEAD_ROWS // BATCH
         recons = self.decode(index, torch.relu(value), True)
-        aux_value, aux_index = torch.topk(torch.where(dead, pre, torch.zeros(())), AUXK, dim=1)
+        aux_value, aux_index = torch.topk(
+            torch.where(dead, pre, torch.zeros(())), AUXK, dim=1
+        )
         aux = self.decode(aux_index, torch.relu(aux_value), authors)
         target = x - recons.detach()
         if authors:
             target = target + self.pre_bias.detach()
         mse = ((recons - x) ** 2).mean()
         centre = target.mean(0, keepdim=True)
-        aux_loss = (((aux - target) ** 2).mean() / ((centre - target) ** 2).mean()).nan_to_num(0)
+        aux_loss = (
+            ((aux - target) ** 2).mean() / ((centre - target) ** 2).mean()
+        ).nan_to_num(0)
         return LOSS_SCALE * mse + AUX_COEF * aux_loss, mse, aux_loss, int(dead.sum())
 
 
-def train(start: dict[str, torch.Tensor], rows: torch.Tensor, authors: bool) -> dict[str, torch.Tensor]:
+def train(
+    start: dict[str, torch.Tensor], rows: torch.Tensor, authors: bool
+) -> dict[str, torch.Tensor]:
     sae = Sae(start["w_enc"], start["b_enc"], start["w_dec"], start["b_dec"])
     adam = torch.optim.Adam(sae.parameters(), lr=LR, eps=EPS)
     log: dict[str, list[float]] = {"loss": [], "mse": [], "aux": [], "dead": []}
@@ -99,11 +123,15 @@ def make_rows() -> torch.Tensor:
     """Sparse sums of a dictionary, off centre, with noise."""
     dictionary = nn.functional.normalize(torch.randn(40, D), dim=1)
     code = torch.rand(BATCH * STEPS, 40) * (torch.rand(BATCH * STEPS, 40) < 0.08) * 3
-    return code @ dictionary + 0.05 * torch.randn(BATCH * STEPS, D) + 0.5 * torch.randn(D)
+    return (
+        code @ dictionary + 0.05 * torch.randn(BATCH * STEPS, D) + 0.5 * torch.randn(D)
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     torch.manual_seed(3)
@@ -111,18 +139,51 @@ def main() -> None:
     rows = make_rows()
     median = geometric_median(rows.double())
     w_enc = (torch.rand(F, D) * 2 - 1) / D**0.5
-    start = {"w_enc": w_enc, "b_enc": 0.02 * torch.randn(F), "w_dec": nn.functional.normalize(w_enc, dim=1), "b_dec": median.float()}
-    start["b_enc"][::5] -= 0.5  # these do not get among the k: they die, and the aux term has to bring them back
-    tensors = {"rows": rows, "median": median} | {f"start.{key}": value for key, value in start.items()}
+    start = {
+        "w_enc": w_enc,
+        "b_enc": 0.02 * torch.randn(F),
+        "w_dec": nn.functional.normalize(w_enc, dim=1),
+        "b_dec": median.float(),
+    }
+    start["b_enc"][::5] -= (
+        0.5  # these do not get among the k: they die, and the aux term has to bring them back
+    )
+    tensors = {"rows": rows, "median": median} | {
+        f"start.{key}": value for key, value in start.items()
+    }
     for kind in ("clean", "authors"):
         result = train(start, rows, kind == "authors")
         tensors |= {f"{kind}.{key}": value for key, value in result.items()}
-        print(kind, "aux", [round(v, 4) for v in result["aux"].tolist()], "dead", result["dead"].int().tolist())
-    options = {"d": D, "f": F, "k": K, "auxk": AUXK, "batch_size": BATCH, "steps": STEPS, "dead_rows": DEAD_ROWS, "lr": LR, "eps": EPS,
-               "loss_scale": LOSS_SCALE, "aux_coef": AUX_COEF}
+        print(
+            kind,
+            "aux",
+            [round(v, 4) for v in result["aux"].tolist()],
+            "dead",
+            result["dead"].int().tolist(),
+        )
+    options = {
+        "d": D,
+        "f": F,
+        "k": K,
+        "auxk": AUXK,
+        "batch_size": BATCH,
+        "steps": STEPS,
+        "dead_rows": DEAD_ROWS,
+        "lr": LR,
+        "eps": EPS,
+        "loss_scale": LOSS_SCALE,
+        "aux_coef": AUX_COEF,
+    }
     args.out.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, args.out / "sae_parity.safetensors",
-              metadata={"format": "pt", "torch": torch.__version__, "options": json.dumps(options)})
+    save_file(
+        {key: value.contiguous() for key, value in tensors.items()},
+        args.out / "sae_parity.safetensors",
+        metadata={
+            "format": "pt",
+            "torch": torch.__version__,
+            "options": json.dumps(options),
+        },
+    )
 
 
 if __name__ == "__main__":

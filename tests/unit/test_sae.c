@@ -496,8 +496,23 @@ static void test_names(void **state)
     }
 }
 
-int main(void)
+/* With a folder's name: both layouts of one SAE there, for tests that are not in C. */
+static int write_samples(const char *folder)
 {
+    char path[1100];
+    fct_sae *s = random_sae(FCT_SAE_TOPK, "mid.0");
+    set_stats(s);
+    snprintf(path, sizeof path, "%s/saelens", folder);
+    if (fct_sae_save(s, path, NULL) != FCT_OK) return 1;
+    snprintf(path, sizeof path, "%s/authors", folder);
+    if (fct_sae_save_authors(s, path) != FCT_OK) return 1;
+    fct_sae_free(s);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2) return write_samples(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encode),
         cmocka_unit_test(test_relu),
