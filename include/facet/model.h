@@ -99,7 +99,8 @@ typedef struct fct_tap_event {
 typedef fct_status (*fct_tap_fn)(void *user, const fct_tap_event *event, fct_tensor *value);
 
 typedef struct fct_tap {
-    const char *module; /* full name, short name or glob */
+    const char *module; /* full name, short name or glob. Modules with weights and the blocks made
+                           of them have names; activations, dropouts and lists do not */
     fct_tap_what what;  /* DELTA of a transformer block: f32 result of its proj_out, before the
                            residual is added; of other modules: out - in, refused where the shapes
                            differ or where it is edited */
@@ -135,12 +136,13 @@ typedef struct fct_run_desc {
     fct_noise_dtype noise_dtype;
     const fct_tap *taps;
     int64_t n_taps;
-    bool no_decode;       /* latents only */
-    bool stop_after_taps; /* end each step after the last tapped stage; the last wanted step ends
-                             the run (needs stop_step) */
-    int64_t stop_step;    /* with stop_after_taps: the last step that runs; 0: the last one */
-    fct_state **save;     /* not NULL: keeps the run's state just before stage save_stage of step
-                             save_step (1-based) */
+    bool no_decode; /* latents only */
+    bool
+        stop_after_taps; /* the last step that runs ends after the last tapped stage, and nothing is
+                            decoded; the steps before it run whole, since it needs their latents */
+    int64_t stop_step;   /* with stop_after_taps: the last step that runs; 0: the last one */
+    fct_state **save;    /* not NULL: keeps the run's state just before stage save_stage of step
+                            save_step (1-based) */
     int64_t save_stage, save_step;
     const fct_state
         *resume; /* start there; refused when anything it depends on differs (taps may differ) */
