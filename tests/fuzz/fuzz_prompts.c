@@ -1,4 +1,5 @@
-/* fuzz_prompts.c - a prompt file of any content is refused, or gives prompts. The first byte chooses the format. */
+/* fuzz_prompts.c - a prompt file of any content is refused, or gives prompts. The first byte
+ * chooses the format. */
 #include <string.h>
 
 #include "facet/store.h"
