@@ -103,6 +103,8 @@ static fct_status train(job *j)
                            .log = log};
     if (fct_cli_given(c, "auxk"))
         desc.auxk = fct_cli_i64(c, "auxk") == 0 ? -1 : fct_cli_i64(c, "auxk"); /* -1: no aux term */
+    if (fct_cli_given(c, "aux-coef") && desc.aux_coef == 0)
+        desc.auxk = -1; /* 0 means the preset's there */
     if (!scale_auto)
         FCT_TRY(fct_parse_f64(&desc.loss_scale, fct_cli_text(c, "loss-scale"), 1e-30, 1e30));
     FCT_TRY(fct_sae_train(&j->sae, &j->rows, &desc, &j->report));

@@ -38,7 +38,11 @@ def run(
         input=stdin if stdin is not None else b"",
         capture_output=True,
         timeout=limit,
-        env={"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {})},  # other tests run beside it
+        env={
+            "OMP_WAIT_POLICY": "passive",
+            **os.environ,
+            **(env or {}),
+        },  # other tests run beside it
     )
 
 

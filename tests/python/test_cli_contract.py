@@ -9,13 +9,28 @@ import json
 import re
 import shutil
 import subprocess
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cli_util import facet, good, run, tables
 
-COMMANDS = ["demo", "generate", "capture", "train", "encode", "features look", "features top", "features icon",
-            "features contrast", "features stats", "convert", "info", "doctor", "help"]
+COMMANDS = [
+    "demo",
+    "generate",
+    "capture",
+    "train",
+    "encode",
+    "features look",
+    "features top",
+    "features icon",
+    "features contrast",
+    "features stats",
+    "convert",
+    "info",
+    "doctor",
+    "help",
+]
 NUMBERS = {"int", "float", "steps", "size", "pair"}
 
 
@@ -29,8 +44,17 @@ def refused(words: list[str], *names: str) -> str | None:
     """None when facet refuses these words as wrong use and the sentence holds the names; else what happened."""
     done = run(*words)
     text = done.stderr.decode()
-    fine = done.returncode == 2 and done.stdout == b"" and text.startswith("facet: ") and all(n in text for n in names)
-    return None if fine else f"{words}: exit {done.returncode}, stdout {done.stdout[:80]!r}, stderr {text[:300]!r}"
+    fine = (
+        done.returncode == 2
+        and done.stdout == b""
+        and text.startswith("facet: ")
+        and all(n in text for n in names)
+    )
+    return (
+        None
+        if fine
+        else f"{words}: exit {done.returncode}, stdout {done.stdout[:80]!r}, stderr {text[:300]!r}"
+    )
 
 
 def test_the_commands_are_those_that_are_there() -> None:
@@ -43,7 +67,7 @@ def test_program_help() -> None:
         assert done.stderr == b""
         text = done.stdout.decode()
         assert all(f"  {name} " in text for name in COMMANDS)
-        assert len(re.findall(r"^  facet ", text, re.M)) == 3, "three examples"
+        assert len(re.findall(r"^  facet ", text, re.MULTILINE)) == 3, "three examples"
 
 
 def test_version() -> None:
@@ -76,7 +100,9 @@ def test_every_command_has_the_common_options() -> None:
         names = {o["name"] for o in command["options"]}
         assert {"json", "quiet", "verbose", "threads", "help"} <= names
         letters = [o["letter"] for o in command["options"] if o.get("letter")]
-        assert len(letters) == len(set(letters)) and len(names) == len(command["options"]), command["name"]
+        assert len(letters) == len(set(letters)) and len(names) == len(command["options"]), command[
+            "name"
+        ]
 
 
 def bad_values(option: dict[str, Any]) -> list[str]:
@@ -112,15 +138,23 @@ def good_values(option: dict[str, Any]) -> list[str]:
         return [str(int(lo)), top]
     if kind == "float":
         return [repr(hi)] + ([] if option["lo_excluded"] else [repr(lo)])
-    return {"steps": ["1,3", "1-3", "1-3,7", "3,1"], "size": ["64x32", "64X32"], "pair": ["0,0", "3,4"],
-            "text": ["", "-1", "x y"], "file": ["-"], "folder": ["a b"]}.get(kind, [])
+    return {
+        "steps": ["1,3", "1-3", "1-3,7", "3,1"],
+        "size": ["64x32", "64X32"],
+        "pair": ["0,0", "3,4"],
+        "text": ["", "-1", "x y"],
+        "file": ["-"],
+        "folder": ["a b"],
+    }.get(kind, [])
 
 
 def test_every_row_refuses_what_is_out_of_range() -> None:
     wrong = []
     for command, option in rows():
         for value in bad_values(option):
-            wrong.append(refused([*command, f"--{option['name']}={value}"], f"--{option['name']}", "want "))
+            wrong.append(
+                refused([*command, f"--{option['name']}={value}"], f"--{option['name']}", "want ")
+            )
     wrong = [w for w in wrong if w]
     assert not wrong, "\n".join(wrong)
 
@@ -131,11 +165,20 @@ def test_every_row_takes_what_is_in_range() -> None:
     for command, option in rows():
         for value in good_values(option):
             for words in ([f"--{option['name']}={value}"], [f"--{option['name']}", value]):
-                wrong.append(refused([*command, *words, "--no-such-option"], "unknown option --no-such-option"))
+                wrong.append(
+                    refused(
+                        [*command, *words, "--no-such-option"], "unknown option --no-such-option"
+                    )
+                )
         if option.get("letter") and option["kind"] not in {"flag"} and good_values(option):
             value = good_values(option)[0]
             if value:
-                wrong.append(refused([*command, f"-{option['letter']}{value}", "--no-such-option"], "--no-such-option"))
+                wrong.append(
+                    refused(
+                        [*command, f"-{option['letter']}{value}", "--no-such-option"],
+                        "--no-such-option",
+                    )
+                )
     wrong = [w for w in wrong if w]
     assert not wrong, "\n".join(wrong)
 
@@ -145,10 +188,20 @@ def test_every_row_wants_its_value() -> None:
     for command, option in rows():
         if option["kind"] == "flag":
             if option["name"] != "help":
-                wrong.append(refused([*command, f"--{option['name']}=1"], f"--{option['name']} takes no value"))
+                wrong.append(
+                    refused(
+                        [*command, f"--{option['name']}=1"], f"--{option['name']} takes no value"
+                    )
+                )
             continue
-        wrong.append(refused([*command, f"--{option['name']}"], f"--{option['name']} wants a value"))
-        wrong.append(refused([*command, f"--{option['name']}", "--quiet"], f"--{option['name']} wants a value"))
+        wrong.append(
+            refused([*command, f"--{option['name']}"], f"--{option['name']} wants a value")
+        )
+        wrong.append(
+            refused(
+                [*command, f"--{option['name']}", "--quiet"], f"--{option['name']} wants a value"
+            )
+        )
     wrong = [w for w in wrong if w]
     assert not wrong, "\n".join(wrong)
 
@@ -179,8 +232,12 @@ def test_nearest_word() -> None:
 
 
 def test_json_is_an_object_also_when_it_fails() -> None:
-    for words, code, status in ((["generate", "--json"], 2, "usage"), (["info", "/no/such/thing", "--json"], 1, "not found"),
-                                (["generate", "--seed", "x", "--json"], 2, "usage"), (["xyzzy", "--json"], 2, "usage")):
+    for words, code, status in (
+        (["generate", "--json"], 2, "usage"),
+        (["info", "/no/such/thing", "--json"], 1, "not found"),
+        (["generate", "--seed", "x", "--json"], 2, "usage"),
+        (["xyzzy", "--json"], 2, "usage"),
+    ):
         done = run(*words)
         said = json.loads(done.stdout)
         assert done.returncode == code and said["status"] == status, words
@@ -200,7 +257,12 @@ def test_manual_page() -> None:
         for option in command["options"]:
             assert "\\-\\-" + option["name"].replace("-", "\\-") in page
     if shutil.which("groff"):
-        done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z"], input=page.encode(), capture_output=True, check=False)
+        done = subprocess.run(
+            ["groff", "-man", "-Tutf8", "-ww", "-z"],
+            input=page.encode(),
+            capture_output=True,
+            check=False,
+        )
         assert done.returncode == 0 and done.stderr == b"", done.stderr.decode()
 
 
@@ -216,7 +278,9 @@ def test_completion(tmp_path: Any) -> None:
     def complete(*words: str) -> set[str]:
         asked = " ".join(f"'{w}'" for w in words)
         text = f"source '{script}'; COMP_WORDS=({asked}); COMP_CWORD={len(words) - 1}; _facet; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-        done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True, cwd=tmp_path)
+        done = subprocess.run(
+            ["bash", "-c", text], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
         assert done.stderr == ""
         return set(done.stdout.split())
 
@@ -230,8 +294,11 @@ def test_completion(tmp_path: Any) -> None:
 
 
 def test_a_closed_pipe_is_an_error() -> None:
-    done = subprocess.run(["bash", "-c", f"'{facet()}' help --man | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"],
-                          capture_output=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"'{facet()}' help --man | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode in (0, 1), "it may have been written before the pipe closed"
     with open("/dev/full", "wb") as full:
         done = subprocess.run([facet(), "help"], stdout=full, stderr=subprocess.PIPE, check=False)

@@ -13,8 +13,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable, Iterator
 
 import pytest
 from cli_util import DEMO, PROMPTS, bad, facet, good, need_demo, run
@@ -24,9 +24,39 @@ safetensors = pytest.importorskip("safetensors.numpy", reason="safetensors reads
 Image = pytest.importorskip("PIL.Image", reason="Pillow makes pictures")
 
 SMALL = ["-W", "64", "-H", "64", "--dtype", "f32", "-t", "1"]
-CAPTURE = ["capture", "--prompts", PROMPTS, "--limit", "192", "--blocks", "down.2.1,up.0.1", "-b", "2", *SMALL]
-TRAIN = ["train", "--store", "store", "--block", "mine", "--preset", "demo", "--batch-size", "64", "--steps", "1200", "--n-features", "256",
-         "--checkpoint-every", "50", "--seed", "4", "-t", "1"]
+CAPTURE = [
+    "capture",
+    "--prompts",
+    PROMPTS,
+    "--limit",
+    "192",
+    "--blocks",
+    "down.2.1,up.0.1",
+    "-b",
+    "2",
+    *SMALL,
+]
+TRAIN = [
+    "train",
+    "--store",
+    "store",
+    "--block",
+    "mine",
+    "--preset",
+    "demo",
+    "--batch-size",
+    "64",
+    "--steps",
+    "1200",
+    "--n-features",
+    "256",
+    "--checkpoint-every",
+    "50",
+    "--seed",
+    "4",
+    "-t",
+    "1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +67,36 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     np.save(folder / "rows.npy", rng.standard_normal((4000, 24)).astype(np.float32))
     good("capture", "--import", "rows.npy", "--block", "mine", "-o", "store", cwd=folder)
-    good("train", "--store", "store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "narrow", cwd=folder)
+    good(
+        "train",
+        "--store",
+        "store",
+        "--preset",
+        "demo",
+        "--batch-size",
+        "500",
+        "--steps",
+        "5",
+        "-o",
+        "narrow",
+        cwd=folder,
+    )
     np.save(folder / "wide.npy", rng.standard_normal((600, 96)).astype(np.float32))
     good("capture", "--import", "wide.npy", "--block", "up.0.1", "-o", "wide-store", cwd=folder)
-    good("train", "--store", "wide-store", "--preset", "demo", "--batch-size", "200", "--steps", "5", "-o", "up.0.1", cwd=folder)
+    good(
+        "train",
+        "--store",
+        "wide-store",
+        "--preset",
+        "demo",
+        "--batch-size",
+        "200",
+        "--steps",
+        "5",
+        "-o",
+        "up.0.1",
+        cwd=folder,
+    )
     good("generate", "-p", "a star", *SMALL, "-o", "star.png", cwd=folder)
     return folder
 
@@ -50,7 +106,9 @@ def listing(folder: Path) -> set[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def broken_model(place: Path, name: str, change: Callable[[Path], None]) -> Path:
@@ -78,7 +136,9 @@ def set_config(key: str, value: object) -> Callable[[Path], None]:
 
 
 def lfs_pointer(model: Path) -> None:
-    (model / UNET).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5135149760\n")
+    (model / UNET).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 5135149760\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +153,9 @@ def lfs_pointer(model: Path) -> None:
         ("pointer", lfs_pointer, ["LFS"]),
     ],
 )
-def test_broken_models(place: Path, name: str, change: Callable[[Path], None], says: list[str]) -> None:
+def test_broken_models(
+    place: Path, name: str, change: Callable[[Path], None], says: list[str]
+) -> None:
     model = broken_model(place, name, change)
     bad("generate", "-m", model, "-p", "a star", *SMALL, "-o", "no.png", cwd=place, says=says)
     assert not (place / "no.png").exists()
@@ -102,11 +164,21 @@ def test_broken_models(place: Path, name: str, change: Callable[[Path], None], s
 
 def test_models_that_are_not_there(place: Path) -> None:
     bad("generate", "-m", "no/such/folder", "-p", "x", cwd=place, says="no/such/folder")
-    bad("generate", "-m", "stabilityai/no-such-model", "-p", "x", cwd=place, says="stabilityai/no-such-model", env={"HF_HUB_CACHE": str(place)})
+    bad(
+        "generate",
+        "-m",
+        "stabilityai/no-such-model",
+        "-p",
+        "x",
+        cwd=place,
+        says="stabilityai/no-such-model",
+        env={"HF_HUB_CACHE": str(place)},
+    )
     bad("generate", "-m", "store", "-p", "x", cwd=place, says="model_index.json")
 
 
 # ---- pictures and recipes ----
+
 
 def test_broken_pictures_and_recipes(place: Path) -> None:
     data = (place / "star.png").read_bytes()
@@ -126,13 +198,46 @@ def test_wrong_use_of_generate(place: Path) -> None:
     bad("generate", "-p", "x", "-b", "2", "-o", "-", code=2, says="--output -", cwd=place)
     bad("generate", "--recipe", "star.png", "-b", "2", code=2, says="--batch", cwd=place)
     bad("generate", "-p", "x", "-W", "100", code=2, says="divisible by 8", cwd=place)
-    for edit in ("up.0.1", "up.0.1:1", "up.0.1:1 +", "up.0.1:x +1", "up.0.1:1 +1 @box:0,0,1", "up.0.1:1 +1 steps=3-1", "up.0.1:1 *2", ""):
-        bad("generate", "-p", "x", "--sae", "up.0.1", "--edit", edit, code=2, says="--edit", cwd=place)
+    for edit in (
+        "up.0.1",
+        "up.0.1:1",
+        "up.0.1:1 +",
+        "up.0.1:x +1",
+        "up.0.1:1 +1 @box:0,0,1",
+        "up.0.1:1 +1 steps=3-1",
+        "up.0.1:1 *2",
+        "",
+    ):
+        bad(
+            "generate",
+            "-p",
+            "x",
+            "--sae",
+            "up.0.1",
+            "--edit",
+            edit,
+            code=2,
+            says="--edit",
+            cwd=place,
+        )
 
 
 def test_edits_that_cannot_be(place: Path) -> None:
     def refused(edit: str, *says: str) -> None:
-        bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1", "--edit", edit, "-o", "no.png", cwd=place, says=list(says))
+        bad(
+            "generate",
+            "-p",
+            "x",
+            *SMALL,
+            "--sae",
+            "up.0.1",
+            "--edit",
+            edit,
+            "-o",
+            "no.png",
+            cwd=place,
+            says=list(says),
+        )
         assert not (place / "no.png").exists()
 
     refused("up.0.1:100000 +1", "100000")
@@ -141,24 +246,85 @@ def test_edits_that_cannot_be(place: Path) -> None:
     refused("up.0.1:1 +1 steps=7-9 unit=one", "7")
     refused("up.0.1:1 +1 unit=one @absent.png", "absent.png")
     refused("up.0.1 from absent.json:1,2 x1", "absent.json")
-    bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1", "--edit", "up.0.1 zero", "--edit", "up.0.1 rebuild", "-o", "no.png", cwd=place, says="up.0.1")
+    bad(
+        "generate",
+        "-p",
+        "x",
+        *SMALL,
+        "--sae",
+        "up.0.1",
+        "--edit",
+        "up.0.1 zero",
+        "--edit",
+        "up.0.1 rebuild",
+        "-o",
+        "no.png",
+        cwd=place,
+        says="up.0.1",
+    )
 
 
 def test_saes_that_do_not_fit(place: Path) -> None:
-    bad("generate", "-p", "x", *SMALL, "--sae", "up.0.1=narrow", "--edit", "up.0.1:1 +1", "-o", "no.png", cwd=place, says=["24", "96"])
-    bad("generate", "-p", "x", *SMALL, "--sae", "absent", "--edit", "up.0.1:1 +1", "-o", "no.png", cwd=place, says="absent")
+    bad(
+        "generate",
+        "-p",
+        "x",
+        *SMALL,
+        "--sae",
+        "up.0.1=narrow",
+        "--edit",
+        "up.0.1:1 +1",
+        "-o",
+        "no.png",
+        cwd=place,
+        says=["24", "96"],
+    )
+    bad(
+        "generate",
+        "-p",
+        "x",
+        *SMALL,
+        "--sae",
+        "absent",
+        "--edit",
+        "up.0.1:1 +1",
+        "-o",
+        "no.png",
+        cwd=place,
+        says="absent",
+    )
     bad("features", "look", "star.png", code=2, says="--sae", cwd=place)
     bad("features", "icon", "up.0.1:999999", "--sae", "up.0.1", *SMALL, cwd=place, says="999999")
-    bad("encode", "--sae", "narrow", "--in", "wide.npy", "--out", "no.safetensors", cwd=place, says="[n,24]")
+    bad(
+        "encode",
+        "--sae",
+        "narrow",
+        "--in",
+        "wide.npy",
+        "--out",
+        "no.safetensors",
+        cwd=place,
+        says="[n,24]",
+    )
     bad("features", "stats", "--sae", "narrow", "--store", "wide-store", cwd=place, says="24")
     (place / "damaged").mkdir()
     shutil.copytree(place / "narrow", place / "damaged", dirs_exist_ok=True)
     os.truncate(place / "damaged/sae_weights.safetensors", 1000)
-    bad("convert", "damaged", "--to", "sdxl-unbox", "-o", "no", cwd=place, says="sae_weights.safetensors")
+    bad(
+        "convert",
+        "damaged",
+        "--to",
+        "sdxl-unbox",
+        "-o",
+        "no",
+        cwd=place,
+        says="sae_weights.safetensors",
+    )
     assert not (place / "no").exists() and not (place / "no.safetensors").exists()
 
 
 # ---- prompts and capture ----
+
 
 def test_bad_captures(place: Path) -> None:
     (place / "empty.txt").write_text("\n \n")
@@ -179,15 +345,45 @@ def test_bad_captures(place: Path) -> None:
     refused("--prompts", "one.txt", "--branch", "both", "--guidance", "1", code=2, says="--branch")
     refused(code=2, says="--prompts")
     bad("capture", "--prompts", "one.txt", *SMALL, "-o", "up.0.1", cwd=place, says="up.0.1")
-    bad("capture", "--import", "rows.npy", "--import", "wide.npy", "-o", "no-store", cwd=place, says="wide.npy")
+    bad(
+        "capture",
+        "--import",
+        "rows.npy",
+        "--import",
+        "wide.npy",
+        "-o",
+        "no-store",
+        cwd=place,
+        says="wide.npy",
+    )
     bad("capture", "--import", "star.png", "-o", "no-store", cwd=place, says="star.png")
     big = np.full((4, 8), 1e6, np.float32)
     np.save(place / "big.npy", big)
     assert not (place / "no-store").exists()
-    bad("capture", "--import", "big.npy", "--store-dtype", "f16", "-o", "big-store", cwd=place, says="f16")
+    bad(
+        "capture",
+        "--import",
+        "big.npy",
+        "--store-dtype",
+        "f16",
+        "-o",
+        "big-store",
+        cwd=place,
+        says="f16",
+    )
     bad("info", "big-store", cwd=place, says="big-store")
     good("capture", "--import", "big.npy", "--store-dtype", "f32", "-o", "big-store", cwd=place)
-    bad("capture", "--import", "big.npy", "--store-dtype", "f32", "-o", "big-store", cwd=place, says="--block")
+    bad(
+        "capture",
+        "--import",
+        "big.npy",
+        "--store-dtype",
+        "f32",
+        "-o",
+        "big-store",
+        cwd=place,
+        says="--block",
+    )
 
 
 def test_bad_training(place: Path) -> None:
@@ -199,28 +395,88 @@ def test_bad_training(place: Path) -> None:
     refused("--store", "up.0.1", says="up.0.1")
     refused("--store", "store", "--block", "other", says=["other", "mine"])
     refused("--store", "store", "--k", "100", "--n-features", "50", says=["k 100", "50"])
-    refused("--store", "store", "--n-features", "50", "--expansion-factor", "2", code=2, says="--n-features")
+    refused(
+        "--store",
+        "store",
+        "--n-features",
+        "50",
+        "--expansion-factor",
+        "2",
+        code=2,
+        says="--n-features",
+    )
     refused("--store", "store", "--loss-scale", "many", code=2, says="--loss-scale")
     refused("--store", "store", "--hold-out", "4000", code=2, says="--hold-out")
-    refused("--store", "store", "--preset", "demo", "--init-from", "up.0.1", "--steps", "1", "--batch-size", "10", says="96")
+    refused(
+        "--store",
+        "store",
+        "--preset",
+        "demo",
+        "--init-from",
+        "up.0.1",
+        "--steps",
+        "1",
+        "--batch-size",
+        "10",
+        says="96",
+    )
 
 
 def test_damaged_store(place: Path) -> None:
     shutil.copytree(place / "store", place / "damaged-store")
     shard = next((place / "damaged-store/mine").iterdir())
     os.truncate(shard, 2000)
-    bad("train", "--store", "damaged-store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "no-sae", cwd=place, says=shard.name)
+    bad(
+        "train",
+        "--store",
+        "damaged-store",
+        "--preset",
+        "demo",
+        "--batch-size",
+        "500",
+        "--steps",
+        "5",
+        "-o",
+        "no-sae",
+        cwd=place,
+        says=shard.name,
+    )
     shard.unlink()
-    bad("train", "--store", "damaged-store", "--preset", "demo", "--batch-size", "500", "--steps", "5", "-o", "no-sae", cwd=place, says="damaged-store")
+    bad(
+        "train",
+        "--store",
+        "damaged-store",
+        "--preset",
+        "demo",
+        "--batch-size",
+        "500",
+        "--steps",
+        "5",
+        "-o",
+        "no-sae",
+        cwd=place,
+        says="damaged-store",
+    )
     assert not (place / "no-sae").exists()
 
 
 # ---- places that cannot be written ----
 
+
 def test_places_that_are_not_there(place: Path) -> None:
     bad("generate", "-p", "x", "-o", "no/such/place.png", cwd=place, says="no/such")
     bad("generate", "-p", "x", "-o", "store", cwd=place, says="folder")
-    bad("encode", "--sae", "narrow", "--in", "rows.npy", "--out", "no/c.safetensors", cwd=place, says="no")
+    bad(
+        "encode",
+        "--sae",
+        "narrow",
+        "--in",
+        "rows.npy",
+        "--out",
+        "no/c.safetensors",
+        cwd=place,
+        says="no",
+    )
     bad("train", "--store", "store", "-o", "star.png", cwd=place, says="file")
     bad("capture", "--prompts", PROMPTS, "-o", "star.png/store", cwd=place, says="star.png")
 
@@ -233,7 +489,11 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def make(options: str) -> Path:
         folder = tmp_path / f"mount{len(made)}"
         folder.mkdir()
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True).returncode != 0:
+        words = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+        if (
+            os.geteuid() != 0
+            or subprocess.run(words, check=False, capture_output=True).returncode != 0
+        ):
             pytest.skip("needs root, to mount a small file system")
         made.append(folder)
         return folder
@@ -245,8 +505,30 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 def test_no_space(place: Path, mount: Callable[[str], Path]) -> None:
     full = mount("size=16k")
-    bad("generate", "-p", "a star", "-W", "128", "-H", "128", "-o", full / "a.png", cwd=place, says="No space left")
-    bad("encode", "--sae", "narrow", "--in", "rows.npy", "--out", full / "c.safetensors", cwd=place, says="No space left")
+    bad(
+        "generate",
+        "-p",
+        "a star",
+        "-W",
+        "128",
+        "-H",
+        "128",
+        "-o",
+        full / "a.png",
+        cwd=place,
+        says="No space left",
+    )
+    bad(
+        "encode",
+        "--sae",
+        "narrow",
+        "--in",
+        "rows.npy",
+        "--out",
+        full / "c.safetensors",
+        cwd=place,
+        says="No space left",
+    )
     bad("convert", "up.0.1", "--to", "saelens", "-o", full / "sae", cwd=place, says="No space left")
     bad("convert", "up.0.1", "--to", "sdxl-unbox", "-o", full / "pth", cwd=place)
     said = bad(*CAPTURE, "-o", full / "store", cwd=place, says=str(full))
@@ -257,19 +539,40 @@ def test_no_space(place: Path, mount: Callable[[str], Path]) -> None:
 def test_unwritable_folder(place: Path, mount: Callable[[str], Path]) -> None:
     closed = mount("size=1m,ro")
     bad("generate", "-p", "a star", *SMALL, "-o", closed / "a.png", cwd=place, says=str(closed))
-    bad("capture", "--prompts", PROMPTS, *SMALL, "-o", closed / "store", cwd=place, says=str(closed))
+    bad(
+        "capture", "--prompts", PROMPTS, *SMALL, "-o", closed / "store", cwd=place, says=str(closed)
+    )
     bad("train", "--store", "store", "-o", closed / "sae", cwd=place, says=str(closed))
-    bad("features", "look", "star.png", "--sae", "up.0.1", "-o", closed / "look", cwd=place, says=str(closed))
+    bad(
+        "features",
+        "look",
+        "star.png",
+        "--sae",
+        "up.0.1",
+        "-o",
+        closed / "look",
+        cwd=place,
+        says=str(closed),
+    )
 
 
 # ---- kills ----
 
+
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
     env = {"OMP_WAIT_POLICY": "passive", **os.environ}
-    return subprocess.Popen([facet(), *map(str, words)], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    return subprocess.Popen(
+        [facet(), *map(str, words)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], limit: float = 120) -> bool:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[bytes], limit: float = 120
+) -> bool:
     """True when it came while the process ran."""
     end = time.monotonic() + limit
     while time.monotonic() < end and process.poll() is None:
@@ -298,7 +601,7 @@ def test_kill_during_training(place: Path) -> None:
     for _ in range(3):
         process = start(*TRAIN, "--resume", "-o", "sae-killed", cwd=place)
         before = checkpoint_time(place)
-        if wait_for(lambda: checkpoint_time(place) != before, process):
+        if wait_for(lambda was=before: checkpoint_time(place) != was, process):
             time.sleep(0.02)
             kills += process.poll() is None
         process.kill()
@@ -328,7 +631,18 @@ def test_stopped_by_a_signal(place: Path, number: signal.Signals, code: int) -> 
     _, text = process.communicate(timeout=60)
     assert process.returncode == code and b"facet: stopped" in text, text
     assert not [p for p in listing(place / out) if ".tmp" in p]
-    process = start(*TRAIN[:-6], "--checkpoint-every", "0", "--steps", "1000000", "-t", "1", "-o", f"sae-{code}", cwd=place)
+    process = start(
+        *TRAIN[:-6],
+        "--checkpoint-every",
+        "0",
+        "--steps",
+        "1000000",
+        "-t",
+        "1",
+        "-o",
+        f"sae-{code}",
+        cwd=place,
+    )
     time.sleep(1)
     process.send_signal(number)
     _, text = process.communicate(timeout=60)
@@ -346,7 +660,9 @@ def test_stopped_picture_leaves_nothing(place: Path) -> None:
 
 
 def test_json_of_a_stopped_run(place: Path) -> None:
-    process = start("generate", "-p", "a star", "--steps", "1000", "-o", "stopped.png", "--json", cwd=place)
+    process = start(
+        "generate", "-p", "a star", "--steps", "1000", "-o", "stopped.png", "--json", cwd=place
+    )
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
@@ -354,6 +670,20 @@ def test_json_of_a_stopped_run(place: Path) -> None:
 
 
 def test_progress_goes_to_stderr_only(place: Path) -> None:
-    done = run("train", "--store", "store", "--preset", "demo", "--batch-size", "64", "--steps", "20", "-o", "quick", "--json", cwd=place)
+    done = run(
+        "train",
+        "--store",
+        "store",
+        "--preset",
+        "demo",
+        "--batch-size",
+        "64",
+        "--steps",
+        "20",
+        "-o",
+        "quick",
+        "--json",
+        cwd=place,
+    )
     assert done.returncode == 0 and json.loads(done.stdout)["train"]["steps"] == 20
     assert b"\r" not in done.stderr, "plain lines where there is no terminal"
