@@ -48,7 +48,7 @@ static double change_error(const float *have, const float *want, const float *st
     return sqrt(miss / change);
 }
 
-/* Observed: losses within 2e-7; changes within 2e-6 (w_enc, w_dec), 1e-5 (biases). */
+/* Observed: losses within 2e-7; changes within 4e-6 (w_dec), 7e-7 (the others). */
 static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
 {
     fct_sae *start = golden_start(g);
@@ -94,8 +94,8 @@ static void test_parity(void **state)
     check_parity(&g, "clean", FCT_AUX_CLEAN);
     check_parity(&g, "authors", FCT_AUX_AUTHORS);
     /* The two kinds differ by more than the bound, so neither can pass for the other. */
-    assert_true(change_error(find(&g, "clean", "w_dec")->data, find(&g, "authors", "w_dec")->data,
-                             find(&g, "start", "w_dec")->data, 96 * 24) > 1e-3);
+    assert_true(change_error(find(&g, "clean", "b_dec")->data, find(&g, "authors", "b_dec")->data,
+                             find(&g, "start", "b_dec")->data, 24) > 1e-3);
     fct_st_close(&g);
 }
 
