@@ -6,7 +6,9 @@
    program at once (files still appear whole or not at all). */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/state.h"
 
@@ -108,10 +110,20 @@ static bool is_help(const char *word)
     return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
 }
 
+/* Threads that wait should sleep. The OpenMP runtime lets them spin by default, which on a machine
+   with other work to do costs milliseconds a parallel region (bench/SPEED.md); it reads its policy
+   before main, hence the second start. A policy that the user set is left alone. */
+static void let_threads_sleep(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
     int used = 0, n = argc - 1;
     char **words = argv + 1;
+    let_threads_sleep(argv);
     watch_signals();
     if (argc < 1 || n < 1 || is_help(words[0])) return show_program();
     if (strcmp(words[0], "--version") == 0) {
