@@ -126,27 +126,29 @@ static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs,
 }
 
 /* The mask at the middle strength, then the strength under that mask; ties go to the whole picture
- * and to the weaker. */
+   and to the weaker, and nothing is tried that could only tie. A drawn feature is painted over the
+   whole picture at the middle strength. */
 static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, int64_t start)
 {
+    enum { WEAK, MIDDLE, STRONG };
     int64_t pairs[64];
     int64_t n = find_pairs(pairs, d->size.trial_pairs, d, &d->choose, c, start);
-    double share[2], got[FCT_COUNT(strengths)];
-    for (int i = 0; i < 2; i++) {
-        painting p = {
-            .b = b, .c = c, .kind = DEMO_PAINTED, .strength = strengths[1], .at_object = i == 1};
-        FCT_TRY(try_painting(d, &p, pairs, n, &share[i]));
-    }
-    c->at_object = share[1] > share[0];
+    double share[2] = {0}, got[FCT_COUNT(strengths)] = {0};
+    const double all = 1 - 1e-9;
+    c->strength = strengths[MIDDLE];
     c->trial_share = -1;
-    for (size_t i = 0; i < FCT_COUNT(strengths); i++) {
-        painting p = {.b = b,
-                      .c = c,
-                      .kind = DEMO_PAINTED,
-                      .strength = strengths[i],
-                      .at_object = c->at_object};
-        got[i] = share[c->at_object];
-        if (i != 1) FCT_TRY(try_painting(d, &p, pairs, n, &got[i]));
+    if (!c->chosen) return FCT_OK;
+    painting p = {.b = b, .c = c, .kind = DEMO_PAINTED, .strength = strengths[MIDDLE]};
+    FCT_TRY(try_painting(d, &p, pairs, n, &share[0]));
+    p.at_object = true;
+    if (share[0] < all) FCT_TRY(try_painting(d, &p, pairs, n, &share[1]));
+    p.at_object = c->at_object = share[1] > share[0];
+    got[MIDDLE] = share[c->at_object];
+    p.strength = strengths[WEAK];
+    FCT_TRY(try_painting(d, &p, pairs, n, &got[WEAK]));
+    p.strength = strengths[STRONG];
+    if (got[MIDDLE] < all) FCT_TRY(try_painting(d, &p, pairs, n, &got[STRONG]));
+    for (int i = WEAK; i <= STRONG; i++) {
         if (got[i] <= c->trial_share) continue;
         c->trial_share = got[i];
         c->strength = strengths[i];

@@ -66,15 +66,16 @@ static void put_cause(demo_html *h, const demo *d, const demo_block *b, const de
         "<p class=\"note\">Share of %lld pictures in which the checker reads \u201c%s\u201d</p>\n",
         (long long)c->n_pairs, demo_word_text(d, c->factor, c->value));
     put_bars(h, c);
+    demo_html_put(h, "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s", c->strength,
+                  c->at_object ? "where the objects stand" : "over the whole picture");
+    if (c->chosen)
+        demo_html_put(h, ", both chosen on %lld other pairs (%.0f&thinsp;%% there)",
+                      (long long)d->size.trial_pairs, 100 * c->trial_share);
     demo_html_put(h,
-                  "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s, both chosen on "
-                  "%lld other pairs (%.0f&thinsp;%% there). "
-                  "Pixels change by %.3f; with the random direction by %.3f, with the random "
+                  ". Pixels change by %.3f; with the random direction by %.3f, with the random "
                   "feature (%s:%lld) by %.3f.</p></div>\n<div>",
-                  c->strength, c->at_object ? "where the objects stand" : "over the whole picture",
-                  (long long)d->size.trial_pairs, 100 * c->trial_share, c->change[DEMO_PAINTED],
-                  c->change[DEMO_DIRECTION], b->info->short_name, (long long)c->other,
-                  c->change[DEMO_OTHER]);
+                  c->change[DEMO_PAINTED], c->change[DEMO_DIRECTION], b->info->short_name,
+                  (long long)c->other, c->change[DEMO_OTHER]);
     put_pictures(h, d, b, c);
     demo_html_put(h, "</div></article>\n");
 }

@@ -15,7 +15,7 @@ static const demo_size full_size = {.train_prompts = 2500,
                                     .top = DEMO_TOP,
                                     .pairs = DEMO_PAIRS,
                                     .trial_pairs = 6,
-                                    .block_pairs = 48};
+                                    .block_pairs = 32};
 static const demo_size quick_size = {.train_prompts = 64,
                                      .steps = 40,
                                      .choose_pairs = 48,
