@@ -102,7 +102,7 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     int64_t checkpoint_every; /* steps; 0: only at the end */
     const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
-    const char *block, *model; /* recorded in the result */
+    const char *block, *model, *model_hash; /* recorded in the result; NULL: unknown */
     const fct_log *log;
 } fct_train_desc;
 

@@ -100,6 +100,7 @@ static fct_status train(job *j)
                            .log_every = fct_cli_i64(c, "log-every"),
                            .block = j->block->name,
                            .model = fct_store_get_info(j->store)->model,
+                           .model_hash = fct_store_get_info(j->store)->model_hash,
                            .log = log};
     if (fct_cli_given(c, "auxk"))
         desc.auxk = fct_cli_i64(c, "auxk") == 0 ? -1 : fct_cli_i64(c, "auxk"); /* -1: no aux term */

@@ -240,10 +240,11 @@ static fct_status describe(fct_trainee *t, const fct_train_desc *desc)
     fct_str text = {0};
     fct_status st = fct_train_plan_describe(&options, &t->plan, t->sae->d);
     if (st != FCT_OK) return st;
-    j = json_pack("{s:s, s:f, s:I, s:I, s:I, s:o}", "facet_version", fct_version(), "loss_scale",
-                  t->plan.loss_scale, "seed", (json_int_t)t->plan.seed, "steps",
-                  (json_int_t)t->step, "rows", (json_int_t)(t->step * t->plan.batch), "training",
-                  options);
+    j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o}", "facet_version",
+                  fct_version(), "model_hash", desc->model_hash, "backend", t->engine.cx.be->name,
+                  "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
+                  "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows",
+                  (json_int_t)(t->step * t->plan.batch), "training", options);
     if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
     fct_free(t->sae->facet_json);
