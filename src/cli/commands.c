@@ -108,10 +108,11 @@ fct_status fct_cli_fail_command(int n, char *const *words)
     snprintf(given, sizeof given, "%s", group ? words[1] : words[0]);
     const char *near = fct_cli_nearest(given, names, count);
     if (group && near)
-        return fct_fail(FCT_ERR_ARG, "features has no verb \"%s\"; did you mean %s?", given, near);
+        return fct_fail(FCT_ERR_ARG, "%s has no verb \"%s\"; did you mean %s?", words[0], given,
+                        near);
     if (group)
-        return fct_fail(FCT_ERR_ARG, "features has no verb \"%s\"; see facet features --help",
-                        given);
+        return fct_fail(FCT_ERR_ARG, "%s has no verb \"%s\"; see facet %s --help", words[0], given,
+                        words[0]);
     if (near) return fct_fail(FCT_ERR_ARG, "unknown command \"%s\"; did you mean %s?", given, near);
     return fct_fail(FCT_ERR_ARG, "unknown command \"%s\"; see facet --help", given);
 }

@@ -48,14 +48,14 @@ static void time_text(char *out, size_t size, double seconds)
 static void progress_text(char *out, size_t size, const fct_cli_bar *b, double now, int64_t done,
                           int64_t total)
 {
-    char left[32] = "?", rate_text[32] = "?";
+    char left[32];
     double rate = now > b->start ? (double)(done - b->first) / (now - b->start) : 0;
-    if (rate > 0) {
-        time_text(left, sizeof left, (double)(total - done) / rate);
-        snprintf(rate_text, sizeof rate_text, rate >= 10 ? "%.0f" : "%.2f", rate);
-    }
-    snprintf(out, size, "%s  %" PRId64 "/%" PRId64 " (%d%%)  %s/s  %s left", b->what, done, total,
-             (int)(100 * done / total), rate_text, left);
+    int n = snprintf(out, size, "%s  %" PRId64 "/%" PRId64 " (%d%%)", b->what, done, total,
+                     (int)(100 * done / total));
+    if (rate <= 0 || n < 0 || (size_t)n >= size) return;
+    time_text(left, sizeof left, (double)(total - done) / rate);
+    snprintf(out + n, size - (size_t)n, rate >= 10 ? "  %.0f/s  %s left" : "  %.2f/s  %s left",
+             rate, left);
 }
 
 static void on_progress(void *user, const char *what, int64_t done, int64_t total)
