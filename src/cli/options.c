@@ -53,7 +53,7 @@ const char *fct_cli_nearest(const char *word, const char *const *words, int64_t 
         int d = distance(word, words[i]);
         bool begins = strlen(word) >= 3 && strncmp(words[i], word, strlen(word)) == 0;
         if (begins) d = 1;
-        if (d < best && d <= 1 + (int)strlen(word) / 3) {
+        if (d < best && d <= (int)(strlen(word) + 1) / 3) {
             best = d;
             nearest = words[i];
         }
