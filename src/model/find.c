@@ -1,6 +1,7 @@
 /* find.c - where a model is: a folder, a name in the Hugging Face cache, or the demo model that
    comes with facet. Nothing is downloaded here; an error says which command does that and where was
    looked. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,13 +28,15 @@ static bool accept(char **out, char *path)
     return false;
 }
 
+/* The path is told without "..", since people read it and recipes keep it. */
 static fct_status try_under(char **out, const char *base, const char *rest)
 {
-    char *path = NULL;
+    char *path = NULL, real[PATH_MAX];
     if (!base || !*base) return FCT_OK;
     FCT_TRY(fct_path_join(&path, base, rest));
-    accept(out, path);
-    return FCT_OK;
+    if (!accept(out, path) || !realpath(*out, real)) return FCT_OK;
+    fct_free(*out);
+    return fct_strdup(out, real);
 }
 
 static fct_status find_demo(char **out)
