@@ -140,7 +140,7 @@ static void put_examples(demo_html *h, const demo *d)
 
 void demo_page_specialised(demo_html *h, const demo *d)
 {
-    demo_html_put(h, "<section id=\"specialised\"><h2>3. The blocks differ</h2>\n"
+    demo_html_put(h, "<section id=\"specialised\"><h2>3. Do the blocks differ?</h2>\n"
                      "<p>Each block is switched off (its delta zeroed), replaced by what its "
                      "autoencoder makes of it (rebuilt), and painted with the one "
                      "of its chosen features that does most. Rebuilding is the control for the "

@@ -143,7 +143,7 @@ static void put_card(demo_html *h, const demo *d, const demo_block *b, const dem
 
 void demo_page_interpretable(demo_html *h, const demo *d)
 {
-    demo_html_put(h, "<section id=\"interpretable\"><h2>1. The features mean something</h2>\n"
+    demo_html_put(h, "<section id=\"interpretable\"><h2>1. Do the features mean something?</h2>\n"
                      "<p>Each card is one feature of a sparse autoencoder that facet trained "
                      "minutes ago. Dark parts of a picture are where the "
                      "feature is not active; hover over it, or switch the maps off above, to see "

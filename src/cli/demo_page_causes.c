@@ -96,7 +96,7 @@ void demo_page_causal(demo_html *h, const demo *d)
 {
     int64_t of, n = count_causes(d, &of);
     demo_html_put(h,
-                  "<section id=\"causal\"><h2>2. They cause what they show</h2>\n"
+                  "<section id=\"causal\"><h2>2. Do they cause what they show?</h2>\n"
                   "<p>A feature can be perfectly readable and change nothing. So each word is "
                   "painted into %d pictures whose captions leave its "
                   "factor open: the feature's direction is added to what the block writes. Beside "
