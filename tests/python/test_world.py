@@ -17,7 +17,7 @@ np = pytest.importorskip("numpy", reason="numpy draws the world")
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "train_demo"))
-import world  # noqa: E402
+import world
 
 
 def noises(count: int, seed: int) -> np.ndarray:

@@ -15,14 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
+import pool as pool_stage
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-import common
-import pool as pool_stage
 import world
+from torch import nn
 
 READABLE = ["readable", "unreadable"]
 POINTS = 4                                               # x, y of the first object, x, y of the second
@@ -100,12 +99,12 @@ def split(out: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def read(net: nn.Module, pictures: torch.Tensor) -> tuple[list[world.Scene | None], np.ndarray]:
-    """pictures [B,3,256,256] in [-1,1] -> what each shows (None: unreadable), centres [B,2,2]"""
+def read(net: nn.Module, pictures: torch.Tensor, forced: bool = False) -> tuple[list[world.Scene | None], np.ndarray]:
+    """pictures [B,3,256,256] in [-1,1] -> what each shows (None: unreadable, unless forced), centres [B,2,2]"""
     answers = split(net(pictures))
-    blurred = answers["readable"].softmax(1)[:, 1] > 0.5
+    mute = answers["readable"].softmax(1)[:, 1] > (1.0 if forced else 0.5)
     picks = {f: answers[f].argmax(1).tolist() for f in world.FACTORS}
-    scenes = [None if blurred[i] else {f: v[picks[f][i]] for f, v in world.FACTORS.items()} for i in range(len(pictures))]
+    scenes = [None if mute[i] else {f: v[picks[f][i]] for f, v in world.FACTORS.items()} for i in range(len(pictures))]
     return scenes, answers["centres"].reshape(-1, 2, 2).numpy()
 
 
@@ -135,17 +134,24 @@ class Examples:
                     y = vae.decode(vae.encode(x).latent_dist.mode()).sample.float().clamp(-1, 1)
                 self.coded[first:first + len(x)] = to_bytes(y)
 
-    def good(self, n: int, clean: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def spoil(self) -> None:
+        """Roughens half of the pictures for good and makes the unreadable ones: once, since it costs more than a
+        training step."""
+        for bank in (self.true, self.coded):
+            for i in range(0, len(bank) // 2, 25):
+                part = bank[i:min(i + 25, len(bank) // 2)]
+                part.copy_(to_bytes(rough(part.float() / 127.5 - 1)))
+        self.bank = torch.cat([to_bytes(self.bad(20)) for _ in range(max(1, self.count // 60))])
+
+    def good(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         i, j = torch.randint(0, self.count, (n // 2,)), torch.randint(0, self.through, (n - n // 2,))
         x = torch.cat([self.true[i], self.coded[j]]).float() / 127.5 - 1
         i = torch.cat([i, j])
-        if not clean:
-            x = rough(x)
         return x, self.labels[i], self.at[i]
 
     def bad(self, n: int) -> torch.Tensor:
         """blends of two scenes, noise, smears: a third of each, nearly"""
-        a, b = (self.good(n, clean=True)[0] for _ in range(2))
+        a, b = (self.good(n)[0] for _ in range(2))
         out = []
         for k in range(n):
             kind = self.rng.randrange(5)
@@ -269,13 +275,14 @@ def main() -> None:
         average.module.load_state_dict(saved["average"])
         opt.load_state_dict(saved["opt"])
         step, spent = saved["step"], saved["spent"]
-    data, held = Examples(args.scenes, args.through, 50 + step, vae), Examples(600, 600, 7, vae)
+    data, held = Examples(args.scenes, args.through, 50 + step, vae), Examples(300, 300, 7, vae)
+    data.spoil()
     seen, good = time.time(), args.batch * 2 // 3
     while spent < args.minutes and not stop.asked:
         for g in opt.param_groups:
             g["lr"] = args.lr * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * spent / args.minutes)) + 1e-6
         x, labels, at = data.good(good)
-        x = torch.cat([x, data.bad(args.batch - good)])
+        x = torch.cat([x, data.bank[torch.randint(0, len(data.bank), (args.batch - good,))].float() / 127.5 - 1])
         with torch.autocast("cpu", torch.bfloat16):
             out = net(x)
         loss = loss_of(split(out.float()), labels, at, good)

@@ -14,15 +14,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import checker
+import tokens
 import torch
+import vae as vae_stage
+import world
 from diffusers import EulerAncestralDiscreteScheduler
 from safetensors.torch import save_file
 
-import checker
 import model as m
-import tokens
-import vae as vae_stage
-import world
 
 TRAIN_PROMPTS, HELD_PROMPTS = 2500, 600
 

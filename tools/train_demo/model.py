@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import common
+import tokens
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-import common
-import tokens
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 CHANNELS = (24, 48, 96)
 TEXT_WIDTH = 64
@@ -25,10 +29,10 @@ SIGNAL, NOISE = common.signal_rates()
 
 
 def new_text_encoders(vocab: dict[str, int]) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-    shared = dict(
-        vocab_size=len(vocab), max_position_embeddings=tokens.LENGTH, bos_token_id=vocab[tokens.START],
-        eos_token_id=vocab[tokens.END], num_hidden_layers=2, num_attention_heads=2, hidden_size=TEXT_WIDTH,
-        intermediate_size=2 * TEXT_WIDTH, projection_dim=TEXT_WIDTH)
+    shared = {
+        "vocab_size": len(vocab), "max_position_embeddings": tokens.LENGTH, "bos_token_id": vocab[tokens.START],
+        "eos_token_id": vocab[tokens.END], "num_hidden_layers": 2, "num_attention_heads": 2,
+        "hidden_size": TEXT_WIDTH, "intermediate_size": 2 * TEXT_WIDTH, "projection_dim": TEXT_WIDTH}
     one = CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", pad_token_id=vocab[tokens.END], **shared))
     two = CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", pad_token_id=vocab["!"], **shared))
     return one, two

@@ -14,10 +14,9 @@ import random
 import time
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
-
-import common
 import vae as vae_stage
 import world
 

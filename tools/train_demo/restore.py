@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL
-
 import checker
 import common
+import torch
+from diffusers import AutoencoderKL
 
 
 def main() -> None:

@@ -18,15 +18,15 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import common
 import numpy as np
+import taps
 import torch
 import torch.nn.functional as F
+import world
 from safetensors.torch import load_file
 
-import common
 import model as m
-import taps
-import world
 
 VALUES = [(f, v) for f, values in world.FACTORS.items() for v in values if v != world.UNSAID.get(f)]
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)                # thresholds, as shares of a feature's largest value

@@ -14,15 +14,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-
 import checker
 import common
-import model as m
+import numpy as np
 import taps
+import torch
 import world
+from PIL import Image
+
+import model as m
 
 CHANCE = {f: 1 / len(v) for f, v in world.FACTORS.items()}
 NEAR = 1 / 8
@@ -68,11 +68,13 @@ def main() -> None:
     ap.add_argument("--count", type=int, default=500, help="pairs for quality and four steps; the rest use half")
     ap.add_argument("--seed", type=int, default=77)
     ap.add_argument("--sheet", type=Path, help="PNG to write: the first 40 pictures")
+    ap.add_argument("--forced", action="store_true", help="read values off unreadable pictures too: not the acceptance")
     ap.add_argument("--json", type=Path, help="file to write the table to")
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()
     common.threads(args.threads)
     machine = taps.Machine(args.model)
+    machine.forced = args.forced
     captions = (args.model / "prompts" / "heldout.txt").read_text(encoding="utf-8").splitlines()[:args.count]
     some = taps.cases(captions, args.seed)
     half = some[:max(1, args.count // 2)]

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import checker
 import numpy as np
 import torch
+import world
 from diffusers import AutoencoderKL
 from torch import nn
 
-import checker
 import model as m
-import world
 
 Edit = Callable[[torch.Tensor], torch.Tensor]            # delta [B,D,8,8] -> what is added to it
 
@@ -81,6 +81,7 @@ class Machine:
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval().requires_grad_(False)
         self.eye = checker.load(folder / "checker")
         self.taps = Taps(self.net.unet)
+        self.forced = False                               # read values off pictures that count as unreadable, too
         self.empty = self.net.text([""])
 
     def latents(self, some: list[Case], steps: int = 1, pooled_empty: bool = False,
@@ -105,7 +106,7 @@ class Machine:
     def read(self, some: list[Case], batch: int = 25, **how: Any) -> tuple[list[world.Scene | None], np.ndarray]:
         scenes, centres = [], []
         for i in range(0, len(some), batch):
-            s, c = checker.read(self.eye, self.show(some[i:i + batch], batch, **how))
+            s, c = checker.read(self.eye, self.show(some[i:i + batch], batch, **how), self.forced)
             scenes += s
             centres.append(c)
         return scenes, np.concatenate(centres)

@@ -9,6 +9,7 @@ Writes tokenizer/ and tokenizer_2/, which differ in padding alone, as SDXL's do.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 from collections import Counter
@@ -38,7 +39,7 @@ def learn_merges(counts: Counter[str]) -> list[tuple[str, str]]:
     while True:
         pairs: Counter[tuple[str, str]] = Counter()
         for w, symbols in words.items():
-            for pair in zip(symbols, symbols[1:]):
+            for pair in itertools.pairwise(symbols):
                 pairs[pair] += counts[w]
         if not pairs:
             return merges

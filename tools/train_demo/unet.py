@@ -20,16 +20,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
+import pool as pool_stage
 import torch
 import torch.nn.functional as F
+import world
 from PIL import Image
 from torch import nn
 
-import common
 import model as m
-import pool as pool_stage
-import world
 
 KINDS = {"down.2.1": ("number", "background"), "mid.0": ("shape", "size"), "up.0.0": ("texture",),
          "up.0.1": ("colour", "light")}

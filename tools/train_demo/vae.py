@@ -18,13 +18,12 @@ import random
 import time
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
+import world
 from diffusers import AutoencoderKL
 from PIL import Image
-
-import common
-import world
 
 SIZES = {64: 40, 128: 10, 256: 3}                        # crop width: batch
 MIXED = (64, 128, 256, 256)
