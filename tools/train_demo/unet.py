@@ -214,7 +214,7 @@ def main() -> None:
         done = spent / args.minutes
         for g in opt.param_groups:
             g["lr"] = args.lr * min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
-        fade = max(0.0, 1 - done / args.heads_until)
+        fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
         noise, index, captions, by_block = batches.draw(args.batch, 1.0 if fade > 0.3 else args.own_share)
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
         n = args.batch
