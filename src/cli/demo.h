@@ -84,6 +84,8 @@ typedef struct demo_card {
     int64_t n_pairs;
     bool read[DEMO_PAIRS][DEMO_KINDS]; /* the checker reads the word */
     double share[DEMO_KINDS];
+    double
+        guess[DEMO_KINDS]; /* the same when the checker must answer: "unreadable" is no way out */
     double change[DEMO_KINDS]; /* mean change of the pixels against the clean picture */
     double removed; /* share of the top pictures that show the word and no longer do without the
                        feature; -1: none shows it */
@@ -169,6 +171,8 @@ fct_status demo_take(demo *d, const demo_shot *shot, uint8_t **pixels) FCT_MUST_
 fct_status demo_clean(demo *d, demo_set *set, int64_t pair, bool save) FCT_MUST_CHECK;
 fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out) FCT_MUST_CHECK;
 bool demo_reads(const demo *d, const fct_reading *r, int64_t factor, int64_t value);
+/* The same where it says that it cannot tell: its likeliest answer all the same. */
+bool demo_guesses(const demo *d, const fct_reading *r, int64_t factor, int64_t value);
 /* The edits that paint a direction with the given push (a factor on the SAE's own decoder row) over
    a pair's picture: one over the whole of it, or one around each object that the checker sees in
    the clean picture. */

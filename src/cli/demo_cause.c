@@ -80,8 +80,13 @@ typedef struct painting {
     bool at_object;
 } painting;
 
+typedef struct outcome {
+    bool reads, guesses;
+    double change;
+} outcome;
+
 static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const char *save,
-                        bool *reads, double *change)
+                        outcome *out)
 {
     int64_t width = p->b->sae->d, number = p->c - p->b->card, feature = p->c->feature;
     double push = p->strength * (double)p->b->sae->mean[feature];
@@ -103,24 +108,37 @@ static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const
     fct_reading r;
     FCT_TRY(demo_take(d, &shot, &pixels));
     fct_status st = demo_read(d, pixels, &r);
-    *reads = st == FCT_OK && demo_reads(d, &r, p->c->factor, p->c->value);
-    *change = fct_eval_pixel_change(pixels, pair->clean, demo_pixels(d));
+    if (st == FCT_OK)
+        *out = (outcome){.reads = demo_reads(d, &r, p->c->factor, p->c->value),
+                         .guesses = demo_guesses(d, &r, p->c->factor, p->c->value),
+                         .change = fct_eval_pixel_change(pixels, pair->clean, demo_pixels(d))};
     fct_free(pixels);
     return st;
 }
 
 /* ---- strength and mask ---- */
 
-static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs, int64_t n,
-                               double *share)
+typedef struct trial { /* shares of the trial's pairs; equal reads are told apart by guesses */
+    double read, guess;
+} trial;
+
+static bool is_better(const trial *a, const trial *b)
 {
-    *share = 0;
+    const double same = 1e-9;
+    if (fabs(a->read - b->read) > same) return a->read > b->read;
+    return a->guess > b->guess + same;
+}
+
+static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs, int64_t n,
+                               trial *out)
+{
+    *out = (trial){0};
     for (int64_t i = 0; i < n; i++) {
-        bool reads;
-        double change;
+        outcome o;
         FCT_TRY(demo_clean(d, &d->choose, pairs[i], false));
-        FCT_TRY(paint(d, p, &d->choose.pair[pairs[i]], NULL, &reads, &change));
-        *share += reads / (double)n;
+        FCT_TRY(paint(d, p, &d->choose.pair[pairs[i]], NULL, &o));
+        out->read += o.reads / (double)n;
+        out->guess += o.guesses / (double)n;
     }
     return FCT_OK;
 }
@@ -133,26 +151,25 @@ static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, in
     enum { WEAK, MIDDLE, STRONG };
     int64_t pairs[64];
     int64_t n = find_pairs(pairs, d->size.trial_pairs, d, &d->choose, c, start);
-    double share[2] = {0}, got[FCT_COUNT(strengths)] = {0};
+    trial whole = {0}, object = {0}, got[FCT_COUNT(strengths)] = {{0}};
     const double all = 1 - 1e-9;
     c->strength = strengths[MIDDLE];
-    c->trial_share = -1;
     if (!c->chosen) return FCT_OK;
     painting p = {.b = b, .c = c, .kind = DEMO_PAINTED, .strength = strengths[MIDDLE]};
-    FCT_TRY(try_painting(d, &p, pairs, n, &share[0]));
+    FCT_TRY(try_painting(d, &p, pairs, n, &whole));
     p.at_object = true;
-    if (share[0] < all) FCT_TRY(try_painting(d, &p, pairs, n, &share[1]));
-    p.at_object = c->at_object = share[1] > share[0];
-    got[MIDDLE] = share[c->at_object];
+    if (whole.read < all) FCT_TRY(try_painting(d, &p, pairs, n, &object));
+    p.at_object = c->at_object = is_better(&object, &whole);
+    got[MIDDLE] = c->at_object ? object : whole;
     p.strength = strengths[WEAK];
     FCT_TRY(try_painting(d, &p, pairs, n, &got[WEAK]));
     p.strength = strengths[STRONG];
-    if (got[MIDDLE] < all) FCT_TRY(try_painting(d, &p, pairs, n, &got[STRONG]));
-    for (int i = WEAK; i <= STRONG; i++) {
-        if (got[i] <= c->trial_share) continue;
-        c->trial_share = got[i];
-        c->strength = strengths[i];
-    }
+    if (got[MIDDLE].read < all) FCT_TRY(try_painting(d, &p, pairs, n, &got[STRONG]));
+    int best = WEAK;
+    for (int i = MIDDLE; i <= STRONG; i++)
+        if (is_better(&got[i], &got[best])) best = i;
+    c->strength = strengths[best];
+    c->trial_share = got[best].read;
     return FCT_OK;
 }
 
@@ -168,9 +185,10 @@ static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64
         FCT_TRY(demo_clean(d, &d->show, c->pair[i], shown));
         const demo_pair *pair = &d->show.pair[c->pair[i]];
         c->read[i][DEMO_CLEAN] = demo_reads(d, &pair->reading, c->factor, c->value);
+        c->guess[DEMO_CLEAN] += demo_guesses(d, &pair->reading, c->factor, c->value);
         for (int kind = DEMO_PAINTED; kind < DEMO_KINDS; kind++) {
             char name[96];
-            double change;
+            outcome o;
             snprintf(name, sizeof name, "%s-%lld-%s-%lld", b->info->short_name,
                      (long long)c->feature, kind_name[kind], (long long)i);
             painting p = {.b = b,
@@ -178,13 +196,17 @@ static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64
                           .kind = (demo_kind)kind,
                           .strength = c->strength,
                           .at_object = c->at_object};
-            FCT_TRY(paint(d, &p, pair, shown ? name : NULL, &c->read[i][kind], &change));
-            c->change[kind] += change / (double)c->n_pairs;
+            FCT_TRY(paint(d, &p, pair, shown ? name : NULL, &o));
+            c->read[i][kind] = o.reads;
+            c->guess[kind] += o.guesses;
+            c->change[kind] += o.change / (double)c->n_pairs;
         }
     }
-    for (int kind = 0; kind < DEMO_KINDS; kind++)
+    for (int kind = 0; kind < DEMO_KINDS && c->n_pairs > 0; kind++) {
+        c->guess[kind] /= (double)c->n_pairs;
         for (int64_t i = 0; i < c->n_pairs; i++)
             c->share[kind] += c->read[i][kind] / (double)c->n_pairs;
+    }
     return FCT_OK;
 }
 

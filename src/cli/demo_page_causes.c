@@ -4,10 +4,15 @@
 
 #include "cli/demo_page.h"
 
+static bool reaches_bar(const demo_card *c, const double *share)
+{
+    return c->chosen && c->n_pairs > 0 && share[DEMO_PAINTED] >= 0.6 - 1e-9 &&
+           share[DEMO_DIRECTION] <= 0.25 + 1e-9;
+}
+
 bool demo_card_causes(const demo_card *c)
 {
-    return c->chosen && c->n_pairs > 0 && c->share[DEMO_PAINTED] >= 0.6 - 1e-9 &&
-           c->share[DEMO_DIRECTION] <= 0.25 + 1e-9;
+    return reaches_bar(c, c->share);
 }
 
 static void put_bars(demo_html *h, const demo_card *c)
@@ -66,6 +71,13 @@ static void put_cause(demo_html *h, const demo *d, const demo_block *b, const de
         "<p class=\"note\">Share of %lld pictures in which the checker reads \u201c%s\u201d</p>\n",
         (long long)c->n_pairs, demo_word_text(d, c->factor, c->value));
     put_bars(h, c);
+    demo_html_put(
+        h,
+        "<p class=\"note\">When it must answer, though it says that it cannot tell: clean "
+        "%.0f&thinsp;%%, painted %.0f&thinsp;%%, random direction %.0f&thinsp;%%, random "
+        "feature %.0f&thinsp;%%.</p>\n",
+        100 * c->guess[DEMO_CLEAN], 100 * c->guess[DEMO_PAINTED], 100 * c->guess[DEMO_DIRECTION],
+        100 * c->guess[DEMO_OTHER]);
     demo_html_put(h, "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s", c->strength,
                   c->at_object ? "where the objects stand" : "over the whole picture");
     if (c->chosen)
@@ -80,13 +92,14 @@ static void put_cause(demo_html *h, const demo *d, const demo_block *b, const de
     demo_html_put(h, "</div></article>\n");
 }
 
-static int64_t count_causes(const demo *d, int64_t *of)
+static int64_t count_causes(const demo *d, int64_t *of, int64_t *guessed)
 {
     int64_t n = 0;
-    *of = 0;
+    *of = *guessed = 0;
     for (int64_t b = 0; b < DEMO_BLOCKS; b++)
         for (int64_t c = 0; c < d->block[b].n_cards; c++) {
             *of += d->block[b].card[c].chosen;
+            *guessed += reaches_bar(&d->block[b].card[c], d->block[b].card[c].guess);
             n += demo_card_causes(&d->block[b].card[c]);
         }
     return n;
@@ -94,7 +107,7 @@ static int64_t count_causes(const demo *d, int64_t *of)
 
 void demo_page_causal(demo_html *h, const demo *d)
 {
-    int64_t of, n = count_causes(d, &of);
+    int64_t of, guessed, n = count_causes(d, &of, &guessed);
     demo_html_put(h,
                   "<section id=\"causal\"><h2>2. Do they cause what they show?</h2>\n"
                   "<p>A feature can be perfectly readable and change nothing. So each word is "
@@ -116,8 +129,10 @@ void demo_page_causal(demo_html *h, const demo *d)
                   "are chosen on other captions and seeds. "
                   "Where clean pictures already show the word often, as with sizes, the bar cannot "
                   "be reached: the noise decides what the "
-                  "caption leaves open.</p>\n",
-                  (long long)n, (long long)of);
+                  "caption leaves open. A picture that the checker calls unreadable counts as not "
+                  "read; if it must answer all the same, its likeliest answers, %lld of %lld would "
+                  "reach the bar.</p>\n",
+                  (long long)n, (long long)of, (long long)guessed, (long long)of);
     demo_html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         const demo_block *b = &d->block[i];

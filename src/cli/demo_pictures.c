@@ -78,9 +78,14 @@ fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out)
                             out);
 }
 
+bool demo_guesses(const demo *d, const fct_reading *r, int64_t factor, int64_t value)
+{
+    return r->value[d->head[factor]] == value;
+}
+
 bool demo_reads(const demo *d, const fct_reading *r, int64_t factor, int64_t value)
 {
-    return r->readable && r->value[d->head[factor]] == value;
+    return r->readable && demo_guesses(d, r, factor, value);
 }
 
 const char *demo_word_text(const demo *d, int64_t factor, int64_t value)

@@ -18,6 +18,10 @@ static fct_status put_card(json_t *list, const demo *d, const demo_card *c)
     if (!o) return fct_fail(FCT_ERR_MEMORY, "the summary");
     int bad = json_object_set_new(o, "pairs", json_integer((json_int_t)c->n_pairs));
     bad |= json_object_set_new(o, "strength", number(c->strength));
+    bad |= json_object_set_new(o, "guess_clean", number(c->guess[DEMO_CLEAN]));
+    bad |= json_object_set_new(o, "guess_painted", number(c->guess[DEMO_PAINTED]));
+    bad |= json_object_set_new(o, "guess_random_direction", number(c->guess[DEMO_DIRECTION]));
+    bad |= json_object_set_new(o, "guess_random_feature", number(c->guess[DEMO_OTHER]));
     bad |= json_object_set_new(o, "mask", json_string(c->at_object ? "object" : "whole"));
     bad |= json_object_set_new(o, "f1_chosen", number(c->chosen_f1.f1));
     bad |= json_object_set_new(o, "f1_held_out", number(c->held_f1.f1));
