@@ -86,6 +86,9 @@ fct_status fct_new_raw(void *out_ptr, int64_t n,
  */
 fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT_MUST_CHECK;
 void fct_free(void *p); /* NULL is fine */
+/* Freed memory stays with the process: for programs that make many runs one after the other, whose
+   arenas would be given back and zeroed again each time. Process-wide; only glibc can. */
+void fct_memory_keep(void);
 /* Fault injection for tests: the nth allocation from now fails (0 = off). Per thread. */
 void fct_fault_alloc(int64_t nth);
 void fct_fault_json(

@@ -4,8 +4,12 @@
 #include "base/base.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { ALIGNMENT = 64 };
 
@@ -68,6 +72,14 @@ fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size)
     free(old);
     memcpy(inout_ptr, &p, sizeof p);
     return FCT_OK;
+}
+
+void fct_memory_keep(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_MAX, 0);
+    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
+#endif
 }
 
 void fct_free(void *p)

@@ -79,6 +79,7 @@ static void say_next(const demo *d)
 static fct_status run(fct_cli *c)
 {
     demo *d = NULL;
+    fct_memory_keep();
     FCT_TRY(fct_new(&d, 1, sizeof *d));
     *d = (demo){.cli = c,
                 .log = fct_cli_log(c),

@@ -179,7 +179,8 @@ static const char *const kind_name[DEMO_KINDS] = {"clean", "painted", "direction
 
 static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64_t start)
 {
-    c->n_pairs = find_pairs(c->pair, d->size.pairs, d, &d->show, c, start);
+    int64_t want = c->chosen || d->size.pairs < DEMO_SHOWN ? d->size.pairs : DEMO_SHOWN;
+    c->n_pairs = find_pairs(c->pair, want, d, &d->show, c, start);
     for (int64_t i = 0; i < c->n_pairs; i++) {
         bool shown = i < DEMO_SHOWN;
         FCT_TRY(demo_clean(d, &d->show, c->pair[i], shown));

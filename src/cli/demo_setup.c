@@ -14,8 +14,8 @@ static const demo_size full_size = {.train_prompts = 2500,
                                     .drawn = 3,
                                     .top = DEMO_TOP,
                                     .pairs = DEMO_PAIRS,
-                                    .trial_pairs = 6,
-                                    .block_pairs = 32};
+                                    .trial_pairs = 4,
+                                    .block_pairs = 24};
 static const demo_size quick_size = {.train_prompts = 64,
                                      .steps = 40,
                                      .choose_pairs = 48,
