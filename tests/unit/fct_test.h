@@ -78,4 +78,24 @@ static inline int temp_clear(void **state)
     return leftovers;
 }
 
+/* Removes a file, or a folder with all in it, which must hold no temporary file left behind. */
+static inline void remove_tree(const char *path)
+{
+    char **names = NULL, *inner = NULL;
+    int64_t n = 0;
+    if (!fct_path_is_dir(path)) {
+        unlink(path);
+        return;
+    }
+    assert_ok(fct_dir_list(&names, &n, path));
+    for (int64_t i = 0; i < n; i++) {
+        assert_null(strstr(names[i], ".tmp-"));
+        assert_ok(fct_path_join(&inner, path, names[i]));
+        remove_tree(inner);
+        fct_free(inner);
+    }
+    fct_names_free(names, n);
+    rmdir(path);
+}
+
 #endif

@@ -15,24 +15,6 @@ typedef struct edit_twin {
     fct_sae_set saes;
 } edit_twin;
 
-static inline void remove_tree(const char *path)
-{
-    char **names = NULL, *inner = NULL;
-    int64_t n = 0;
-    if (!fct_path_is_dir(path)) {
-        unlink(path);
-        return;
-    }
-    assert_ok(fct_dir_list(&names, &n, path));
-    for (int64_t i = 0; i < n; i++) {
-        assert_ok(fct_path_join(&inner, path, names[i]));
-        remove_tree(inner);
-        fct_free(inner);
-    }
-    fct_names_free(names, n);
-    rmdir(path);
-}
-
 /* n normals, times scale (an f32 product, as torch's), their size plus `least` when that is
  * positive. */
 static inline void draw_normals(fct_rng *rng, float *out, int64_t n, float scale, float least)
