@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,13 +50,6 @@ def kill_when(args: list[str | Path], ready, limit: float = 120) -> bool:
     return True
 
 
-def prompts_done(store: Path) -> int:
-    try:
-        return json.loads((store / "progress.json").read_text())["prompts_done"]
-    except (OSError, KeyError, json.JSONDecodeError):
-        return 0
-
-
 def capture_args(store: Path) -> list[str | Path]:
     """f32 at batch 4 with every block: shards of a few hundred prompts; 700 prompts make two of them."""
     return ["capture", "--prompts", PROMPTS, "--blocks", "down.2.1,up.0.1", "--batch", "8", "-W", "64", "-H", "64",
@@ -65,12 +59,17 @@ def capture_args(store: Path) -> list[str | Path]:
 def test_capture_survives_a_kill(tmp_path: Path) -> None:
     need_demo()
     whole, part = tmp_path / "whole", tmp_path / "part"
+    begun = time.monotonic()
     good(*capture_args(whole))
-    started = time.monotonic()
-    killed = kill_when(
-        capture_args(part),
-        lambda: prompts_done(part) > 0 or time.monotonic() > started + 1.5,
-    )
+    took = time.monotonic() - begun
+    for share in (0.6, 0.4, 0.2, 0.1):  # of the time that the whole one took: machines are noisy
+        started = time.monotonic()
+        killed = kill_when(
+            capture_args(part), lambda: time.monotonic() > started + share * took
+        )
+        if killed:
+            break
+        shutil.rmtree(part)
     assert killed, "the capture was over before it could be killed"
     assert not (part / "store.json").exists()
     good(*capture_args(part))
