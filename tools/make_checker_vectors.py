@@ -32,11 +32,14 @@ TINY = {
         {"op": "group_norm", "name": "norm", "channels": 6, "groups": 3, "eps": 1e-5},
         {"op": "relu"},
         {"op": "conv", "name": "next", "in": 6, "out": 5, "kernel": 3, "stride": 3, "padding": 0},
-        {"op": "relu"},
+        {"op": "relu", "name": "seen"},
         {"op": "flatten"},
         {"op": "linear", "name": "hidden", "in": 30, "out": 9},
         {"op": "relu"},
-        {"op": "linear", "name": "answer", "in": 9, "out": 9},
+        {"op": "linear", "name": "answer", "in": 9, "out": 5},
+        {"op": "from", "name": "seen"},
+        {"op": "global_max"},
+        {"op": "linear", "name": "where", "in": 5, "out": 4},
     ],
     "heads": [
         {
@@ -78,23 +81,30 @@ def weights(layers: list[dict], seed: int) -> dict[str, torch.Tensor]:
 
 
 def run(layers: list[dict], w: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
-    """pixels uint8 [B,H,W,3] -> outputs of the last layer"""
+    """pixels uint8 [B,H,W,3] -> the chains' ends side by side"""
     x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    made, ends = {}, []
     for d in layers:
-        a, b = (
-            (w[f"{d['name']}.{p}"].float() for p in ("weight", "bias"))
-            if "name" in d
-            else (None, None)
-        )
+        a, b = (w.get(f"{d.get('name')}.{part}") for part in ("weight", "bias"))
+        if a is not None:
+            a, b = a.float(), b.float()
         if d["op"] == "conv":
             x = F.conv2d(x, a, b, d["stride"], d["padding"])
         elif d["op"] == "group_norm":
             x = F.group_norm(x, d["groups"], a, b, d["eps"])
         elif d["op"] == "linear":
             x = F.linear(x, a, b)
-        else:
-            x = F.relu(x) if d["op"] == "relu" else x.flatten(1)
-    return x
+        elif d["op"] == "relu":
+            x = F.relu(x)
+        elif d["op"] == "flatten":
+            x = x.flatten(1)
+        elif d["op"] == "global_max":
+            x = x.amax((2, 3))
+        elif d["op"] == "from":
+            ends.append(x)
+            x = made[d["name"]]
+        made[d.get("name")] = x
+    return torch.cat([*ends, x], 1)
 
 
 def pictures(count: int, height: int, width: int, seed: int) -> torch.Tensor:

@@ -1,7 +1,9 @@
 /* checker.c - runs the small network that reads a picture's factors, from a description beside its
    weights.
 
-   checker.json lists a straight chain of layers and how the last one's outputs are cut into heads.
+   checker.json lists chains of layers and how their outputs are cut into heads. The first chain
+   starts at the picture; `from` ends a chain, whose vector is a part of the outputs, and starts
+   another at an earlier named layer.
    The file is data of others: an operation that is not known, sizes that do not follow from the
    layer before and weights of another shape are refused when it is loaded, so that running cannot
    fail for them. Maps are [B,H,W,C] here and [B,C,H,W] there: only `flatten` can tell the
@@ -12,13 +14,26 @@
 
 #include "eval/eval.h"
 
-typedef enum layer_op { OP_CONV, OP_GROUP_NORM, OP_RELU, OP_FLATTEN, OP_LINEAR, OP_COUNT } layer_op;
-static const char *const op_name[OP_COUNT] = {"conv", "group_norm", "relu", "flatten", "linear"};
+typedef enum layer_op {
+    OP_CONV,
+    OP_GROUP_NORM,
+    OP_RELU,
+    OP_FLATTEN,
+    OP_LINEAR,
+    OP_MAX,  /* the largest of each channel over the map */
+    OP_FROM, /* the output of an earlier layer again */
+    OP_COUNT
+} layer_op;
+static const char *const op_name[OP_COUNT] = {"conv",   "group_norm", "relu", "flatten",
+                                              "linear", "global_max", "from"};
 
 enum { CHUNK = 16, MAX_SIZE = 1 << 16, MAX_LAYERS = 256 };
 
 typedef struct layer {
     layer_op op;
+    char *name;      /* or NULL */
+    bool ends;       /* a chain: its output is a part of the checker's */
+    int64_t source;  /* of `from`: the layer's number */
     int64_t h, w, c; /* of its output; after flatten h = w = 1 */
     int64_t kernel, stride, padding, groups;
     float eps;
@@ -33,6 +48,7 @@ struct fct_checker {
     float low, high; /* what bytes 0 and 255 become */
     double unreadable_above;
     layer *layer;
+    fct_tensor *made; /* outputs of the layers while they run */
     int64_t n_layers, outputs;
     fct_checker_head *head;
     int64_t n_heads, readable; /* number of the head "readable", or -1 */
@@ -163,7 +179,29 @@ static fct_status load_linear(layer *y, const layer *x, const loading *l, const 
     return load_weight(y, l, name, 2, (int64_t[]){y->c, in});
 }
 
-static fct_status load_layer(layer *y, const layer *x, const loading *l, const json_t *o,
+/* Ends the chain before, and starts another at an earlier layer. */
+static fct_status load_from(layer *y, layer *x, const loading *l, const char *name,
+                            const char *where)
+{
+    const fct_checker *c = l->c;
+    if (x->h != 1 || x->w != 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: the chain before `from` must end in a vector", where);
+    y->source = -1;
+    for (int64_t i = 0; name && &c->layer[i] < y; i++)
+        if (c->layer[i].name && c->layer[i].op != OP_FROM && strcmp(c->layer[i].name, name) == 0)
+            y->source = i;
+    if (y->source < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: from: no layer before it is named %s", where,
+                        name ? name : "(none)");
+    x->ends = true;
+    const layer *s = &c->layer[y->source];
+    y->h = s->h;
+    y->w = s->w;
+    y->c = s->c;
+    return FCT_OK;
+}
+
+static fct_status load_layer(layer *y, layer *x, const loading *l, const json_t *o,
                              const char *where)
 {
     const char *op = NULL, *name = NULL;
@@ -174,11 +212,13 @@ static fct_status load_layer(layer *y, const layer *x, const loading *l, const j
         if (strcmp(op, op_name[i]) == 0) y->op = (layer_op)i;
     if (y->op == OP_COUNT)
         return fct_fail(FCT_ERR_UNSUPPORTED,
-                        "%s: op %s is not known (conv, group_norm, relu, flatten, linear are)",
+                        "%s: op %s is not known (conv, group_norm, relu, flatten, linear, "
+                        "global_max, from are)",
                         where, op ? op : "(none)");
     bool weights = y->op == OP_CONV || y->op == OP_GROUP_NORM || y->op == OP_LINEAR;
     if (weights && !name)
         return fct_fail(FCT_ERR_FORMAT, "%s: a layer with weights needs a name", where);
+    if (name) FCT_TRY(fct_strdup(&y->name, name));
     y->h = x->h;
     y->w = x->w;
     y->c = x->c;
@@ -193,6 +233,8 @@ static fct_status load_layer(layer *y, const layer *x, const loading *l, const j
         y->h = y->w = 1;
         return FCT_OK;
     }
+    case OP_FROM: return load_from(y, x, l, name, where);
+    case OP_MAX: y->h = y->w = 1; break;
     case OP_RELU:
     case OP_COUNT: break;
     }
@@ -206,8 +248,8 @@ static fct_status load_layers(loading *l, const json_t *list)
     if (n < 1 || n > MAX_LAYERS)
         return fct_fail(FCT_ERR_FORMAT, "%s: layers: want a list of 1 to %d", l->where, MAX_LAYERS);
     FCT_TRY(fct_new(&c->layer, n, sizeof *c->layer));
-    layer picture = {.h = c->height, .w = c->width, .c = c->channels};
-    const layer *before = &picture;
+    FCT_TRY(fct_new(&c->made, n, sizeof *c->made));
+    layer picture = {.h = c->height, .w = c->width, .c = c->channels}, *before = &picture;
     while (c->n_layers < n) {
         char where[96];
         snprintf(where, sizeof where, "layer %lld", (long long)c->n_layers);
@@ -219,7 +261,9 @@ static fct_status load_layers(loading *l, const json_t *list)
     }
     if (before->h != 1 || before->w != 1)
         return fct_fail(FCT_ERR_FORMAT, "%s: layers: the last one must give a vector", l->where);
-    c->outputs = before->c;
+    before->ends = true;
+    for (int64_t i = 0; i < n; i++)
+        if (c->layer[i].ends) c->outputs += c->layer[i].c;
     return FCT_OK;
 }
 
@@ -346,6 +390,7 @@ void fct_checker_free(fct_checker *c)
         fct_weight_clear(&c->layer[i].weight);
         fct_free(c->layer[i].scale);
         fct_free(c->layer[i].bias);
+        fct_free(c->layer[i].name);
     }
     for (int64_t i = 0; i < c->n_heads; i++) {
         for (int64_t j = 0; c->head[i].value && j < c->head[i].size; j++)
@@ -354,6 +399,7 @@ void fct_checker_free(fct_checker *c)
         fct_free(c->head[i].name);
     }
     fct_free(c->layer);
+    fct_free(c->made);
     fct_free(c->head);
     fct_arena_clear(&c->arena);
     fct_free(c);
@@ -391,6 +437,20 @@ static void flatten(const fct_tensor *x, fct_tensor *y)
             for (int64_t p = 0; p < pixels; p++) *to++ = from[(b * pixels + p) * channels + c];
 }
 
+/* [B,H,W,C] -> [B,C], the largest over the map. */
+static void global_max(const fct_tensor *x, fct_tensor *y)
+{
+    int64_t pixels = x->dim[1] * x->dim[2], channels = x->dim[3];
+    const float *from = x->data;
+    float *to = y->data;
+    if (!from || !to) return; /* a dry run */
+    for (int64_t b = 0; b < x->dim[0]; b++, to += channels, from += pixels * channels) {
+        memcpy(to, from, (size_t)channels * sizeof *to);
+        for (int64_t i = channels; i < pixels * channels; i++)
+            if (from[i] > to[i % channels]) to[i % channels] = from[i];
+    }
+}
+
 static fct_status run_layer(fct_checker *c, const layer *l, const fct_tensor *x, fct_tensor *y)
 {
     int64_t batch = x->dim[0], pixels, count;
@@ -422,33 +482,54 @@ static fct_status run_layer(fct_checker *c, const layer *l, const fct_tensor *x,
         return fct_op_linear(
             &c->cx, &(fct_linear_args){.x = *x, .y = *y, .w = &l->weight, .bias = l->bias});
     case OP_FLATTEN: flatten(x, y); break;
+    case OP_MAX: global_max(x, y); break;
+    case OP_FROM:
     case OP_COUNT: break;
     }
     return FCT_OK;
 }
 
 /* picture: floats [B,H,W,3] in the arena, or without data in a dry run. */
-static fct_status run_layers(fct_checker *c, fct_tensor picture, fct_tensor *y)
+static fct_status run_layers(fct_checker *c, fct_tensor picture)
 {
-    *y = picture;
+    fct_tensor x = picture;
     for (int64_t i = 0; i < c->n_layers; i++) {
-        fct_tensor x = *y;
-        fct_status st = run_layer(c, &c->layer[i], &x, y);
+        const layer *l = &c->layer[i];
+        fct_status st = FCT_OK;
+        if (l->op == OP_FROM)
+            c->made[i] = c->made[l->source];
+        else
+            st = run_layer(c, l, &x, &c->made[i]);
         if (st != FCT_OK) return fct_where(st, "checker: layer %lld", (long long)i);
+        x = c->made[i];
     }
     return FCT_OK;
+}
+
+/* The chains' ends, side by side. */
+static void gather(const fct_checker *c, int64_t n, float *logits)
+{
+    int64_t at = 0;
+    for (int64_t i = 0; i < c->n_layers; i++) {
+        const layer *l = &c->layer[i];
+        const float *from = c->made[i].data;
+        if (!l->ends) continue;
+        for (int64_t b = 0; b < n; b++)
+            memcpy(logits + b * c->outputs + at, from + b * l->c, (size_t)l->c * sizeof *logits);
+        at += l->c;
+    }
 }
 
 static fct_status run_chunk(fct_checker *c, const uint8_t *pixels, int64_t n, float *logits)
 {
     int64_t each = c->width * c->height * 3;
-    fct_tensor x = fct_tensor_of(NULL, FCT_F32, 4, (int64_t[]){n, c->height, c->width, 3}), y;
+    fct_tensor x = fct_tensor_of(NULL, FCT_F32, 4, (int64_t[]){n, c->height, c->width, 3});
     float *to = NULL, step = (c->high - c->low) / 255.0f;
     FCT_TRY(fct_arena_take(&c->arena, &to, n * each, sizeof *to));
     for (int64_t i = 0; pixels && i < n * each; i++) to[i] = (float)pixels[i] * step + c->low;
     x.data = to;
-    FCT_TRY(run_layers(c, x, &y));
-    if (logits) memcpy(logits, y.data, (size_t)(n * c->outputs) * sizeof *logits);
+    FCT_TRY(run_layers(c, x));
+    if (logits) gather(c, n, logits);
     return FCT_OK;
 }
 

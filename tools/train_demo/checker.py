@@ -24,28 +24,36 @@ import world
 from torch import nn
 
 READABLE = ["readable", "unreadable"]
+WEIGHTED = ("conv", "group_norm", "linear")
 POINTS = 4                                               # x, y of the first object, x, y of the second
+
+
+def _conv(name: str, cin: int, cout: int, kernel: int, stride: int) -> list[dict[str, Any]]:
+    return [{"op": "conv", "name": name, "in": cin, "out": cout, "kernel": kernel, "stride": stride, "padding": kernel // 2},
+            {"op": "group_norm", "name": name + "_norm", "channels": cout, "groups": 8, "eps": 1e-5},
+            {"op": "relu", "name": name + "_out"}]
+
+
+# A cell of the last maps sees 220 pixels, a whole object; the largest answer over all places makes no difference
+# between places.  Only the centres need them.
 LAYERS: list[dict[str, Any]] = [
     {"op": "conv", "name": "stem", "in": 3, "out": 24, "kernel": 4, "stride": 4, "padding": 0},
     {"op": "relu"},
-    {"op": "conv", "name": "conv1", "in": 24, "out": 48, "kernel": 3, "stride": 2, "padding": 1},
-    {"op": "group_norm", "name": "norm1", "channels": 48, "groups": 8, "eps": 1e-5},
-    {"op": "relu"},
-    {"op": "conv", "name": "conv2", "in": 48, "out": 96, "kernel": 3, "stride": 2, "padding": 1},
-    {"op": "group_norm", "name": "norm2", "channels": 96, "groups": 8, "eps": 1e-5},
-    {"op": "relu"},
-    {"op": "conv", "name": "conv3", "in": 96, "out": 96, "kernel": 3, "stride": 1, "padding": 1},
-    {"op": "group_norm", "name": "norm3", "channels": 96, "groups": 8, "eps": 1e-5},
-    {"op": "relu"},
-    {"op": "conv", "name": "conv4", "in": 96, "out": 128, "kernel": 3, "stride": 2, "padding": 1},
-    {"op": "group_norm", "name": "norm4", "channels": 128, "groups": 8, "eps": 1e-5},
-    {"op": "relu"},
-    {"op": "conv", "name": "conv5", "in": 128, "out": 64, "kernel": 3, "stride": 2, "padding": 1},
+    *_conv("conv1", 24, 48, 3, 2),
+    *_conv("conv2", 48, 80, 3, 2),
+    *_conv("conv3", 80, 80, 3, 1),
+    *_conv("conv4", 80, 112, 3, 2),
+    *_conv("conv5", 112, 112, 3, 1),
+    *_conv("conv6", 112, 112, 3, 1),
+    {"op": "global_max"},
+    {"op": "linear", "name": "answer", "in": 112, "out": 31},
+    {"op": "from", "name": "conv6_out"},
+    {"op": "conv", "name": "where", "in": 112, "out": 12, "kernel": 1, "stride": 1, "padding": 0},
     {"op": "relu"},
     {"op": "flatten"},
-    {"op": "linear", "name": "hidden", "in": 1024, "out": 128},
+    {"op": "linear", "name": "hidden", "in": 768, "out": 48},
     {"op": "relu"},
-    {"op": "linear", "name": "answer", "in": 128, "out": 35},
+    {"op": "linear", "name": "centres", "in": 48, "out": 4},
 ]
 
 
@@ -68,12 +76,9 @@ class Checker(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.order: list[nn.Module] = []
         for layer in LAYERS:
-            made = self._make(layer)
-            self.order.append(made)
-            if "name" in layer:
-                self.add_module(layer["name"], made)
+            if layer["op"] in WEIGHTED:
+                self.add_module(layer["name"], self._make(layer))
 
     @staticmethod
     def _make(d: dict[str, Any]) -> nn.Module:
@@ -81,17 +86,23 @@ class Checker(nn.Module):
             return nn.Conv2d(d["in"], d["out"], d["kernel"], d["stride"], d["padding"])
         if d["op"] == "group_norm":
             return nn.GroupNorm(d["groups"], d["channels"], d["eps"])
-        if d["op"] == "linear":
-            return nn.Linear(d["in"], d["out"])
-        return {"relu": nn.ReLU, "flatten": nn.Flatten}[d["op"]]()
+        return nn.Linear(d["in"], d["out"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        plain = {"relu": F.relu, "flatten": lambda v: v.flatten(1), "global_max": lambda v: v.amax((2, 3))}
+        made: dict[str, torch.Tensor] = {}
+        ends: list[torch.Tensor] = []
         for layer in LAYERS:                              # by name, since a deep copy has modules of its own
-            if "name" in layer:
+            if layer["op"] == "from":
+                ends.append(x)
+                x = made[layer["name"]]
+            elif layer["op"] in WEIGHTED:
                 x = getattr(self, layer["name"])(x)
             else:
-                x = F.relu(x) if layer["op"] == "relu" else x.flatten(1)
-        return x
+                x = plain[layer["op"]](x)
+            if "name" in layer:
+                made[layer["name"]] = x
+        return torch.cat([*ends, x], 1)
 
 
 def split(out: torch.Tensor) -> dict[str, torch.Tensor]:

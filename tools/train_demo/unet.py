@@ -23,6 +23,7 @@ from typing import Any
 import common
 import numpy as np
 import pool as pool_stage
+import team
 import torch
 import torch.nn.functional as F
 import world
@@ -163,72 +164,95 @@ def sheet(net: m.Model, vae: nn.Module, scale: float, path: Path) -> None:
     Image.fromarray(picture).resize((len(SHEET) * 176, 3 * 176), Image.Resampling.LANCZOS).save(path)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--work", type=Path, required=True)
     ap.add_argument("--model", type=Path, default=Path("models/demo"), help="folder with the tokenizers and prompts")
     ap.add_argument("--from", dest="start", type=Path, help="exported model to go on from, if WORK has no checkpoint")
-    ap.add_argument("--minutes", type=float, default=120, help="length of the whole cosine, resumed parts included")
-    ap.add_argument("--batch", type=int, default=48)
-    ap.add_argument("--lr", type=float, default=1.2e-3)
+    ap.add_argument("--minutes", type=float, default=120, help="length of the whole schedule, resumed parts included")
+    ap.add_argument("--batch", type=int, default=48, help="of all processes together")
+    ap.add_argument("--lr", type=float, default=1.2e-3, help="of AdamW: vectors, embeddings, first and last layers")
+    ap.add_argument("--muon-lr", type=float, default=3e-3, help="of Muon: matrices and kernels")
     ap.add_argument("--heads-until", type=float, default=0.45, help="share of the time after which the heads are gone")
     ap.add_argument("--own-share", type=float, default=0.5, help="samples whose blocks read captions of their own")
-    ap.add_argument("--threads", type=int, default=2)
-    args = ap.parse_args()
-    pace = common.Pace(args.threads)
+    ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    return ap.parse_args()
+
+
+def build(args: argparse.Namespace) -> tuple[m.Model, common.Average, Heads, OwnWords, list[nn.Parameter]]:
+    """The networks, the same in every process, their average, and the parameters that are trained."""
     torch.manual_seed(0)
-    stop, path = common.Stop(), args.work / "unet.pt"
     net = m.Model(args.start or args.model, fresh=args.start is None)
     if args.start is None:
         m.low_frequency_start(net.unet)
     m.shut_unwatched(net.unet)
-    average = common.Average(net, 0.999)
     net.unet.set_attn_processor({
         n: NoWords() if ".attn2." in n and not n.startswith(tuple(m.BLOCKS.values())) else PlainAttention()
         for n in net.unet.attn_processors})
+    average = common.Average(net, 0.999)                  # copied before there are hooks
     heads, words = Heads(net.unet), OwnWords(net.unet)
-    params = [p for part in (net, heads) for p in part.parameters() if p.requires_grad]
-    opt = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    return net, average, heads, words, [p for part in (net, heads) for p in part.parameters() if p.requires_grad]
+
+
+def by_adam(net: m.Model) -> set[int]:
+    """ids of the parameters that are no matrices between hidden layers"""
+    ends = [net.unet.conv_in, net.unet.conv_out, net.te1.text_model.embeddings, net.te2.text_model.embeddings]
+    return {id(p) for part in ends for p in part.parameters()}
+
+
+def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    stop, path = common.Stop(), args.work / "unet.pt"
+    net, average, heads, words, params = build(args)
     step, spent = 0, 0.0
     if path.exists():
         saved = torch.load(path)
-        net.load_state_dict(saved["net"])
-        average.module.load_state_dict(saved["average"])
-        heads.load_state_dict(saved["heads"])
-        opt.load_state_dict(saved["opt"])
         step, spent = saved["step"], saved["spent"]
+        average.module.load_state_dict(saved["average"])
+    flat.adopt(params, rank)
+    opt = team.Optimizer(flat, rank)
     pool = pool_stage.Pool(args.work / "pool")
     held = set((args.model / "prompts" / "heldout.txt").read_text(encoding="utf-8").splitlines())
-    batches = Batches(pool, held, seed=step)
+    batches = Batches(pool, held, seed=step + 1_000_003 * rank)
+    torch.manual_seed(step + 1_000_003 * rank)
+    random.seed(step + 1_000_003 * rank)
     vae, scale = pool_stage.load_vae(args.work)
     masks8 = F.avg_pool2d(pool.masks[:, None].float() / 255, 4)
-    print(f"{len(pool.scenes)} scenes, from step {step}, {spent:.1f} min", flush=True)
-    begun, seen, first, smooth = time.time(), time.time(), step, {}
+    n, first, begun = args.batch // args.workers, step, time.time()
+    seen, smooth = begun, {}
+    if rank == 0:
+        print(f"{len(pool.scenes)} scenes, from step {step}, {spent:.1f} min", flush=True)
 
     def keep() -> None:
         sheet(average.module, vae, scale, args.work / "unet.png")
         common.save_atomic({"net": net.state_dict(), "average": average.module.state_dict(), "heads": heads.state_dict(),
-                            "opt": opt.state_dict(), "step": step, "spent": spent}, path)
+                            "flat": flat.state(), "step": step, "spent": spent}, path)
 
-    while spent < args.minutes and not stop.asked:
+    while True:
+        if rank == 0:
+            now = time.time()
+            spent, seen = spent + min(now - seen, 20) / 60, now     # a stopped process (SIGSTOP) spends nothing
+            flat.news[0], flat.news[1] = spent, float(stop.asked or spent >= args.minutes)
+        flat.wait()
+        spent = float(flat.news[0])
+        if flat.news[1]:
+            break
         done = spent / args.minutes
-        for g in opt.param_groups:
-            g["lr"] = args.lr * min(1, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        rate = min(1, (step - first + 1) / 100) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
-        noise, index, captions, by_block = batches.draw(args.batch, 1.0 if fade > 0.3 else args.own_share)
+        noise, index, captions, by_block = batches.draw(n, 1.0 if fade > 0.3 else args.own_share)
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        n = args.batch
         t = torch.where(torch.rand(n) < 0.85, m.LAST, torch.randint(0, 1000, (n,)))
         last = (t == m.LAST)[:, None, None, None]
         # later steps see noise that knows nothing of the scene: the ancestral sampler draws it afresh
         other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * torch.randn_like(x0)
         texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
         row = {c: i for i, c in enumerate(texts)}
-        states, pools = net.text(texts)
-        words.contexts = {b: states[[row[c] for c in by_block[b]]] for b in KINDS}
         chance = [random.random() for _ in captions]
-        pooled = pools[[row[""] if r < 0.5 else row[captions[i if r < 0.75 else i - 1]] for i, r in enumerate(chance)]]
         with torch.autocast("cpu", torch.bfloat16):
+            states, pools = net.text(texts)
+            words.contexts = {b: states[[row[c] for c in by_block[b]]] for b in KINDS}
+            pooled = pools[[row[""] if r < 0.5 else row[captions[i if r < 0.75 else i - 1]] for i, r in enumerate(chance)]]
             y = net.x0(torch.where(last, noise, other), t, states[[row[c] for c in captions]], pooled).float()
         error = y - x0
         picture = ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).mean()
@@ -236,26 +260,40 @@ def main() -> None:
         if fade > 0:
             extra, right = heads.loss(masks8[index], pool.labels[index])
             loss = loss + fade * extra
-        opt.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(params, 1.0)
-        opt.step()
         step += 1
-        pace.tick()
+        opt.step(step - first, args.lr * rate, args.muon_lr * rate)
+        if rank != 0:
+            continue
         average.update(net, step)
-        now = time.time()
-        spent, seen = spent + min(now - seen, 20) / 60, now     # a stopped process (SIGSTOP) spends nothing
         e2 = (error.detach() ** 2)[last[:, 0, 0, 0]]
         here = {"mse": e2.mean().item(), "object": ((e2 * mask[last[:, 0, 0, 0]]).sum() / mask[last[:, 0, 0, 0]].sum()
                                                     / 4).item(), **right}
         smooth = {k: v if k not in smooth else 0.97 * smooth[k] + 0.03 * v for k, v in here.items()}
         if step % 50 == 0:
-            rate = (step - first) * n / (now - begun)
             losses = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
-            print(f"{step} {spent:.1f} min {rate:.0f}/s {torch.get_num_threads()} threads {losses}", flush=True)
+            print(f"{step} {spent:.1f} min {(step - first) * args.batch / (time.time() - begun):.0f}/s {losses}", flush=True)
         if step % 250 == 0:
             keep()
-    keep()
+    if rank == 0:
+        keep()
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(1)
+    net, _, heads, _, params = build(args)
+    path = args.work / "unet.pt"
+    saved = torch.load(path) if path.exists() else {}
+    if saved:
+        net.load_state_dict(saved["net"])
+        heads.load_state_dict(saved["heads"])
+    adam = by_adam(net)
+    flat = team.Flat(params, lambda p: p.ndim > 1 and id(p) not in adam, args.workers)
+    if "flat" in saved:
+        flat.load(saved["flat"])
+    del net, heads, params, saved
+    team.launch(train, flat, args)
 
 
 if __name__ == "__main__":
