@@ -155,3 +155,9 @@ fct_status fct_parse_f64(double *out, const char *text, double lo, double hi)
     *out = v;
     return FCT_OK;
 }
+
+bool fct_ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}

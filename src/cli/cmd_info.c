@@ -15,12 +15,6 @@ static bool holds(const char *dir, const char *file)
     return there;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
 /* ---- a model: from its files' headers, without packing weights ---- */
 
 static fct_status info_model(fct_cli *c, const char *path)
@@ -248,9 +242,9 @@ static fct_status run(fct_cli *c)
     const char *path = fct_cli_operand_at(c, 0);
     fct_cli_put(c, "path", json_string(path));
     if (fct_path_is_dir(path)) return info_folder(c, path);
-    if (ends_with(path, ".png")) return info_png(c, path);
-    if (ends_with(path, ".json")) return info_recipe(c, path, "a recipe");
-    if (ends_with(path, ".safetensors")) return info_tensors(c, path);
+    if (fct_ends_with(path, ".png")) return info_png(c, path);
+    if (fct_ends_with(path, ".json")) return info_recipe(c, path, "a recipe");
+    if (fct_ends_with(path, ".safetensors")) return info_tensors(c, path);
     if (fct_path_exists(path))
         return fct_fail(
             FCT_ERR_UNSUPPORTED,

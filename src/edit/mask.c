@@ -49,12 +49,6 @@ static fct_status parse_map(fct_mask *m, const char *text)
     return fct_where(st, "map:%s", text);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-    return n > k && strcasecmp(text + n - k, end) == 0;
-}
-
 fct_status fct_mask_parse(fct_mask *out, const char *text)
 {
     fct_status st;
@@ -69,7 +63,7 @@ fct_status fct_mask_parse(fct_mask *out, const char *text)
     } else if (strncmp(t, "map:", 4) == 0) {
         out->kind = FCT_MASK_MAP;
         st = parse_map(out, t + 4);
-    } else if (ends_with(t, ".png")) {
+    } else if (fct_ends_with(t, ".png")) {
         out->kind = FCT_MASK_FILE;
         st = fct_strdup(&out->path, t);
     } else {

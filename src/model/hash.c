@@ -8,12 +8,6 @@
 
 enum { PAGE = 4096, SAMPLES = 64 };
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 static fct_status add_file(fct_sha256 *h, const char *path, const char *name)
 {
     fct_file f;
@@ -22,7 +16,7 @@ static fct_status add_file(fct_sha256 *h, const char *path, const char *name)
     fct_sha256_add(h, &f.size, sizeof f.size);
     uint64_t header = 0;
     if (f.size >= 8) memcpy(&header, f.data, 8);
-    bool weights = ends_with(name, ".safetensors");
+    bool weights = fct_ends_with(name, ".safetensors");
     if (!weights || f.size <= (int64_t)PAGE * SAMPLES) {
         if (f.size) fct_sha256_add(h, f.data, f.size);
     } else {
@@ -43,8 +37,8 @@ static fct_status add_folder(fct_sha256 *h, const char *folder, const char *comp
     if (st == FCT_OK && fct_path_is_dir(dir)) st = fct_dir_list(&names, &n, dir);
     for (int64_t i = 0; i < n && st == FCT_OK; i++) {
         char *path = NULL, *name = NULL;
-        bool part = ends_with(names[i], ".json") || ends_with(names[i], ".safetensors") ||
-                    ends_with(names[i], ".txt");
+        bool part = fct_ends_with(names[i], ".json") || fct_ends_with(names[i], ".safetensors") ||
+                    fct_ends_with(names[i], ".txt");
         if (part && !*component) part = strcmp(names[i], "model_index.json") == 0;
         if (!part) continue;
         st = fct_path_join(&path, dir, names[i]);

@@ -395,7 +395,7 @@ void fct_noise_draw(fct_rng *r, float *out, int64_t n, fct_noise_dtype dtype);
 struct fct_model {
     fct_model_info info;
     char *path, *name;
-    char hash[65];
+    char hash[65], plan[65];
     const fct_log *log;
     const fct_backend *be;
     fct_dtype dtype; /* activations and packed weights of U-Net and text encoders; the VAE is f32 */

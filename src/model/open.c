@@ -219,6 +219,21 @@ static fct_status list_blocks(fct_model *m)
 
 /* ---- the whole ---- */
 
+/* What decides which algorithms run, beside shapes: version, instruction set, number type and
+   threads. */
+static fct_status hash_plan(fct_model *m)
+{
+    fct_str text = {0};
+    fct_sha256 h;
+    fct_status st = fct_str_printf(&text, "%s, %s, ", fct_version(), fct_dtype_name(m->dtype));
+    if (st == FCT_OK) st = m->be->describe(&text);
+    fct_sha256_init(&h);
+    fct_sha256_add(&h, text.p, text.n);
+    fct_sha256_hex(&h, m->plan);
+    fct_str_clear(&text);
+    return st;
+}
+
 static fct_status describe(fct_model *m)
 {
     const fct_ints *size = &m->unet_config.sample_size;
@@ -227,6 +242,7 @@ static fct_status describe(fct_model *m)
     f->path = m->path;
     f->name = m->name;
     f->hash = m->hash;
+    f->plan = m->plan;
     f->backend = m->be->name;
     f->precision = m->dtype == FCT_F32 ? "f32" : "bf16";
     f->sample_size = size->v[0];
@@ -265,6 +281,7 @@ static fct_status open_all(fct_model *m, const fct_model_desc *d)
     FCT_TRY(check_together(m));
     FCT_TRY(list_blocks(m));
     FCT_TRY(fct_model_hash(m->hash, m->path));
+    FCT_TRY(hash_plan(m));
     return describe(m);
 }
 

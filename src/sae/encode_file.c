@@ -10,42 +10,15 @@ typedef struct input {
     fct_tensor rows;
 } input;
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-static fct_status find_rows(fct_tensor *out, const fct_st *st, const char *name)
-{
-    const fct_tensor *t = NULL;
-    if (name) {
-        t = fct_st_find(st, name);
-        if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", st->path, name);
-        *out = *t;
-        return FCT_OK;
-    }
-    for (int64_t i = 0; i < st->n; i++) {
-        if (st->entry[i].t.ndim != 2) continue;
-        if (t)
-            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
-                            st->path);
-        t = &st->entry[i].t;
-    }
-    if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", st->path);
-    *out = *t;
-    return FCT_OK;
-}
-
 static fct_status open_input(input *in, const fct_encode_file_desc *desc, int64_t d)
 {
     char shape[64];
-    if (ends_with(desc->in, ".npy")) {
+    if (fct_ends_with(desc->in, ".npy")) {
         FCT_TRY(fct_npy_open(&in->npy, desc->in));
         in->rows = in->npy.t;
     } else {
         FCT_TRY(fct_st_open(&in->st, desc->in));
-        FCT_TRY(find_rows(&in->rows, &in->st, desc->tensor));
+        FCT_TRY(fct_st_rows(&in->rows, &in->st, desc->tensor));
     }
     fct_shape_text(shape, sizeof shape, &in->rows);
     if (in->rows.ndim != 2 || in->rows.dim[1] != d)

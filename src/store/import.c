@@ -21,38 +21,16 @@ typedef struct import {
     json_t *store; /* of a store that is there already; NULL: new */
 } import;
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-static fct_status find_rows(input *in, const char *name)
-{
-    const fct_tensor *t = name ? fct_st_find(&in->st, name) : NULL;
-    if (name && !t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", in->path, name);
-    for (int64_t i = 0; !name && i < in->st.n; i++) {
-        if (in->st.entry[i].t.ndim != 2) continue;
-        if (t)
-            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
-                            in->path);
-        t = &in->st.entry[i].t;
-    }
-    if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", in->path);
-    in->rows = *t;
-    return FCT_OK;
-}
-
 static fct_status open_input(input *in, const char *path, const char *tensor)
 {
     char shape[64];
     in->path = path;
-    if (ends_with(path, ".npy")) {
+    if (fct_ends_with(path, ".npy")) {
         FCT_TRY(fct_npy_open(&in->npy, path));
         in->rows = in->npy.t;
     } else {
         FCT_TRY(fct_st_open(&in->st, path));
-        FCT_TRY(find_rows(in, tensor));
+        FCT_TRY(fct_st_rows(&in->rows, &in->st, tensor));
     }
     fct_shape_text(shape, sizeof shape, &in->rows);
     if (in->rows.ndim != 2 || in->rows.dim[1] < 1)

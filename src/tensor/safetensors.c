@@ -262,3 +262,21 @@ const fct_tensor *fct_st_find(const fct_st *s, const char *name)
     }
     return NULL;
 }
+
+fct_status fct_st_rows(fct_tensor *out, const fct_st *s, const char *name)
+{
+    const fct_tensor *t = fct_st_find(s, name ? name : "rows");
+    if (name && !t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", s->path, name);
+    bool found = t && (name || t->ndim == 2);
+    for (int64_t i = 0; !found && i < s->n; i++) {
+        if (s->entry[i].t.ndim != 2) continue;
+        if (t && t->ndim == 2)
+            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
+                            s->path);
+        t = &s->entry[i].t;
+    }
+    if (!t || (!name && t->ndim != 2))
+        return fct_fail(FCT_ERR_MISSING, "%s: no 2-D tensor in it", s->path);
+    *out = *t;
+    return FCT_OK;
+}

@@ -40,6 +40,9 @@ fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n,
                         const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_st_close(fct_st *s);
 const fct_tensor *fct_st_find(const fct_st *s, const char *name); /* NULL when absent */
+/* The tensor that holds rows: the one named, else `rows` (as in a store's shard), else the only one
+   of two dimensions. */
+fct_status fct_st_rows(fct_tensor *out, const fct_st *s, const char *name) FCT_MUST_CHECK;
 /* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL:
    an array of key, value,
    ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so

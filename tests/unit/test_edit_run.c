@@ -227,9 +227,12 @@ static void test_replay(void **state)
     fct_run_result_clear(&r);
     back.model_hash[0] = back.model_hash[0] == '0' ? '1' : '0';
     back.sae[1].hash[0] = back.sae[1].hash[0] == '0' ? '1' : '0';
+    assert_int_equal(strlen(back.plan), 64);
+    back.plan[0] = back.plan[0] == '0' ? '1' : '0';
     assert_fails(FCT_ERR_ARG, "the picture will come out differently: the model's hash was",
                  fct_recipe_check(&back, twin.model, &twin.saes));
     assert_non_null(strstr(fct_error_text(), back.sae[1].block));
+    assert_non_null(strstr(fct_error_text(), "the plan (version, instruction set or threads) was"));
     fct_recipe_clear(&back);
     fct_recipe_clear(&recipe);
     fct_image_clear(&im);

@@ -437,13 +437,17 @@ static void test_encode_file(void **state)
     fct_st_close(&st);
     assert_ok(fct_st_write(in, e, 2, NULL));
     assert_fails(FCT_ERR_ARG, "several 2-D tensors", fct_sae_encode_file(s, &d, NULL));
+    e[0].name = (char[]){"rows"}; /* the name in a store's shards needs no --tensor */
+    assert_ok(fct_st_write(in, e, 2, NULL));
+    assert_ok(fct_sae_encode_file(s, &d, &rows));
+    assert_int_equal(rows, N);
     d.tensor = "other";
     assert_fails(FCT_ERR_SHAPE, "takes rows [n,6]", fct_sae_encode_file(s, &d, NULL));
     d.tensor = "none";
     assert_fails(FCT_ERR_MISSING, "no tensor none", fct_sae_encode_file(s, &d, NULL));
     fct_sae_free(s);
     s = random_sae(FCT_SAE_RELU, NULL);
-    d.tensor = "x";
+    d.tensor = "rows";
     assert_ok(fct_sae_encode_file(s, &d, NULL));
     assert_ok(fct_st_open(&st, out));
     fct_sae_csr csr;
