@@ -25,7 +25,9 @@ static fct_status append_bounds(fct_str *out, const fct_cli_option *row)
         if (row->above) return fct_str_printf(out, "above %g up to %g", row->lo, row->hi);
         return fct_str_printf(out, "from %g to %g", row->lo, row->hi);
     }
-    FCT_TRY(fct_str_printf(out, "from %" PRId64 " to %" PRId64, bound(row->lo), bound(row->hi)));
+    FCT_TRY(fct_str_printf(out, "from %" PRId64, bound(row->lo)));
+    FCT_TRY(bound(row->hi) == INT64_MAX ? fct_str_append(out, " up")
+                                        : fct_str_printf(out, " to %" PRId64, bound(row->hi)));
     return row->multiple > 1 ? fct_str_printf(out, ", divisible by %" PRId64, row->multiple)
                              : FCT_OK;
 }

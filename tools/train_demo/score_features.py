@@ -115,8 +115,9 @@ class Rows:
         return torch.ones_like(self.masks, dtype=torch.bool) if factor == "light" else self.masks > 0.5
 
 
-def find(rows: Rows, sae: Sae, block: str, limit: int = 20000) -> tuple[dict[tuple[str, str], Found], torch.Tensor]:
-    """-> best feature for every value, mean of every feature where active"""
+def find(rows: Rows, sae: Sae, block: str, limit: int = 20000,
+         ) -> tuple[dict[tuple[str, str], Found], torch.Tensor, float, float]:
+    """-> best feature for every value, mean of every feature where active, explained variance, never-active share"""
     delta, out = rows.delta[block], {}
     n = len(delta)
     codes = sae.encode(delta.flatten(0, 1)).view(n, 64, -1)
@@ -141,8 +142,7 @@ def find(rows: Rows, sae: Sae, block: str, limit: int = 20000) -> tuple[dict[tup
                          probe_f1([xa, xb], [ya, yb]), float(floor[0]))
     residual = delta.flatten(0, 1) - (codes.flatten(0, 1) @ sae.dec + sae.dec_bias)
     explained = 1 - residual.var(0).sum() / delta.flatten(0, 1).var(0).sum()
-    print(f"{block}: explained variance {explained:.3f}, never active {int((~on.any(0).any(0)).sum())} of {len(mean)}")
-    return out, mean
+    return out, mean, float(explained), float((~on.any(0).any(0)).float().mean())
 
 
 def share_reading(machine: taps.Machine, some: list[taps.Case], factor: str, value: str) -> float:
@@ -189,6 +189,8 @@ def main() -> None:
     rows = Rows(machine, captions, seed=5)
     saes = {b: Sae(args.saes / b) for b in m.BLOCKS}
     found = {b: find(rows, saes[b], b) for b in m.BLOCKS}
+    for b, (_, mean, explained, idle) in found.items():
+        print(f"{b}: explained variance {explained:.3f}, never active {idle:.0%} of {len(mean)}")
     good, caused, erased, gen, rng = 0, 0, 0, torch.Generator().manual_seed(9), random.Random(9)
     print("value: block F1/probe/floor of each; painted/random at the best; ablation removes")
     for key in VALUES:
