@@ -36,7 +36,7 @@ KINDS = {"down.2.1": ("number", "background"), "mid.0": ("shape", "size"), "up.0
          "up.0.1": ("colour", "light")}
 NAMES = list(world.FACTORS)
 SEES = {"background": "rest", "light": "all", "number": "all"}      # cells a factor is asked of; others: the objects
-ASKED = {f: 0.25 for f in world.BY_NOISE}               # where words leave a factor open, the picture's own loss says little
+ASKED = {f: 0.6 for f in world.BY_NOISE}                # where words leave a factor open, the picture's own loss says little
 DROP = 0.35                                           # share of a factor's names that captions leave out
 STAGES = (("down.2.1",), ("down.2.1", "mid.0"), tuple(KINDS))       # blocks whose words each head can know
 SHEET = ["a large red circle on grey", "a small blue star at night", "a striped green triangle in a meadow",
@@ -241,9 +241,9 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         done = spent / args.minutes
         rate = min(1, (step - first + 1) / 100) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
-        noise, index, captions, by_block = batches.draw(n, 1.0 if fade > 0.3 else args.own_share)
+        noise, index, captions, by_block = batches.draw(n, 1.0 if done < 0.5 else args.own_share)
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        t = torch.where(torch.rand(n) < 0.85, m.LAST, torch.randint(0, 1000, (n,)))
+        t = torch.where(torch.rand(n) < 0.75, m.LAST, torch.randint(0, 1000, (n,)))
         last = (t == m.LAST)[:, None, None, None]
         # later steps see noise that knows nothing of the scene: the ancestral sampler draws it afresh
         other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * torch.randn_like(x0)
