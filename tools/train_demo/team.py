@@ -66,8 +66,10 @@ class Flat:
         return {"first": self.first, "second": self.second}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        self.first.copy_(state["first"])
-        self.second.copy_(state["second"])
+        """parameters may have been added at the end since"""
+        n = len(state["first"])
+        self.first[:n].copy_(state["first"])
+        self.second[:n].copy_(state["second"])
 
 
 class Optimizer:

@@ -37,6 +37,8 @@ KINDS = {"down.2.1": ("number", "background"), "mid.0": ("shape", "size"), "up.0
 NAMES = list(world.FACTORS)
 SEES = {"background": "rest", "light": "all", "number": "all"}      # cells a factor is asked of; others: the objects
 ASKED = {f: 0.6 for f in world.BY_NOISE}                # where words leave a factor open, the picture's own loss says little
+LOCAL = world.BY_NOISE[1:]                              # read under the object: colour, shape, size
+VALUED = 0.3                                          # weight of the local functionals' own values, asked of each head
 DROP = 0.35                                           # share of a factor's names that captions leave out
 STAGES = (("down.2.1",), ("down.2.1", "mid.0"), tuple(KINDS))       # blocks whose words each head can know
 SHEET = ["a large red circle on grey", "a small blue star at night", "a striped green triangle in a meadow",
@@ -52,6 +54,8 @@ class Heads(nn.Module):
         width = 1 + sum(map(len, world.FACTORS.values()))
         self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(m.CHANNELS[2], 64, 1), nn.GELU(), nn.Conv2d(64, width, 1))
                                    for _ in STAGES)
+        self.values = nn.ModuleList(nn.Sequential(nn.Conv2d(m.CHANNELS[2], 64, 1), nn.GELU(), nn.Conv2d(64, len(LOCAL), 1))
+                                    for _ in STAGES)
         self.seen: dict[int, torch.Tensor] = {}
         for k, part in enumerate((unet.down_blocks[2].attentions[1], unet.mid_block, unet.up_blocks[0].attentions[2])):
             part.register_forward_hook(self._keeper(k))
@@ -61,12 +65,18 @@ class Heads(nn.Module):
             self.seen[k] = out[0] if isinstance(out, tuple) else getattr(out, "sample", out)
         return keep
 
-    def loss(self, mask: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        """mask [B,1,8,8], labels [B,7] -> loss, share of cells read right by the last head"""
+    def loss(self, mask: torch.Tensor, labels: torch.Tensor, local: torch.Tensor,
+             rules: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """mask [B,1,8,8], labels [B,7], local functionals [B,3], rules [B]: whether the noise follows
+        them -> loss, share of cells read right by the last head"""
         total, right = torch.zeros(()), {}
         cells = {"rest": 1 - mask[:, 0], "all": torch.ones_like(mask[:, 0])}
         for k, head in enumerate(self.heads):
             out = head(self.seen[k].float())
+            off = ((self.values[k](self.seen[k].float()) - local[:, :, None, None]) ** 2).mean(1, keepdim=True)
+            here = mask * rules[:, None, None, None]
+            total = total + VALUED * (off * here).sum() / here.sum().clamp(min=1)
+            right[f"value{k}"] = ((off * here).sum() / here.sum().clamp(min=1)).item()
             total = total + 0.5 / len(STAGES) * F.binary_cross_entropy_with_logits(out[:, :1], mask)
             known, first = {f for b in STAGES[k] for f in KINDS[b]}, 1
             for c, (factor, values) in enumerate(world.FACTORS.items()):
@@ -133,7 +143,9 @@ class Batches:
         return world.caption_of({f: (scene if f in own else other)[f] for f in NAMES},
                                 {f for f in NAMES if f in (named if f in own else also)})
 
-    def draw(self, n: int, own_share: float) -> tuple[torch.Tensor, torch.Tensor, list[str], dict[str, list[str]]]:
+    def draw(self, n: int, own_share: float,
+             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str], dict[str, list[str]]]:
+        """-> noise, its local functionals [n,3], scenes' numbers, captions, captions of each block"""
         index = self.gen.integers(len(self.pool.scenes), size=n)
         noise = pool_stage.renew(self.pool.smooth[index], self.gen)
         want = np.full((n, len(world.BY_NOISE)), np.nan, np.float32)
@@ -150,8 +162,10 @@ class Batches:
             split = self.rng.random() < own_share
             for block, own in KINDS.items():
                 by_block[block].append(self.other_words(scene, named, own) if split else text)
-        noise = world.set_functionals(noise, world.places(noise)[:, 0], want)
-        return torch.from_numpy(noise), torch.from_numpy(index), captions, by_block
+        at = world.places(noise)[:, 0]
+        noise = world.set_functionals(noise, at, want)
+        values = world.functionals(noise, at)[:, 1:]
+        return torch.from_numpy(noise), torch.from_numpy(values), torch.from_numpy(index), captions, by_block
 
 
 @torch.no_grad()
@@ -241,7 +255,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         done = spent / args.minutes
         rate = min(1, (step - first + 1) / 100) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
-        noise, index, captions, by_block = batches.draw(n, 1.0 if done < 0.5 else args.own_share)
+        noise, values, index, captions, by_block = batches.draw(n, 1.0 if done < 0.5 else args.own_share)
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
         t = torch.where(torch.rand(n) < 0.75, m.LAST, torch.randint(0, 1000, (n,)))
         last = (t == m.LAST)[:, None, None, None]
@@ -259,7 +273,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         picture = ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).mean()
         loss, right = picture, {}
         if fade > 0:
-            extra, right = heads.loss(masks8[index], pool.labels[index])
+            extra, right = heads.loss(masks8[index], pool.labels[index], values, last[:, 0, 0, 0].float())
             loss = loss + fade * extra
         loss.backward()
         step += 1
@@ -288,7 +302,7 @@ def main() -> None:
     saved = torch.load(path) if path.exists() else {}
     if saved:
         net.load_state_dict(saved["net"])
-        heads.load_state_dict(saved["heads"])
+        heads.load_state_dict(saved["heads"], strict=False)
     adam = by_adam(net)
     flat = team.Flat(params, lambda p: p.ndim > 1 and id(p) not in adam, args.workers)
     if "flat" in saved:
