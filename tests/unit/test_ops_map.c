@@ -1,5 +1,6 @@
 /* test_ops_map.c - norms, attention, elementwise operations and pooling: cpu against ref, ref
  * against hand cases. */
+#include "compute/cpu/cpu.h"
 #include "ops_util.h"
 
 #define REF (&fct_backend_ref)
@@ -224,6 +225,34 @@ static void test_attention_by_hand(void **state)
         assert_true(isnan(y[0]));
         q[0] = 0;
     }
+}
+
+/* What fails on any of the threads is told with its own status and sentence. A stride that only the
+   wrapper refuses makes oneDNN refuse every product. */
+static void test_attention_fails(void **state)
+{
+    (void)state;
+    pool p;
+    pool_init(&p, 1);
+    const int64_t dim[] = {2, 300, 64};
+    fct_arena dry = {0}, arena;
+    fct_cx cx = {.be = CPU, .arena = &dry};
+    fct_attention_args a = {.q = pool_random(&p, FCT_F32, 3, dim),
+                            .k = pool_random(&p, FCT_F32, 3, dim),
+                            .v = pool_random(&p, FCT_F32, 3, dim),
+                            .y = pool_tensor(&p, FCT_F32, 3, dim),
+                            .heads = 4,
+                            .k_stride = 1};
+    int threads = fct_threads();
+    fct_threads_set(4);
+    assert_ok(cpu_attention(&cx, &a));
+    arena_from_dry(&arena, &dry);
+    cx.arena = &arena;
+    assert_fails(cpu_attention(&cx, &a), FCT_ERR_INTERNAL, "sgemm: invalid arguments");
+    assert_int_equal(arena.used, 0);
+    fct_threads_set(threads);
+    fct_arena_clear(&arena);
+    pool_clear(&p);
 }
 
 /* ---- elementwise ---- */
@@ -517,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_layer_norm),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_attention_by_hand),
+        cmocka_unit_test(test_attention_fails),
         cmocka_unit_test(test_unary),
         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_bf16_rounding),
