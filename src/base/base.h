@@ -124,6 +124,7 @@ fct_status fct_str_append_n(fct_str *s, const char *text, int64_t n) FCT_MUST_CH
 fct_status fct_str_printf(fct_str *s, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
 void fct_str_clear(fct_str *s);
+bool fct_utf8_valid(const char *text, int64_t n); /* shortest forms, no surrogates */
 bool fct_ends_with(const char *text, const char *end);
 fct_status fct_strdup(char **out,
                       const char *text) FCT_MUST_CHECK; /* NULL stays NULL; release with fct_free */

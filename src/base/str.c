@@ -91,6 +91,28 @@ fct_status fct_format(char **out, const char *fmt, ...)
     return st;
 }
 
+/* RFC 3629's table: how many bytes follow a first one, and between which bounds the second lies. */
+bool fct_utf8_valid(const char *text, int64_t n)
+{
+    static const struct {
+        uint8_t first, last, more, lo, hi;
+    } lead[] = {
+        {0x00, 0x7F, 0, 0, 0},       {0xC2, 0xDF, 1, 0x80, 0xBF}, {0xE0, 0xE0, 2, 0xA0, 0xBF},
+        {0xE1, 0xEC, 2, 0x80, 0xBF}, {0xED, 0xED, 2, 0x80, 0x9F}, {0xEE, 0xEF, 2, 0x80, 0xBF},
+        {0xF0, 0xF0, 3, 0x90, 0xBF}, {0xF1, 0xF3, 3, 0x80, 0xBF}, {0xF4, 0xF4, 3, 0x80, 0x8F}};
+    const uint8_t *p = (const uint8_t *)text;
+    for (int64_t i = 0; i < n;) {
+        size_t k = 0;
+        while (k < FCT_COUNT(lead) && (p[i] < lead[k].first || p[i] > lead[k].last)) k++;
+        if (k == FCT_COUNT(lead) || lead[k].more > n - i - 1) return false;
+        if (lead[k].more > 0 && (p[i + 1] < lead[k].lo || p[i + 1] > lead[k].hi)) return false;
+        for (int j = 2; j <= lead[k].more; j++)
+            if ((p[i + j] & 0xC0) != 0x80) return false;
+        i += 1 + lead[k].more;
+    }
+    return true;
+}
+
 /* One character of UTF-8, so that `?` matches an umlaut whole. */
 static const char *next_char(const char *p)
 {

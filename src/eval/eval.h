@@ -33,7 +33,8 @@ typedef struct fct_world {
 
 enum { FCT_WORLD_MAX_FACTORS = 16 };
 
-/* Reads world.json. Release with fct_world_clear. */
+/* Reads world.json. A word is ASCII letters and digits, as fct_world_read_caption cuts captions;
+   any other could never be found and is refused. Release with fct_world_clear. */
 fct_status fct_world_load(fct_world *out, const char *path) FCT_MUST_CHECK;
 void fct_world_clear(fct_world *w);
 /* Which value of each factor the caption names: named[n_factors], -1 where it names none. Words are
@@ -137,7 +138,7 @@ typedef struct fct_f1 {
 /* How well `score > threshold` tells the positives. want [n]: 1 positive, 0 negative, others left
    out. NULL scores or a missing class give f1 0. */
 fct_f1 fct_eval_f1(const float *score, const int8_t *want, int64_t n, double threshold);
-/* The best of the thresholds 0, .05, .1, .2, .35, .5 times the largest score. */
+/* The best of the thresholds 0, .05, .1, .2, .35, .5 times the largest score; NULL as above. */
 fct_f1 fct_eval_best_f1(const float *score, const int8_t *want, int64_t n);
 
 #endif

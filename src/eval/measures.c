@@ -16,12 +16,12 @@ double fct_eval_pixel_change(const uint8_t *a, const uint8_t *b, int64_t n)
 fct_f1 fct_eval_f1(const float *score, const int8_t *want, int64_t n, double threshold)
 {
     int64_t count[2] = {0}, on[2] = {0};
-    for (int64_t i = 0; i < n; i++) {
+    fct_f1 r = {.threshold = threshold};
+    for (int64_t i = 0; score && i < n; i++) {
         if (want[i] != 0 && want[i] != 1) continue;
         count[want[i]]++;
         on[want[i]] += score[i] > threshold;
     }
-    fct_f1 r = {.threshold = threshold};
     if (count[0] == 0 || count[1] == 0) return r;
     r.hit = (double)on[1] / (double)count[1];
     r.false_alarm = (double)on[0] / (double)count[0];
@@ -33,7 +33,7 @@ fct_f1 fct_eval_best_f1(const float *score, const int8_t *want, int64_t n)
 {
     static const double share[] = {0, 0.05, 0.1, 0.2, 0.35, 0.5};
     float peak = 0;
-    for (int64_t i = 0; i < n; i++) peak = fmaxf(peak, score[i]);
+    for (int64_t i = 0; score && i < n; i++) peak = fmaxf(peak, score[i]);
     fct_f1 best = {0};
     for (size_t s = 0; s < FCT_COUNT(share); s++) {
         fct_f1 r = fct_eval_f1(score, want, n, share[s] * (double)peak);

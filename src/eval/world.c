@@ -1,11 +1,20 @@
 /* world.c - the factors of the demo model's world, and which of them a caption names.
 
    Read from world.json, so that a world with other factors needs no other code. */
-#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
 #include "eval/eval.h"
+
+/* What captions are made of; the locale must not decide. */
+static size_t word_length(const char *p)
+{
+    size_t n = 0;
+    while ((p[n] >= '0' && p[n] <= '9') || (p[n] >= 'a' && p[n] <= 'z') ||
+           (p[n] >= 'A' && p[n] <= 'Z'))
+        n++;
+    return n;
+}
 
 static fct_status load_words(fct_world_value *v, const json_t *list, const char *where)
 {
@@ -18,6 +27,11 @@ static fct_status load_words(fct_world_value *v, const json_t *list, const char 
         if (!text)
             return fct_fail(FCT_ERR_FORMAT, "%s: words: entry %lld is no text", where,
                             (long long)v->n_words);
+        if (!*text || text[word_length(text)])
+            return fct_fail(FCT_ERR_FORMAT,
+                            "%s: words: \"%s\" can never be found in a caption: want one word of "
+                            "ASCII letters and digits",
+                            where, text);
         FCT_TRY(fct_strdup(&v->word[v->n_words], text));
     }
     return FCT_OK;
@@ -112,8 +126,7 @@ void fct_world_read_caption(const fct_world *w, const char *caption, int32_t *na
 {
     for (int64_t i = 0; i < w->n_factors; i++) named[i] = -1;
     for (const char *p = caption; *p;) {
-        size_t n = 0;
-        while (isalnum((unsigned char)p[n])) n++;
+        size_t n = word_length(p);
         for (int64_t i = 0; n > 0 && i < w->n_factors; i++)
             if (named[i] < 0) named[i] = value_of_word(&w->factor[i], p, n);
         p += n > 0 ? n : 1;

@@ -10,7 +10,7 @@
 
 static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
-enum { IHDR_END = 8 + 12 + 13 };
+enum { IHDR_END = 8 + 12 + 13, IHDR_DEPTH = 8 + 8 + 8 };
 
 static uint8_t over_black(int v, int alpha)
 {
@@ -38,7 +38,22 @@ static void convert_pixel(uint8_t *dst, int to, const uint8_t *src, int from)
     if (to == 4) dst[3] = (uint8_t)alpha;
 }
 
-static fct_status decode(fct_image *out, png_image *png, const char *name, int64_t channels)
+/* Deflate packs at most 1032 bytes into one. So a file that is smaller than that share of its
+   pixels, as it stores them, does not hold them, and no memory is taken for them. */
+static fct_status check_size(const png_image *png, const uint8_t *data, int64_t n)
+{
+    static const int channels[8] = {1, 0, 3, 1, 2, 0, 4, 0}; /* by the header's type of colour */
+    int64_t depth = data[IHDR_DEPTH], pixels;
+    FCT_TRY(fct_mul_i64(&pixels, png->width, png->height));
+    if (pixels / 8 / 1100 * depth * channels[data[IHDR_DEPTH + 1] & 7] > n)
+        return fct_fail(FCT_ERR_FORMAT,
+                        "the PNG is damaged: it is far too small for %" PRIu32 " x %" PRIu32
+                        " pixels",
+                        png->width, png->height);
+    return FCT_OK;
+}
+
+static fct_status decode(fct_image *out, png_image *png, int64_t channels)
 {
     uint8_t *raw = NULL;
     png->flags |= PNG_IMAGE_FLAG_16BIT_sRGB; /* 16-bit files mean the same colours as 8-bit ones,
@@ -48,16 +63,15 @@ static fct_status decode(fct_image *out, png_image *png, const char *name, int64
     int64_t to = channels ? channels : from == 2 ? 4 : from;
     FCT_TRY(fct_image_new(out, png->width, png->height, to));
     int64_t n = out->width * out->height;
-    fct_status st = fct_new(&raw, n, from);
-    if (st != FCT_OK) return st;
-    if (!png_image_finish_read(png, NULL, raw, 0, NULL)) {
-        st = fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: %s", name, png->message);
-    } else {
-        for (int64_t i = 0; i < n; i++)
-            convert_pixel(out->pixel + i * to, (int)to, raw + i * from, from);
+    if (from != to) FCT_TRY(fct_new_raw(&raw, n, from));
+    if (!png_image_finish_read(png, NULL, raw ? raw : out->pixel, 0, NULL)) {
+        fct_free(raw);
+        return fct_fail(FCT_ERR_FORMAT, "the PNG is damaged: %s", png->message);
     }
+    for (int64_t i = 0; raw && i < n; i++)
+        convert_pixel(out->pixel + i * to, (int)to, raw + i * from, from);
     fct_free(raw);
-    return st;
+    return FCT_OK;
 }
 
 fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name,
@@ -74,8 +88,9 @@ fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const c
         st = fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: %s", name, png.message);
         goto out;
     }
-    st = fct_where(decode(out, &png, name, channels), "%s", name);
-    if (st != FCT_OK) goto out;
+    st = check_size(&png, data, n);
+    if (st == FCT_OK) st = decode(out, &png, channels);
+    FCT_TRY_OUT(fct_where(st, "%s", name));
     out->text = texts.text;
     out->n_text = texts.n_text;
     texts = (fct_image){0};

@@ -2,7 +2,8 @@
 
    That interface reports errors by return value, where the full one needs setjmp; but it knows no
    texts. A chunk is a length, four letters, the data and a CRC-32 of letters and data, so this is
-   short. Texts are UTF-8 in memory, whatever the file has. */
+   short. Texts are UTF-8 in memory, whatever the file has: an iTXt chunk that is not UTF-8, as it
+   must be, is read as Latin-1. All texts of a file together may take 64 MB. */
 #include "tensor/png_text.h"
 
 #include <inttypes.h>
@@ -10,6 +11,12 @@
 #include <zlib.h>
 
 enum { MAX_TEXT = 1 << 26, MAX_TEXTS = 4096 };
+
+typedef struct reader {
+    fct_image *im;
+    const char *name; /* the file's */
+    int64_t left;     /* bytes that its texts may still take */
+} reader;
 
 typedef struct bytes {
     const uint8_t *p;
@@ -47,13 +54,25 @@ static fct_status latin1_to_utf8(fct_str *out, bytes b)
     return FCT_OK;
 }
 
-static fct_status inflate_text(fct_str *out, bytes b, const char *name)
+static fct_status to_utf8(fct_str *out, bytes b)
+{
+    if (!fct_utf8_valid((const char *)b.p, b.n)) return latin1_to_utf8(out, b);
+    return fct_str_append_n(out, (const char *)b.p, b.n);
+}
+
+static fct_status too_long(const reader *r)
+{
+    return fct_fail(FCT_ERR_RANGE, "%s: the texts in it are longer than %d MB together", r->name,
+                    MAX_TEXT >> 20);
+}
+
+static fct_status inflate_text(const reader *r, fct_str *out, bytes b)
 {
     z_stream z = {0};
     uint8_t chunk[4096];
     fct_status st = FCT_OK;
     int result = Z_OK;
-    if (inflateInit(&z) != Z_OK) return fct_fail(FCT_ERR_MEMORY, "%s: out of memory", name);
+    if (inflateInit(&z) != Z_OK) return fct_fail(FCT_ERR_MEMORY, "%s: out of memory", r->name);
     z.next_in = (z_const Bytef *)b.p;
     z.avail_in = (uInt)b.n;
     while (st == FCT_OK && result == Z_OK) {
@@ -61,19 +80,18 @@ static fct_status inflate_text(fct_str *out, bytes b, const char *name)
         z.avail_out = sizeof chunk;
         result = inflate(&z, Z_NO_FLUSH);
         st = fct_str_append_n(out, (const char *)chunk, (int64_t)(sizeof chunk - z.avail_out));
-        if (out->n > MAX_TEXT)
-            st = fct_fail(FCT_ERR_RANGE, "%s: a text in it is longer than 64 MB", name);
+        if (st == FCT_OK && out->n > r->left) st = too_long(r);
     }
     inflateEnd(&z);
     if (st == FCT_OK && result != Z_STREAM_END)
-        st = fct_fail(FCT_ERR_FORMAT, "%s: a compressed text in it is damaged", name);
+        st = fct_fail(FCT_ERR_FORMAT, "%s: a compressed text in it is damaged", r->name);
     return st;
 }
 
 /* tEXt: key 0 text. zTXt: key 0 method compressed. iTXt: key 0 flag method language 0
  * translated-key 0 text. */
-static fct_status read_text(fct_str *value, bytes b, char kind, bytes *key, bool *good,
-                            const char *name)
+static fct_status read_text(const reader *r, fct_str *value, bytes b, char kind, bytes *key,
+                            bool *good)
 {
     fct_str plain = {0};
     bytes skipped;
@@ -88,29 +106,31 @@ static fct_status read_text(fct_str *value, bytes b, char kind, bytes *key, bool
     b = (bytes){b.p + lead, b.n - lead};
     if (kind == 'i') *good = take_field(&b, &skipped) && take_field(&b, &skipped);
     if (!*good) return FCT_OK;
-    if (!packed) return fct_str_append_n(value, (const char *)b.p, b.n);
-    fct_status st = inflate_text(&plain, b, name);
-    if (st == FCT_OK && kind == 'i') st = fct_str_append_n(value, plain.p, plain.n);
-    if (st == FCT_OK && kind == 'z')
-        st = latin1_to_utf8(value, (bytes){(const uint8_t *)plain.p, plain.n});
+    if (!packed) return to_utf8(value, b);
+    fct_status st = inflate_text(r, &plain, b);
+    bytes text = {(const uint8_t *)plain.p, plain.n};
+    if (st == FCT_OK) st = kind == 'i' ? to_utf8(value, text) : latin1_to_utf8(value, text);
     fct_str_clear(&plain);
     return st;
 }
 
-static fct_status keep_text(fct_image *im, bytes b, char kind, const char *name)
+static fct_status keep_text(reader *r, bytes b, char kind)
 {
     fct_str value = {0};
     bytes key = {0};
     bool good;
     char text[80];
-    fct_status st = read_text(&value, b, kind, &key, &good, name);
+    fct_image *im = r->im;
+    fct_status st = read_text(r, &value, b, kind, &key, &good);
     if (st == FCT_OK && (!good || (value.p && memchr(value.p, 0, (size_t)value.n))))
-        st = fct_fail(FCT_ERR_FORMAT, "%s: a text chunk in it is malformed", name);
+        st = fct_fail(FCT_ERR_FORMAT, "%s: a text chunk in it is malformed", r->name);
+    r->left -= value.n;
+    if (st == FCT_OK && r->left < 0) st = too_long(r);
     if (st == FCT_OK) {
         memcpy(text, key.p, (size_t)key.n);
         text[key.n] = '\0';
         if (im->n_text >= MAX_TEXTS)
-            st = fct_fail(FCT_ERR_RANGE, "%s: it holds too many texts", name);
+            st = fct_fail(FCT_ERR_RANGE, "%s: it holds too many texts", r->name);
         /* the first of two texts with one key stays; keys that are not plain ASCII are nobody facet
          * knows */
         else if (!fct_image_find_text(im, text) &&
@@ -123,6 +143,7 @@ static fct_status keep_text(fct_image *im, bytes b, char kind, const char *name)
 
 fct_status fct_png_text_read(fct_image *im, const uint8_t *data, int64_t n, const char *name)
 {
+    reader r = {.im = im, .name = name, .left = MAX_TEXT};
     for (int64_t at = 8;;) {
         if (n - at < 12 || be32(data + at) > n - at - 12)
             return fct_fail(FCT_ERR_FORMAT, "%s: the PNG is cut short", name);
@@ -132,9 +153,9 @@ fct_status fct_png_text_read(fct_image *im, const uint8_t *data, int64_t n, cons
         if (crc != be32(type + 4 + length))
             return fct_fail(FCT_ERR_FORMAT, "%s: the PNG is damaged: a checksum is wrong", name);
         bytes b = {type + 4, length};
-        if (memcmp(type, "tEXt", 4) == 0) FCT_TRY(keep_text(im, b, 't', name));
-        if (memcmp(type, "zTXt", 4) == 0) FCT_TRY(keep_text(im, b, 'z', name));
-        if (memcmp(type, "iTXt", 4) == 0) FCT_TRY(keep_text(im, b, 'i', name));
+        if (memcmp(type, "tEXt", 4) == 0) FCT_TRY(keep_text(&r, b, 't'));
+        if (memcmp(type, "zTXt", 4) == 0) FCT_TRY(keep_text(&r, b, 'z'));
+        if (memcmp(type, "iTXt", 4) == 0) FCT_TRY(keep_text(&r, b, 'i'));
         if (memcmp(type, "IEND", 4) == 0) return FCT_OK;
         at += 12 + length;
     }

@@ -3,21 +3,22 @@
    pickle.c gives the object tree; here it is flattened to names joined by dots, and each tensor is
    gathered from its storage by its strides (the authors' decoder is stored transposed). Every
    offset, stride and size is checked against the storage that is really there. Values that are not
-   tensors are passed over. */
+   tensors are passed over. Memory and time are bounded by the file's size: what its entries hold
+   together, what its tensors and their names take, and no container inside itself. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zip.h>
 
 #include "tensor/pickle.h"
 
-enum { MAX_DEPTH = 32, MAX_ENTRIES = 1 << 18, MAX_VISITS = 1 << 22 };
+enum { MAX_DEPTH = 32, MAX_ENTRIES = 1 << 18, MAX_VISITS = 1 << 22, MAX_NAME = 4096 };
 
 typedef struct storage {
-    const char *key; /* inside the pickle */
-    int64_t n_key;
-    const uint8_t *data;
-    uint8_t *owned; /* zip: read into here; legacy: NULL, data points into the file */
+    const fct_pk_node *node; /* the first of its key in the pickle: text/n is the key */
+    const uint8_t *data;     /* NULL: not read yet */
+    uint8_t *owned;          /* zip: read into here; legacy: NULL, data points into the file */
     int64_t bytes;
 } storage;
 
@@ -25,11 +26,13 @@ typedef struct reader {
     fct_pth *out;
     fct_pickle pickle;
     const char *name;
-    zip_t *zip; /* NULL in the legacy layout */
-    char *stem; /* zip: what precedes "data.pkl", with its slash */
-    storage *storage;
-    int64_t n_storage, cap_storage, cap_entry;
+    zip_t *zip;       /* NULL in the legacy layout */
+    char *stem;       /* zip: what precedes "data.pkl", with its slash */
+    storage *storage; /* one a key, sorted by key */
+    int64_t n_storage, cap_entry;
     int64_t visits, out_bytes, max_out_bytes;
+    int64_t entry_bytes, file_bytes; /* zip: what its entries hold together; what the file has */
+    int32_t inside[MAX_DEPTH + 1];   /* the containers around the value that is flattened */
 } reader;
 
 static const fct_pk_node *node_at(const reader *r, int32_t i)
@@ -45,7 +48,9 @@ static fct_status zip_fail(const reader *r, zip_t *z)
                     zip_error_strerror(zip_get_error(z)));
 }
 
-static fct_status zip_entry(const reader *r, uint8_t **out, int64_t *out_n, zip_uint64_t index)
+/* The entries of a file that torch.save wrote cannot overlap, so together they are no larger than
+   it; records of the directory that share one entry's bytes would be. */
+static fct_status zip_entry(reader *r, uint8_t **out, int64_t *out_n, zip_uint64_t index)
 {
     zip_stat_t info;
     *out = NULL;
@@ -57,6 +62,10 @@ static fct_status zip_entry(const reader *r, uint8_t **out, int64_t *out_n, zip_
                         "%s: its entries are compressed, torch.save never does that", r->name);
     if (info.size > INT64_MAX || info.size != info.comp_size)
         return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: an entry's sizes differ", r->name);
+    if ((int64_t)info.size > r->file_bytes - r->entry_bytes)
+        return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: its entries are larger than the file",
+                        r->name);
+    r->entry_bytes += (int64_t)info.size;
     zip_file_t *f = zip_fopen_index(r->zip, index, 0);
     if (!f) return zip_fail(r, r->zip);
     fct_status st = fct_new_raw(out, (int64_t)info.size, 1);
@@ -89,7 +98,7 @@ static fct_status find_pickle(reader *r, zip_uint64_t *index)
                     r->name);
 }
 
-static fct_status check_byteorder(const reader *r)
+static fct_status check_byteorder(reader *r)
 {
     char *path = NULL;
     uint8_t *text = NULL;
@@ -107,47 +116,62 @@ static fct_status check_byteorder(const reader *r)
 
 /* ---- storages ---- */
 
-static storage *find_storage(const reader *r, const char *key, int64_t n)
+static int by_key(const void *a, const void *b)
 {
-    for (int64_t i = 0; i < r->n_storage; i++)
-        if (r->storage[i].n_key == n && memcmp(r->storage[i].key, key, (size_t)n) == 0)
-            return &r->storage[i];
-    return NULL;
+    const fct_pk_node *x = ((const storage *)a)->node, *y = ((const storage *)b)->node;
+    int order = memcmp(x->text, y->text, (size_t)(x->n < y->n ? x->n : y->n));
+    if (order != 0) return order;
+    return x->n < y->n ? -1 : x->n > y->n;
 }
 
-static fct_status add_storage(reader *r, const storage *s)
+static int by_key_and_place(const void *a, const void *b)
 {
-    if (r->n_storage == r->cap_storage) {
-        int64_t cap = r->cap_storage ? 2 * r->cap_storage : 16;
-        FCT_TRY(fct_grow(&r->storage, r->cap_storage, cap, (int64_t)sizeof *r->storage));
-        r->cap_storage = cap;
-    }
-    r->storage[r->n_storage++] = *s;
+    int order = by_key(a, b);
+    if (order != 0) return order;
+    const fct_pk_node *x = ((const storage *)a)->node, *y = ((const storage *)b)->node;
+    return x < y ? -1 : x > y;
+}
+
+/* The storages that the pickle speaks of, each key once. */
+static fct_status collect_storages(reader *r)
+{
+    const fct_pickle *p = &r->pickle;
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++) n += p->node[i].kind == FCT_PK_STORAGE;
+    FCT_TRY(fct_new(&r->storage, n, (int64_t)sizeof *r->storage));
+    n = 0;
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->node[i].kind == FCT_PK_STORAGE) r->storage[n++].node = &p->node[i];
+    qsort(r->storage, (size_t)n, sizeof *r->storage, by_key_and_place);
+    for (int64_t i = 0; i < n; i++)
+        if (r->n_storage == 0 || by_key(&r->storage[i], &r->storage[r->n_storage - 1]) != 0)
+            r->storage[r->n_storage++] = r->storage[i];
     return FCT_OK;
+}
+
+/* By the node's text; NULL when the pickle speaks of no such storage. */
+static storage *find_storage(const reader *r, const fct_pk_node *key)
+{
+    const storage wanted = {.node = key};
+    return bsearch(&wanted, r->storage, (size_t)r->n_storage, sizeof *r->storage, by_key);
 }
 
 static fct_status load_storage(reader *r, const storage **out, const fct_pk_node *node)
 {
     char *path = NULL;
-    *out = find_storage(r, node->text, node->n);
-    if (*out) return FCT_OK;
-    if (!r->zip) return fct_fail(FCT_ERR_FORMAT, "%s: a tensor's data are missing", r->name);
+    storage *s = find_storage(r, node);
+    *out = s;
+    if (s && s->data) return FCT_OK;
+    if (!s || !r->zip) return fct_fail(FCT_ERR_FORMAT, "%s: a tensor's data are missing", r->name);
     FCT_TRY(fct_format(&path, "%sdata/%.*s", r->stem, (int)(node->n < 200 ? node->n : 200),
                        node->text));
     zip_int64_t index = zip_name_locate(r->zip, path, ZIP_FL_ENC_RAW);
     fct_status st =
         index >= 0 ? FCT_OK : fct_fail(FCT_ERR_FORMAT, "%s: %s is missing in it", r->name, path);
     fct_free(path);
-    storage s = {.key = node->text, .n_key = node->n};
-    if (st == FCT_OK) st = zip_entry(r, &s.owned, &s.bytes, (zip_uint64_t)index);
-    s.data = s.owned;
-    if (st == FCT_OK) st = add_storage(r, &s);
-    if (st != FCT_OK) {
-        fct_free(s.owned);
-        return st;
-    }
-    *out = &r->storage[r->n_storage - 1];
-    return FCT_OK;
+    if (st == FCT_OK) st = zip_entry(r, &s->owned, &s->bytes, (zip_uint64_t)index);
+    s->data = s->owned;
+    return st;
 }
 
 /* ---- tensors ---- */
@@ -190,9 +214,19 @@ static fct_status read_layout(const reader *r, const fct_pk_node *tensor, fct_te
     return FCT_OK;
 }
 
+/* Counts what is handed out: one storage, or one long name, may be used by many tensors. */
+static fct_status take_room(reader *r, int64_t bytes)
+{
+    if (bytes > r->max_out_bytes - r->out_bytes)
+        return fct_fail(FCT_ERR_RANGE, "%s: its tensors are far larger than the file: refused",
+                        r->name);
+    r->out_bytes += bytes;
+    return FCT_OK;
+}
+
 /* The storage must hold offset + sum (size-1)*stride + 1 elements, and really have that many bytes
    in the file; a tensor without elements needs none. */
-static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const fct_tensor *t,
+static fct_status check_reach(reader *r, const fct_pk_node *tensor, const fct_tensor *t,
                               const int64_t *stride, const storage *s, const char *name)
 {
     const fct_pk_node *node = node_at(r, tensor->item[0]);
@@ -213,10 +247,7 @@ static fct_status check_reach(const reader *r, const fct_pk_node *tensor, const 
         return fct_fail(FCT_ERR_FORMAT,
                         "%s: %s reaches beyond its data: the file is damaged or cut short", r->name,
                         name);
-    if (bytes > r->max_out_bytes - r->out_bytes)
-        return fct_fail(FCT_ERR_RANGE, "%s: its tensors are far larger than the file: refused",
-                        r->name);
-    return FCT_OK;
+    return take_room(r, bytes);
 }
 
 static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *name)
@@ -227,6 +258,7 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
     FCT_TRY(read_layout(r, tensor, &t, stride, name));
     FCT_TRY(load_storage(r, &s, node_at(r, tensor->item[0])));
     FCT_TRY(check_reach(r, tensor, &t, stride, s, name));
+    FCT_TRY(take_room(r, (int64_t)(strlen(name) + sizeof(fct_st_entry))));
     if (r->out->n == MAX_ENTRIES)
         return fct_fail(FCT_ERR_RANGE, "%s: it holds too many tensors", r->name);
     if (r->out->n == r->cap_entry) {
@@ -238,7 +270,6 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
     int64_t bytes = fct_tensor_bytes(&t);
     FCT_TRY(fct_new_raw(&t.data, bytes, 1));
     if (bytes > 0) gather(t.data, s->data + tensor->i * fct_dtype_bytes(t.dtype), &t, stride, 0);
-    r->out_bytes += bytes;
     e->t = t;
     r->out->n++;
     return fct_strdup(&e->name, name);
@@ -253,6 +284,9 @@ static fct_status flatten_child(reader *r, int32_t child, const fct_str *prefix,
 {
     fct_str name = {0};
     fct_status st = FCT_OK;
+    if (prefix->n + (prefix->n > 0) + n > MAX_NAME)
+        return fct_fail(FCT_ERR_RANGE, "%s: a name in it is longer than %d bytes", r->name,
+                        MAX_NAME);
     if (prefix->n > 0) {
         st = fct_str_append_n(&name, prefix->p, prefix->n);
         if (st == FCT_OK) st = fct_str_append(&name, ".");
@@ -286,8 +320,13 @@ static fct_status flatten(reader *r, int32_t index, const fct_str *name, int dep
     if (depth > MAX_DEPTH || ++r->visits > MAX_VISITS)
         return fct_fail(FCT_ERR_RANGE, "%s: nested too deeply for a file of tensors", r->name);
     if (node->kind == FCT_PK_TENSOR) return add_tensor(r, node, name->n > 0 ? name->p : "");
+    if (node->kind != FCT_PK_DICT && node->kind != FCT_PK_LIST && node->kind != FCT_PK_TUPLE)
+        return FCT_OK;
+    for (int i = 0; i < depth; i++)
+        if (r->inside[i] == index)
+            return fct_fail(FCT_ERR_FORMAT, "%s: damaged: a container in it holds itself", r->name);
+    r->inside[depth] = index;
     if (node->kind == FCT_PK_DICT) return flatten_dict(r, index, name, depth);
-    if (node->kind != FCT_PK_LIST && node->kind != FCT_PK_TUPLE) return FCT_OK;
     for (int64_t i = 0; i < node->n; i++) {
         char digits[24];
         int n = snprintf(digits, sizeof digits, "%" PRId64, i);
@@ -319,6 +358,7 @@ static fct_status read_zip(reader *r, const uint8_t *data, int64_t n)
     FCT_TRY_OUT(check_byteorder(r));
     FCT_TRY_OUT(zip_entry(r, &text, &n_text, index));
     FCT_TRY_OUT(fct_pickle_parse(&r->pickle, text, n_text, r->name));
+    FCT_TRY_OUT(collect_storages(r));
     st = flatten(r, r->pickle.root, &root, 0);
 out:
     zip_error_fini(&error);
@@ -355,25 +395,20 @@ static fct_status read_preamble(const reader *r, const uint8_t *data, int64_t n,
 static fct_status read_legacy_storage(reader *r, const fct_pk_node *key, const uint8_t *data,
                                       int64_t n, int64_t *at)
 {
-    const fct_pk_node *node = NULL;
-    for (int64_t i = 0; i < r->pickle.n && !node; i++) {
-        const fct_pk_node *s = &r->pickle.node[i];
-        if (s->kind == FCT_PK_STORAGE && s->n == key->n &&
-            memcmp(s->text, key->text, (size_t)key->n) == 0)
-            node = s;
-    }
-    if (!node || n - *at < 8) return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short", r->name);
+    storage *s = find_storage(r, key);
+    if (!s || n - *at < 8) return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short", r->name);
+    if (s->data) return fct_fail(FCT_ERR_FORMAT, "%s: damaged: a storage comes twice", r->name);
     uint64_t numel = 0;
     for (int i = 8; i > 0; i--) numel = numel << 8 | data[*at + i - 1];
     *at += 8;
-    storage s = {.key = node->text, .n_key = node->n, .data = data + *at};
+    s->data = data + *at;
     if (numel > INT64_MAX ||
-        fct_mul_i64(&s.bytes, (int64_t)numel, fct_dtype_bytes(node->dtype)) != FCT_OK ||
-        s.bytes > n - *at)
+        fct_mul_i64(&s->bytes, (int64_t)numel, fct_dtype_bytes(s->node->dtype)) != FCT_OK ||
+        s->bytes > n - *at)
         return fct_fail(FCT_ERR_FORMAT, "%s: damaged or cut short: a storage ends beyond the file",
                         r->name);
-    *at += s.bytes;
-    return add_storage(r, &s);
+    *at += s->bytes;
+    return FCT_OK;
 }
 
 static fct_status read_legacy(reader *r, const uint8_t *data, int64_t n)
@@ -388,6 +423,7 @@ static fct_status read_legacy(reader *r, const uint8_t *data, int64_t n)
     at += used;
     FCT_TRY(fct_pickle_parse(&r->pickle, data + at, n - at, r->name));
     at += r->pickle.used;
+    FCT_TRY(collect_storages(r));
     FCT_TRY_OUT(fct_pickle_parse(&keys, data + at, n - at, r->name));
     at += keys.used;
     const fct_pk_node *list = &keys.node[keys.root];
@@ -416,6 +452,7 @@ fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n, const cha
     *out = (fct_pth){0};
     reader r = {.out = out,
                 .name = name,
+                .file_bytes = n,
                 .max_out_bytes = n < INT64_MAX / 32 ? 16 * n + (1 << 20) : INT64_MAX};
     if (n >= (int64_t)sizeof lfs - 1 && memcmp(data, lfs, sizeof lfs - 1) == 0)
         st = fct_fail(

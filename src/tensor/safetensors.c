@@ -143,7 +143,7 @@ static fct_status place(fct_st *out, fct_tensor *t, const uint8_t *p, int64_t by
                sizeof p); /* the map is read-only: writing there faults, as it should */
         return FCT_OK;
     }
-    FCT_TRY(fct_grow(&out->copy, out->n_copy, out->n_copy + 1, (int64_t)sizeof *out->copy));
+    if (!out->copy) FCT_TRY(fct_new(&out->copy, out->n, (int64_t)sizeof *out->copy));
     FCT_TRY(fct_new_raw(&out->copy[out->n_copy], bytes, 1));
     t->data = out->copy[out->n_copy++];
     memcpy(t->data, p, (size_t)bytes);

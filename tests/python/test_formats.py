@@ -6,10 +6,13 @@ Run:  FACET_BUILD=build python -m pytest tests/python/test_formats.py
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
+from cli_util import result
 
 np = pytest.importorskip("numpy", reason="numpy compares tensors")
 
@@ -46,6 +49,23 @@ def test_png(tmp_path: Path) -> None:
     want = (np.arange(9 * 7 * 3) * 3 % 256).astype(np.uint8).reshape(7, 9, 3)
     assert (pixels == want).all()
     assert texts == {"parameters": "a café\nSteps: 1", "facet": '{"prompt": "猫"}'}
+
+
+def test_png_text_that_is_not_utf8(tmp_path: Path) -> None:
+    """An iTXt chunk in Latin-1, as some programs write it: --json must still be JSON."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path = tmp_path / "latin.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+        + chunk(b"iTXt", b"parameters\0\0\0\0\0a caf\xe9")
+        + chunk(b"IDAT", zlib.compress(b"\0\0"))
+        + chunk(b"IEND", b"")
+    )
+    assert result("info", path)["parameters"] == "a café"
 
 
 def test_torch_file(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@
 
 #include "compute/backend.h"
 
+#define REF (&fct_backend_ref)
+#define CPU (&fct_backend_cpu)
+#define DIMS(...) ((const int64_t[]){__VA_ARGS__})
+
 enum { GUARD = 64, POOL = 64 };
 
 #define assert_ok(expr)                                                                \

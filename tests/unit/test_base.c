@@ -126,6 +126,35 @@ static void test_strings(void **state)
     fct_free(p);
 }
 
+static void test_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool valid;
+    } row[] = {{"", true},
+               {"caf\xc3\xa9 \xe2\x98\x95 \xf0\x9f\x90\x88", true},
+               {"\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", true}, /* around the surrogates */
+               {"\xf4\x8f\xbf\xbf", true},
+               {"caf\xe9", false},
+               {"\x80", false},
+               {"\xc3", false},
+               {"\xe2\x98", false},
+               {"\xe2\x98 ", false},
+               {"\xc1\xbf", false}, /* longer than need be */
+               {"\xe0\x9f\xbf", false},
+               {"\xf0\x8f\xbf\xbf", false},
+               {"\xed\xa0\x80", false},     /* a surrogate */
+               {"\xf4\x90\x80\x80", false}, /* beyond Unicode */
+               {"\xf0\x9f\x90 ", false},
+               {"\xff", false}};
+    for (size_t i = 0; i < FCT_COUNT(row); i++)
+        if (fct_utf8_valid(row[i].text, (int64_t)strlen(row[i].text)) != row[i].valid)
+            fail_msg("row %d", (int)i);
+    assert_true(fct_utf8_valid("a\0b", 3));
+    assert_false(fct_utf8_valid("\xc3\xa9", 1));
+}
+
 static void test_glob(void **state)
 {
     (void)state;
@@ -306,6 +335,7 @@ int main(void)
                                        cmocka_unit_test(test_memory),
                                        cmocka_unit_test(test_arena_dry_peak_is_real_peak),
                                        cmocka_unit_test(test_strings),
+                                       cmocka_unit_test(test_utf8),
                                        cmocka_unit_test(test_glob),
                                        cmocka_unit_test(test_numbers),
                                        cmocka_unit_test(test_json),

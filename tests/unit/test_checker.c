@@ -261,6 +261,17 @@ static void test_world_malformed(void **state)
          "words: want a list"},
         {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [3]}]}]}",
          "entry 0 is no text"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [\"two "
+         "stars\"]}]}]}",
+         "\"two stars\" can never be found"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [\"x\", "
+         "\"t-bar\"]}]}]}",
+         "\"t-bar\" can never be found"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": "
+         "[\"caf\xc3\xa9\"]}]}]}",
+         "\"caf\xc3\xa9\" can never be found"},
+        {"{\"factors\": [{\"name\": \"a\", \"values\": [{\"name\": \"b\", \"words\": [\"\"]}]}]}",
+         "\"\" can never be found"},
         {"{\"factors\": [{\"name\": \"a\", \"unsaid\": \"c\", \"values\": [{\"name\": \"b\", "
          "\"words\": []}]}]}",
          "no value is called c"},
@@ -296,6 +307,8 @@ static void test_measures(void **state)
     assert_true(fct_eval_best_f1(on, (const int8_t[]){1, 1, 1, 1}, 4).f1 == 0);
     static const float empty[] = {0, 0};
     assert_true(fct_eval_best_f1(empty, (const int8_t[]){1, 0}, 2).f1 == 0);
+    assert_true(fct_eval_f1(NULL, want, 7, 0).f1 == 0);
+    assert_true(fct_eval_best_f1(NULL, want, 7).f1 == 0);
 }
 
 int main(void)

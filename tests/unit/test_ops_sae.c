@@ -4,9 +4,6 @@
 
 #include "ops_util.h"
 
-#define REF (&fct_backend_ref)
-#define CPU (&fct_backend_cpu)
-
 static fct_tensor vec(float *data, int64_t n)
 {
     return fct_tensor_of(data, FCT_F32, 1, &n);
@@ -220,6 +217,40 @@ static void sparse_init(sparse *s, int64_t rows, int64_t k, int64_t n, int64_t d
     s->bias = pool_floats(&s->p, d, 0, 1);
 }
 
+static fct_sparse_decode_args decode_of(const sparse *s, float *y)
+{
+    return (fct_sparse_decode_args){.index = s->index,
+                                    .value = s->value,
+                                    .rows = s->rows,
+                                    .k = s->k,
+                                    .d = s->d,
+                                    .table = s->table,
+                                    .y = y};
+}
+
+static fct_sparse_outer_args outer_of(const sparse *s, float *grad)
+{
+    return (fct_sparse_outer_args){.index = s->index,
+                                   .coef = s->value,
+                                   .rows = s->rows,
+                                   .k = s->k,
+                                   .n = s->n,
+                                   .d = s->d,
+                                   .x = s->x,
+                                   .grad = grad};
+}
+
+static fct_sparse_dot_args dot_of(const sparse *s, float *coef)
+{
+    return (fct_sparse_dot_args){.index = s->index,
+                                 .rows = s->rows,
+                                 .k = s->k,
+                                 .d = s->d,
+                                 .x = s->x,
+                                 .table = s->table,
+                                 .coef = coef};
+}
+
 static const int64_t sparse_sizes[][4] = {{1, 1, 1, 1},     {3, 2, 5, 7},      {17, 4, 9, 64},
                                           {64, 10, 40, 96}, {33, 5, 300, 130}, {5, 0, 4, 8},
                                           {0, 3, 4, 8},     {200, 16, 12, 200}};
@@ -234,15 +265,9 @@ static void test_sparse_decode(void **state)
                         sparse_sizes[i][3]);
             float *want = pool_take(&s.p, s.rows * s.d * 4),
                   *got = pool_take(&s.p, s.rows * s.d * 4);
-            fct_sparse_decode_args a = {.index = s.index,
-                                        .value = s.value,
-                                        .rows = s.rows,
-                                        .k = s.k,
-                                        .d = s.d,
-                                        .table = s.table,
-                                        .bias = bias ? s.bias : NULL,
-                                        .n = bias ? s.n : 0,
-                                        .y = want};
+            fct_sparse_decode_args a = decode_of(&s, want);
+            if (bias) a.bias = s.bias;
+            if (bias) a.n = s.n; /* the table's rows are told */
             RUN(sparse_decode, REF, &a);
             a.y = got;
             RUN(sparse_decode, CPU, &a);
@@ -260,14 +285,7 @@ static void test_sparse_outer(void **state)
                     sparse_sizes[i][3]);
         float *want = pool_floats(&s.p, s.n * s.d, 0, 1), *got = pool_take(&s.p, s.n * s.d * 4);
         memcpy(got, want, (size_t)(s.n * s.d) * 4); /* adds to what is there */
-        fct_sparse_outer_args a = {.index = s.index,
-                                   .coef = s.value,
-                                   .rows = s.rows,
-                                   .k = s.k,
-                                   .n = s.n,
-                                   .d = s.d,
-                                   .x = s.x,
-                                   .grad = want};
+        fct_sparse_outer_args a = outer_of(&s, want);
         RUN(sparse_outer, REF, &a);
         a.grad = got;
         RUN(sparse_outer, CPU, &a);
@@ -284,13 +302,7 @@ static void test_sparse_dot(void **state)
         sparse_init(&s, sparse_sizes[i][0], sparse_sizes[i][1], sparse_sizes[i][2],
                     sparse_sizes[i][3]);
         float *want = pool_take(&s.p, s.rows * s.k * 4), *got = pool_take(&s.p, s.rows * s.k * 4);
-        fct_sparse_dot_args a = {.index = s.index,
-                                 .rows = s.rows,
-                                 .k = s.k,
-                                 .d = s.d,
-                                 .x = s.x,
-                                 .table = s.table,
-                                 .coef = want};
+        fct_sparse_dot_args a = dot_of(&s, want);
         RUN(sparse_dot, REF, &a);
         a.coef = got;
         for (int told = 0; told < 2; told++) { /* whether the table's rows are told */
@@ -354,31 +366,12 @@ static void test_threads_change_nothing(void **state)
         y[t] = pool_take(&s.p, s.rows * s.d * 4);
         coef[t] = pool_take(&s.p, s.rows * s.k * 4);
         memset(grad[t], 0, (size_t)size * 4);
-        RUN(sparse_outer, CPU,
-            (&(fct_sparse_outer_args){.index = s.index,
-                                      .coef = s.value,
-                                      .rows = s.rows,
-                                      .k = s.k,
-                                      .n = s.n,
-                                      .d = s.d,
-                                      .x = s.x,
-                                      .grad = grad[t]}));
-        RUN(sparse_decode, CPU,
-            (&(fct_sparse_decode_args){.index = s.index,
-                                       .value = s.value,
-                                       .rows = s.rows,
-                                       .k = s.k,
-                                       .d = s.d,
-                                       .table = s.table,
-                                       .y = y[t]}));
-        RUN(sparse_dot, CPU,
-            (&(fct_sparse_dot_args){.index = s.index,
-                                    .rows = s.rows,
-                                    .k = s.k,
-                                    .d = s.d,
-                                    .x = s.x,
-                                    .table = s.table,
-                                    .coef = coef[t]}));
+        fct_sparse_outer_args outer = outer_of(&s, grad[t]);
+        fct_sparse_decode_args decode = decode_of(&s, y[t]);
+        fct_sparse_dot_args dot = dot_of(&s, coef[t]);
+        RUN(sparse_outer, CPU, &outer);
+        RUN(sparse_decode, CPU, &decode);
+        RUN(sparse_dot, CPU, &dot);
         assert_memory_equal(grad[t], grad[0], (size_t)size * 4);
         assert_memory_equal(y[t], y[0], (size_t)(s.rows * s.d) * 4);
         assert_memory_equal(coef[t], coef[0], (size_t)(s.rows * s.k) * 4);

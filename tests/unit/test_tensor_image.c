@@ -1,5 +1,7 @@
 /* test_tensor_image.c - .npy, PNG and JPEG against NumPy and Pillow; PNG texts both ways; damaged
  * files; faults. */
+#include <zlib.h>
+
 #include "fct_test.h"
 #include "tensor/tensor.h"
 
@@ -196,6 +198,145 @@ static void test_refusals(void **state)
     fct_image_clear(&im);
 }
 
+/* ---- PNG files by hand ---- */
+
+static void put_be32(fct_str *s, uint32_t v)
+{
+    const char b[4] = {(char)(v >> 24), (char)(v >> 16), (char)(v >> 8), (char)v};
+    assert_ok(fct_str_append_n(s, b, 4));
+}
+
+static void put_chunk(fct_str *s, const char *type, const void *data, int64_t n)
+{
+    put_be32(s, (uint32_t)n);
+    assert_ok(fct_str_append(s, type));
+    assert_ok(fct_str_append_n(s, data, n));
+    put_be32(s, (uint32_t)crc32(0, (const Bytef *)s->p + s->n - n - 4, (uInt)(n + 4)));
+}
+
+/* Signature and header; type: 0 grey, 2 RGB. */
+static void put_header(fct_str *s, uint32_t width, uint32_t height, char depth, char type)
+{
+    fct_str h = {0};
+    put_be32(&h, width);
+    put_be32(&h, height);
+    assert_ok(fct_str_append_n(&h, (const char[]){depth, type, 0, 0, 0}, 5));
+    assert_ok(fct_str_append_n(s, "\x89PNG\r\n\x1a\n", 8));
+    put_chunk(s, "IHDR", h.p, h.n);
+    fct_str_clear(&h);
+}
+
+/* n equal bytes, packed, behind what is in `out` already. */
+static void put_packed(fct_str *out, int byte, int64_t n)
+{
+    uint8_t *plain = NULL, *packed = NULL;
+    uLongf size = compressBound((uLong)n);
+    assert_ok(fct_new_raw(&plain, n, 1));
+    assert_ok(fct_new_raw(&packed, (int64_t)size, 1));
+    memset(plain, byte, (size_t)n);
+    assert_int_equal(compress2(packed, &size, plain, (uLong)n, 9), Z_OK);
+    assert_ok(fct_str_append_n(out, (const char *)packed, (int64_t)size));
+    fct_free(plain);
+    fct_free(packed);
+}
+
+/* One grey pixel and `times` the same text chunk. */
+static fct_status parse_text(fct_image *im, const char *type, const char *data, int64_t n,
+                             int times)
+{
+    fct_str s = {0}, pixel = {0};
+    put_header(&s, 1, 1, 8, 0);
+    for (int i = 0; i < times; i++) put_chunk(&s, type, data, n);
+    put_packed(&pixel, 0, 2);
+    put_chunk(&s, "IDAT", pixel.p, pixel.n);
+    put_chunk(&s, "IEND", NULL, 0);
+    fct_status st = fct_png_parse(im, (const uint8_t *)s.p, s.n, "x.png", 0);
+    fct_str_clear(&s);
+    fct_str_clear(&pixel);
+    return st;
+}
+
+static void test_texts_together(void **state)
+{
+    (void)state;
+    fct_image im;
+    fct_str packed = {0}, plain = {0};
+    assert_ok(fct_str_append_n(&packed, "key\0\0", 5));
+    put_packed(&packed, 'a', 30 << 20);
+    assert_ok(parse_text(&im, "zTXt", packed.p, packed.n, 2));
+    assert_int_equal(strlen(fct_image_find_text(&im, "key")), 30 << 20);
+    fct_image_clear(&im);
+    assert_fails(FCT_ERR_RANGE, "longer than 64 MB together",
+                 parse_text(&im, "zTXt", packed.p, packed.n, 3));
+    assert_ok(fct_str_append_n(&plain, "k\0", 2));
+    for (int i = 0; i < 1 << 20; i++) assert_ok(fct_str_append(&plain, "\xe4\xf6\xfc\xdf"));
+    assert_ok(parse_text(&im, "tEXt", plain.p, plain.n, 8));
+    fct_image_clear(&im);
+    assert_fails(FCT_ERR_RANGE, "longer than 64 MB together",
+                 parse_text(&im, "tEXt", plain.p, plain.n, 9));
+    fct_str_clear(&packed);
+    fct_str_clear(&plain);
+}
+
+static void test_not_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } row[] = {{"caf\xc3\xa9", "caf\xc3\xa9"}, {"caf\xe9", "caf\xc3\xa9"}, {"\xff", "\xc3\xbf"}};
+    for (size_t i = 0; i < FCT_COUNT(row); i++) {
+        fct_image im;
+        fct_str s = {0};
+        assert_ok(fct_str_append_n(&s, "parameters\0\0\0\0\0", 15));
+        assert_ok(fct_str_append(&s, row[i].text));
+        assert_ok(parse_text(&im, "iTXt", s.p, s.n, 1));
+        assert_string_equal(fct_image_find_text(&im, "parameters"), row[i].want);
+        fct_image_clear(&im);
+        fct_str_clear(&s);
+    }
+    fct_image im;
+    fct_str s = {0};
+    assert_ok(fct_str_append_n(&s, "key\0\1\0\0\0", 8));
+    put_packed(&s, 0xe9, 2);
+    assert_ok(parse_text(&im, "iTXt", s.p, s.n, 1));
+    assert_string_equal(fct_image_find_text(&im, "key"), "\xc3\xa9\xc3\xa9");
+    fct_image_clear(&im);
+    fct_str_clear(&s);
+}
+
+/* A header alone takes no memory; black pictures, which pack best, still open. */
+static void test_claimed_size(void **state)
+{
+    (void)state;
+    fct_image im;
+    fct_str s = {0}, pixels = {0};
+    put_header(&s, 16384, 16384, 8, 2);
+    put_packed(&pixels, 0, 100);
+    put_chunk(&s, "IDAT", pixels.p, pixels.n);
+    put_chunk(&s, "IEND", NULL, 0);
+    assert_fails(FCT_ERR_FORMAT, "far too small for 16384 x 16384 pixels",
+                 fct_png_parse(&im, (const uint8_t *)s.p, s.n, "x.png", 0));
+    assert_null(im.pixel);
+    static const struct {
+        uint32_t side;
+        char depth, type;
+        int64_t row; /* bytes, with that for the filter */
+    } row[] = {{8192, 1, 0, 1 + 1024}, {2048, 8, 2, 1 + 6144}, {1024, 16, 2, 1 + 6144}};
+    for (size_t i = 0; i < FCT_COUNT(row); i++) {
+        fct_str_clear(&s);
+        fct_str_clear(&pixels);
+        put_header(&s, row[i].side, row[i].side, row[i].depth, row[i].type);
+        put_packed(&pixels, 0, row[i].row * row[i].side);
+        put_chunk(&s, "IDAT", pixels.p, pixels.n);
+        put_chunk(&s, "IEND", NULL, 0);
+        assert_ok(fct_png_parse(&im, (const uint8_t *)s.p, s.n, "x.png", 0));
+        assert_int_equal(im.width, row[i].side);
+        fct_image_clear(&im);
+    }
+    fct_str_clear(&s);
+    fct_str_clear(&pixels);
+}
+
 static void test_jpeg_round_trip(void **state)
 {
     (void)state;
@@ -278,6 +419,9 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_pillow_texts),
                                        cmocka_unit_test(test_png_round_trip),
                                        cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_texts_together),
+                                       cmocka_unit_test(test_not_utf8),
+                                       cmocka_unit_test(test_claimed_size),
                                        cmocka_unit_test(test_jpeg_round_trip),
                                        cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);

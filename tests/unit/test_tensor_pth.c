@@ -76,6 +76,10 @@ static void test_malformed(void **state)
 #define KEYS           \
     "\x80\2]X\1\0\0\0" \
     "0a."
+#define KEYS_TWICE      \
+    "\x80\2](X\1\0\0\0" \
+    "0X\1\0\0\0"        \
+    "0e."
 #define DATA           \
     "\4\0\0\0\0\0\0\0" \
     "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
@@ -107,6 +111,7 @@ static void test_malformed(void **state)
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") "\x80\2].", "data are missing"),
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") KEYS "\4\0\0\0\0\0\0\0\0", "beyond the file"),
         ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") KEYS "\4\0", "cut short"),
+        ROW(HEAD TENSOR("K\0", "K\4\x85", "K\1\x85") KEYS_TWICE DATA DATA, "comes twice"),
         ROW(HEAD "\x80\2N", "cut short"),
         ROW(HEAD "\x80\2"
                  "0.",
@@ -153,15 +158,18 @@ static void test_malformed(void **state)
     fct_pth_close(&p);
 }
 
-/* A list that holds itself, and one that doubles at every level. */
+/* A list and a dictionary that hold themselves, and a list that doubles at every level. */
 static void test_rings(void **state)
 {
     (void)state;
     fct_str s = {0};
     fct_pth p;
     static const char ring[] = HEAD "\x80\2]q\1h\1a.\x80\2].";
-    assert_fails(FCT_ERR_RANGE, "nested too deeply",
+    assert_fails(FCT_ERR_FORMAT, "holds itself",
                  fct_pth_parse(&p, (const uint8_t *)ring, sizeof ring - 1, "x"));
+    static const char wide[] = HEAD "\x80\2}q\1X\1\0\0\0ah\1sX\1\0\0\0bh\1s.\x80\2].";
+    assert_fails(FCT_ERR_FORMAT, "holds itself",
+                 fct_pth_parse(&p, (const uint8_t *)wide, sizeof wide - 1, "x"));
     assert_ok(fct_str_append_n(&s, HEAD "\x80\2]q\0", sizeof HEAD + 4));
     for (char i = 1; i < 30; i++) {
         char step[] = {']', 'q', i, '(', 'h', (char)(i - 1), 'h', (char)(i - 1), 'e'};
@@ -171,6 +179,147 @@ static void test_rings(void **state)
     assert_fails(FCT_ERR_RANGE, "nested too deeply",
                  fct_pth_parse(&p, (const uint8_t *)s.p, s.n, "x"));
     fct_str_clear(&s);
+}
+
+/* {key: [tensor, tensor, ...]} with a key of n letters and one tensor, `times` over. */
+static fct_status parse_long_name(fct_pth *p, int n, int times)
+{
+    static const char tensor[] = TENSOR("K\0", "K\1\x85", "K\1\x85");
+    fct_str s = {0};
+    char length[5] = {'X', (char)(n & 255), (char)(n >> 8), 0, 0};
+    fct_status st = fct_str_append_n(&s, HEAD "\x80\2}", sizeof HEAD - 1 + 3);
+    if (st == FCT_OK) st = fct_str_append_n(&s, length, 5);
+    for (int i = 0; i < n && st == FCT_OK; i++) st = fct_str_append(&s, "k");
+    if (st == FCT_OK) st = fct_str_append(&s, "](");
+    if (st == FCT_OK) st = fct_str_append_n(&s, tensor + 2, sizeof tensor - 4); /* without STOP */
+    if (st == FCT_OK) st = fct_str_append(&s, "q\1");
+    for (int i = 1; i < times && st == FCT_OK; i++) st = fct_str_append(&s, "h\1");
+    if (st == FCT_OK) st = fct_str_append(&s, "es.");
+    if (st == FCT_OK) st = fct_str_append_n(&s, KEYS DATA, sizeof(KEYS DATA) - 1);
+    if (st == FCT_OK) st = fct_pth_parse(p, (const uint8_t *)s.p, s.n, "x");
+    fct_str_clear(&s);
+    return st;
+}
+
+static void test_long_names(void **state)
+{
+    (void)state;
+    fct_pth p;
+    assert_ok(parse_long_name(&p, 4094, 1)); /* and ".0" */
+    assert_int_equal(strlen(p.entry[0].name), 4096);
+    fct_pth_close(&p);
+    assert_fails(FCT_ERR_RANGE, "longer than 4096 bytes", parse_long_name(&p, 4095, 1));
+    assert_fails(FCT_ERR_RANGE, "longer than 4096 bytes", parse_long_name(&p, 5000, 1));
+    assert_ok(parse_long_name(&p, 10, 2000));
+    fct_pth_close(&p);
+    assert_fails(FCT_ERR_RANGE, "far larger than the file", parse_long_name(&p, 4000, 2000));
+}
+
+/* ---- zip files by hand ---- */
+
+static uint32_t crc_of(const uint8_t *p, int64_t n)
+{
+    uint32_t crc = UINT32_MAX;
+    for (int64_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+    }
+    return ~crc;
+}
+
+static void put(fct_str *s, uint32_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++, v >>= 8) assert_ok(fct_str_append_n(s, (char[]){(char)v}, 1));
+}
+
+/* What a local header and a record of the directory have in common, from the version on. */
+static void put_common(fct_str *s, const char *name, const uint8_t *data, int64_t n)
+{
+    put(s, 10, 2);
+    put(s, 0, 8); /* flags, stored, time, date */
+    put(s, crc_of(data, n), 4);
+    put(s, (uint32_t)n, 4);
+    put(s, (uint32_t)n, 4);
+    put(s, (uint32_t)strlen(name), 2);
+    put(s, 0, 2);
+}
+
+typedef struct hand_zip {
+    fct_str file, directory;
+    int n;
+} hand_zip;
+
+/* An entry at the end of the file, or only a record of what lies at `at`. */
+static uint32_t add_entry(hand_zip *z, const char *name, const void *data, int64_t n, int64_t at)
+{
+    if (at < 0) {
+        at = z->file.n;
+        assert_ok(fct_str_append(&z->file, "PK\3\4"));
+        put_common(&z->file, name, data, n);
+        assert_ok(fct_str_append(&z->file, name));
+        assert_ok(fct_str_append_n(&z->file, data, n));
+    }
+    assert_ok(fct_str_append(&z->directory, "PK\1\2"));
+    put(&z->directory, 10, 2);
+    put_common(&z->directory, name, data, n);
+    put(&z->directory, 0, 10); /* no comment, first disk, attributes */
+    put(&z->directory, (uint32_t)at, 4);
+    assert_ok(fct_str_append(&z->directory, name));
+    z->n++;
+    return (uint32_t)at;
+}
+
+/* A torch file with `n` storages of 1000 floats, of which a tensor each takes the first: each with
+   data of its own, or all with the same ones. */
+static fct_status parse_storages(fct_pth *p, int n, bool shared)
+{
+    hand_zip z = {0};
+    fct_str pickle = {0};
+    float data[1000] = {0};
+    int64_t at = -1;
+    assert_ok(fct_str_append(&pickle, "\x80\2]("));
+    for (int i = 0; i < n; i++) {
+        static const char start[] = "X\7\0\0\0storagectorch\nFloatStorage\nX\2\0\0\0";
+        static const char end[] = "X\3\0\0\0cpuM\xe8\3tQK\0K\1\x85K\1\x85\x89NtR";
+        assert_ok(fct_str_append(&pickle, "ctorch._utils\n_rebuild_tensor_v2\n(("));
+        assert_ok(fct_str_append_n(&pickle, start, sizeof start - 1));
+        assert_ok(fct_str_printf(&pickle, "%02d", n - i));
+        assert_ok(fct_str_append_n(&pickle, end, sizeof end - 1));
+    }
+    assert_ok(fct_str_append(&pickle, "e."));
+    add_entry(&z, "a/data.pkl", pickle.p, pickle.n, -1);
+    for (int i = 0; i < n; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "a/data/%02d", n - i);
+        if (!shared) data[0] = (float)(i + 1);
+        at = add_entry(&z, name, data, sizeof data, shared ? at : -1);
+    }
+    int64_t directory = z.file.n;
+    assert_ok(fct_str_append_n(&z.file, z.directory.p, z.directory.n));
+    assert_ok(fct_str_append(&z.file, "PK\5\6"));
+    put(&z.file, 0, 4);
+    put(&z.file, (uint32_t)z.n, 2);
+    put(&z.file, (uint32_t)z.n, 2);
+    put(&z.file, (uint32_t)z.directory.n, 4);
+    put(&z.file, (uint32_t)directory, 4);
+    put(&z.file, 0, 2);
+    fct_status st = fct_pth_parse(p, (const uint8_t *)z.file.p, z.file.n, "hand.pth");
+    fct_str_clear(&z.file);
+    fct_str_clear(&z.directory);
+    fct_str_clear(&pickle);
+    return st;
+}
+
+static void test_shared_entries(void **state)
+{
+    (void)state;
+    fct_pth p;
+    assert_ok(parse_storages(&p, 12, false));
+    assert_int_equal(p.n, 12);
+    for (int i = 0; i < 12; i++) assert_true(*(float *)p.entry[i].t.data == (float)(i + 1));
+    fct_pth_close(&p);
+    assert_fails(FCT_ERR_FORMAT, "entries are larger than the file", parse_storages(&p, 12, true));
+    assert_non_null(strstr(fct_error_text(), "hand.pth"));
 }
 
 static void test_cut_anywhere(void **state)
@@ -296,6 +445,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_torch_files),  cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_malformed),    cmocka_unit_test(test_rings),
+        cmocka_unit_test(test_long_names),   cmocka_unit_test(test_shared_entries),
         cmocka_unit_test(test_cut_anywhere), cmocka_unit_test(test_write_and_read),
         cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);

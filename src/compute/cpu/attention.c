@@ -8,6 +8,7 @@
    primitives (weights e^(s - top) are then rounded to bf16 before they meet v, as PyTorch's kernel
    does). */
 #include <math.h>
+#include <stdio.h>
 
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
@@ -285,10 +286,24 @@ static void count_pad(plan *p)
     p->bytes += p->pad;
 }
 
+typedef struct failure { /* the first of any thread: sentences are each thread's own */
+    fct_status st;
+    char text[512];
+} failure;
+
+static void keep_first(failure *f, fct_status st)
+{
+#pragma omp critical(cpu_attention_failure)
+    if (f->st == FCT_OK) {
+        f->st = st;
+        snprintf(f->text, sizeof f->text, "%s", fct_error_text());
+    }
+}
+
 static fct_status run(const plan *p, uint8_t *base, int64_t stride)
 {
     int64_t heads = p->a->heads, work = p->batch * heads * p->blocks;
-    int failed = 0;
+    failure failed = {0};
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < work; i++) {
         tile t = {
@@ -296,12 +311,10 @@ static fct_status run(const plan *p, uint8_t *base, int64_t stride)
         t.rows = p->tq - t.q0 < p->qb ? p->tq - t.q0 : p->qb;
         int thread = fct_thread_index();
         piece s = piece_of(p, base + stride * thread, thread);
-        if (run_tile(p, &s, &t) != FCT_OK) {
-#pragma omp atomic write
-            failed = 1;
-        }
+        fct_status st = run_tile(p, &s, &t);
+        if (st != FCT_OK) keep_first(&failed, st);
     }
-    return failed ? fct_fail(FCT_ERR_INTERNAL, "a product failed") : FCT_OK;
+    return failed.st == FCT_OK ? FCT_OK : fct_fail(failed.st, "%s", failed.text);
 }
 
 fct_status cpu_attention(fct_cx *cx, const fct_attention_args *a)
