@@ -105,36 +105,29 @@ def shut_unwatched(unet: UNet2DConditionModel) -> None:
 
 
 @torch.no_grad()
-def low_frequency_start(unet: UNet2DConditionModel, noise: tuple[int, ...] = (0, 1, 2, 3),
-                        into: list[list[int]] | None = None) -> None:
-    """Some channels start as the block means of these channels of the noise at every level, at unit variance, and
-    nothing else writes into them at first.  Without it the place of objects is not learned in 40,000 samples.
-    into: for each width on the way down (32x32, after its down-sampler, 16x16, after its, 8x8) the channels that carry
-    them; the first ones if not given."""
-    into = into or [list(range(len(noise)))] * 5
+def low_frequency_start(unet: UNet2DConditionModel, n: int = 4) -> None:
+    """The first channels start as the noise's block means at every level, at unit variance, and nothing else writes
+    into them at first.  Without it the place of objects is not learned in 40,000 samples."""
 
-    def silent(layer: nn.Module, channels: list[int]) -> None:
-        layer.weight[channels] = 0
-        layer.bias[channels] = 0
+    def silent(layer: nn.Module) -> None:
+        layer.weight[:n] = 0
+        layer.bias[:n] = 0
 
-    at = 0
-    silent(unet.conv_in, into[0])
-    for c, source in zip(into[0], noise):
-        unet.conv_in.weight[c, source] = 4 / 9
+    silent(unet.conv_in)
+    for c in range(n):
+        unet.conv_in.weight[c, c] = 4 / 9
     for block in unet.down_blocks:
         for resnet in block.resnets:
+            silent(resnet.conv2)
             if resnet.conv_shortcut is not None:
-                before, at = into[at], at + 1
-                silent(resnet.conv_shortcut, into[at])
-                for c, source in zip(into[at], before):
-                    resnet.conv_shortcut.weight[c, source] = 1
-            silent(resnet.conv2, into[at])
+                silent(resnet.conv_shortcut)
+                for c in range(n):
+                    resnet.conv_shortcut.weight[c, c] = 1
         for attention in getattr(block, "attentions", []):
-            silent(attention.proj_out, into[at])
+            silent(attention.proj_out)
         for down in block.downsamplers or []:
-            before, at = into[at], at + 1
-            silent(down.conv, into[at])
-            for c, source in zip(into[at], before):
-                down.conv.weight[c, source, 1:, 1:] = 1 / 4
+            silent(down.conv)
+            for c in range(n):
+                down.conv.weight[c, c, 1:, 1:] = 1 / 4
     for part in [r.conv2 for r in unet.mid_block.resnets] + [a.proj_out for a in unet.mid_block.attentions]:
-        silent(part, into[at])
+        silent(part)
