@@ -39,7 +39,7 @@ SEES = {"background": "rest", "light": "all", "number": "all"}      # cells a fa
 ASKED = {f: 0.6 for f in world.BY_NOISE}                # where words leave a factor open, the picture's own loss says little
 LOCAL = world.BY_NOISE[1:]                              # read under the object: colour, shape, size
 VALUED = 3.0                                          # weight of the local functionals' own values, asked of each head
-DROP = 0.35                                           # share of a factor's names that captions leave out
+DROP = 0.45                                           # share of a factor's names that captions leave out
 STAGES = (("down.2.1",), ("down.2.1", "mid.0"), tuple(KINDS))       # blocks whose words each head can know
 SHEET = ["a large red circle on grey", "a small blue star at night", "a striped green triangle in a meadow",
          "two yellow rings at sunset", "a large dotted purple square by the ocean", "a white cross on pink in warm light",
@@ -253,7 +253,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         if flat.news[1]:
             break
         done = spent / args.minutes
-        rate = min(1, (step - first + 1) / 100) * max(0.01, min(1.0, 1.6 * (1 - done)))
+        rate = min(1, (step - first + 1) / (100 if first == 0 else 25)) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
         noise, values, index, captions, by_block = batches.draw(n, 1.0 if done < 0.5 else args.own_share)
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
