@@ -170,8 +170,10 @@ out:
 /* The first member of the options in which two descriptions differ, for the error. */
 static const char *first_difference(const json_t *a, const json_t *b)
 {
-    static const char *const part[] = {"model", "options"}, *const whole[] = {"dtype", "blocks",
-                                                                              "prompts"};
+    static const char *const part[] = {"model", "options"}, *const whole[] = {
+                                                                "dtype", "prompts",
+                                                                "blocks"}; /* rows of a block
+                                                                              follow from prompts */
     for (size_t i = 0; i < FCT_COUNT(part); i++) {
         json_t *x = json_object_get(a, part[i]), *y = json_object_get(b, part[i]), *value;
         const char *key;

@@ -134,6 +134,9 @@ static void test_rows(void **state)
     assert_true(report.was_complete);
     desc.seed = 6;
     assert_fails(FCT_ERR_ARG, "seed differs", fct_capture(&desc, NULL));
+    desc.seed = 5;
+    desc.n_prompts--; /* other rows in every block too, but that is not what the caller changed */
+    assert_fails(FCT_ERR_ARG, "prompts differs", fct_capture(&desc, NULL));
     remove_tree(out);
 }
 
