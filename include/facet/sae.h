@@ -81,6 +81,9 @@ typedef struct fct_row_source {
     fct_status (*rewind)(
         void *self,
         int64_t pass); /* start pass number `pass` (0, 1, ...) in that pass's own order */
+    /* The text of a JSON object that says which rows these are and in which order: equal for equal
+       rows, valid until close. A checkpoint of others is refused. NULL: not known. */
+    fct_status (*describe)(void *self, const char **json);
     void (*close)(void *self);
 } fct_row_source;
 

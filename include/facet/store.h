@@ -160,7 +160,7 @@ typedef struct fct_rows_desc {
     fct_row_order order;
     uint64_t seed;
     int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
-    int64_t memory_bytes; /* 0: half of the machine's memory */
+    int64_t memory_bytes; /* 0: 4 GiB, whatever the machine has: the order follows from it */
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
