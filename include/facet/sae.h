@@ -100,8 +100,10 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     bool aux_set; /* aux was chosen, not left to the preset */
     uint64_t seed;
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
-    const char
-        *resume; /* checkpoint folder: continues exactly when it holds one, else starts there */
+    /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,
+       other rows (by the source's description) or another program or instruction set are refused;
+       other threads give a warning: equal within rounding. */
+    const char *resume;
     int64_t checkpoint_every; /* steps; 0: only at the end */
     const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
@@ -117,6 +119,11 @@ typedef struct fct_train_report {
 
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
+
+/* Whether desc->resume holds something to continue; and its removal once the result is there: only
+   the checkpoint's own files, and the folder when nothing else is in it. */
+FCT_API bool fct_sae_checkpoint_exists(const char *dir);
+FCT_API void fct_sae_checkpoint_remove(const char *dir);
 
 /* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all).
  */

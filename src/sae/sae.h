@@ -66,6 +66,9 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init) FCT_MUST_CHECK;
+/* Steps without a feature after which it is dead: at least one, however large the batch (dead_rows
+   0, which no caller of fct_sae_train can say: every feature is). */
+int64_t fct_train_plan_dead_steps(const fct_train_plan *p);
 double fct_train_plan_lr(const fct_train_plan *p, int64_t step); /* of step number `step`, from 0 */
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
                                    int64_t d) FCT_MUST_CHECK; /* release: json_decref */
@@ -104,16 +107,16 @@ fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,
                                     int64_t d) FCT_MUST_CHECK;
 
 /* ---- checkpoints (checkpoint.c) ---- */
-typedef struct fct_train_place {
+typedef struct fct_train_place { /* where the source stands */
     int64_t pass;
     uint8_t blob[64];
-} fct_train_place; /* where the source stands */
-bool fct_checkpoint_exists(const char *dir);
+    const char *data; /* what its rows are: its own description; NULL: not known */
+} fct_train_place;
 fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t,
                                const fct_train_place *place) FCT_MUST_CHECK;
-/* Into an initialised trainee; refuses a checkpoint of other options, naming the first that
- * differs. */
-fct_status fct_checkpoint_load(const char *dir, fct_trainee *t,
-                               fct_train_place *place) FCT_MUST_CHECK;
+/* Into an initialised trainee, and a place whose `data` is set; refuses a checkpoint of other
+ * options, rows or arithmetic, naming the first that differs. */
+fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place *place,
+                               const fct_log *log) FCT_MUST_CHECK;
 
 #endif

@@ -614,6 +614,31 @@ def test_kill_during_training(place: Path) -> None:
     assert contents(place / "sae-killed") == contents(place / "sae-whole")
 
 
+def test_resume_takes_only_its_own_rows(place: Path) -> None:
+    train = [*TRAIN, "-o", "sae-own"]
+    folder = place / "sae-own.checkpoint"
+    process = start(*train, cwd=place)
+    assert wait_for((folder / "checkpoint.safetensors").exists, process)
+    process.kill()
+    process.communicate()
+    for change, says in (
+        ({"--order": "sequential"}, "order"),
+        ({"--hold-out": "100"}, "rows"),
+        ({"--store": "wide-store", "--block": "up.0.1"}, "options (d 24, now 96)"),
+        ({"--steps": "1300"}, "steps"),
+    ):
+        words = list(train)
+        for name, value in change.items():
+            if name in words:
+                words[words.index(name) + 1] = value
+            else:
+                words += [name, value]
+        bad(*words, "--resume", cwd=place, says=["was made with other", says])
+    (folder / "notes.txt").write_text("mine")
+    good(*train, "--resume", cwd=place)
+    assert listing(folder) == {"notes.txt"}
+
+
 def checkpoint_time(place: Path) -> tuple[tuple[str, int], ...]:
     folder = place / "sae-killed.checkpoint"
     try:
