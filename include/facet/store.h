@@ -89,7 +89,8 @@ typedef struct fct_capture_report {
 } fct_capture_report;
 
 /* Says the size before it starts, refuses when the disk has not that much, and records its
-   progress: called again after a kill it ends with the same bytes. A store made with other options,
+   progress at the end of every shard: called again after a kill it goes on from the last full one
+   and ends with the same bytes. A store made with other options,
    and a folder that is something else, are refused. A value that store_dtype cannot hold is
    FCT_ERR_RANGE and names block, prompt and step. report may be NULL. */
 FCT_API fct_status fct_capture(const fct_capture_desc *desc,
