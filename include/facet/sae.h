@@ -34,7 +34,7 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
     char *block; /* "down.2.1" or a full name; NULL when the folder does not say */
     char *model; /* name of the model it was trained on; NULL: unknown */
     char *path;
-    bool has_stats;    /* statistics, each [F]; NULL when absent: */
+    bool has_stats;    /* any of these statistics, each [F]; NULL when absent: */
     float *density;    /* share of rows in which the feature is active */
     float *mean, *std; /* when active */
     float *max;
@@ -43,17 +43,26 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
 } fct_sae;
 
 /* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or
-   the authors' (config.json, state_dict.pth [, mean.pt, std.pt]), or the authors' checkpoints root
-   / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the error lists
-   them. */
+   the authors' (config.json, state_dict.pth [, mean.pt, std.pt, facet.json]), or the authors'
+   checkpoints root / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the
+   error lists them. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
-/* SAELens layout + facet.json + stats.safetensors when there are statistics. `facet_json`: extra
-   members kept there (text of a JSON object), may be NULL. The folder appears whole or not at all.
+/* Whether an SAE can be put there: the folder is not there or empty, or holds an SAE of that layout
+   (which is replaced), or what a kill left of one. Else a sentence; saving asks it too. */
+typedef enum fct_sae_layout { FCT_SAE_SAELENS, FCT_SAE_AUTHORS } fct_sae_layout;
+FCT_API fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout) FCT_MUST_CHECK;
+/* SAELens layout + facet.json + stats.safetensors with the statistics that there are. `facet_json`:
+   extra members kept there (text of a JSON object), may be NULL. The folder appears whole or not at
+   all.
  */
 FCT_API fct_status fct_sae_save(const fct_sae *s, const char *dir,
                                 const char *facet_json) FCT_MUST_CHECK;
+/* The authors' layout + facet.json when the block, the model or how it was made is known. */
 FCT_API fct_status fct_sae_save_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
+/* Only the statistics, beside the SAE that lies in `dir`, in its layout; no other file is touched.
+ */
+FCT_API fct_status fct_sae_save_stats(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
 /* TopK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
    beyond the positive ones have value 0 and distinct unused indices. */

@@ -37,6 +37,7 @@ static fct_status check_use(job *j)
     fct_free(path);
     FCT_TRY(st);
     FCT_TRY(fct_cli_check_dir(j->out));
+    FCT_TRY(fct_sae_check_place(j->out, FCT_SAE_SAELENS));
     if (!fct_cli_flag(c, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
         return fct_fail(FCT_ERR_ARG,
                         "%s holds an interrupted training: continue it with --resume, or remove it "

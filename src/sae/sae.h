@@ -43,12 +43,21 @@ fct_status fct_sae_load_saelens(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 fct_status fct_sae_load_authors(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 bool fct_sae_dir_is_saelens(const char *dir);
 bool fct_sae_dir_is_authors(const char *dir);
+bool fct_sae_dir_has(const char *dir, const char *name);
 /* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder
-   appears whole or not at all; in a folder that is there already `key` (the file that makes it an
-   SAE) goes first and comes last. */
-fct_status fct_sae_put_dir(const char *dir, const char *key,
+   appears whole or not at all. In an SAE's folder that is there already the file that makes it one
+   goes first and comes last, and the old SAE's other files go; see fct_sae_check_place. */
+fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
                            fct_status (*fill)(void *user, const char *temp),
                            void *user) FCT_MUST_CHECK;
+
+fct_status fct_sae_write_stats_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
+/* facet.json (facet_json.c). Write: `more`, extra members, may be NULL. Read: sets block, model and
+   facet_json; `block` and `model` are what the layout says, and count where facet.json is silent.
+ */
+fct_status fct_sae_write_facet(const fct_sae *s, const char *more, const char *dir) FCT_MUST_CHECK;
+fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block,
+                              const char *model) FCT_MUST_CHECK;
 
 /* ---- training ---- */
 typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said

@@ -422,6 +422,29 @@ def test_bad_training(place: Path) -> None:
     )
 
 
+def test_sae_is_not_put_into_other_folders(place: Path) -> None:
+    (place / "two").mkdir(exist_ok=True)
+    shutil.copytree(place / "narrow", place / "two/a", dirs_exist_ok=True)
+    shutil.copytree(place / "narrow", place / "two/b", dirs_exist_ok=True)
+    for folder in ("store", "two"):
+        before = contents(place / folder)
+        for words in (
+            [*TRAIN, "-o"],
+            ["convert", "narrow", "--to", "saelens", "-o"],
+            ["convert", "narrow", "--to", "sdxl-unbox", "-o"],
+            ["features", "stats", "--sae", "narrow", "--store", "store", "-o"],
+        ):
+            bad(*words, folder, cwd=place, says=[folder, "is not empty and holds no SAE"])
+        assert contents(place / folder) == before
+    bad("convert", "narrow", "--to", "sdxl-unbox", "-o", "two/a", cwd=place, says="sdxl-unbox layout")
+
+
+def test_lost_training_is_told(place: Path) -> None:
+    train = ["train", "--store", "store", "--preset", "demo", "--batch-size", "64", "--steps", "30"]
+    lost = good(*train, "--lr", "10", "-o", "lost", cwd=place)
+    assert b"warning: " in lost.stderr and b"explained variance" in lost.stderr
+
+
 def test_damaged_store(place: Path) -> None:
     shutil.copytree(place / "store", place / "damaged-store")
     shard = next((place / "damaged-store/mine").iterdir())
