@@ -58,9 +58,10 @@ typedef struct fct_block_info { /* a transformer block (Transformer2DModel) of t
 typedef struct fct_model_info {
     const char *path, *name, *hash;  /* hash: of headers, sizes and sampled pages, hex */
     const char *backend, *precision; /* "cpu", "f32" or "bf16": what is in use */
-    const char *plan; /* hash, hex, of what decides which algorithms run: equal plans, equal bytes */
-    int64_t sample_size;             /* latents' default height and width */
-    int64_t vae_factor;              /* pixels per latent cell: 8 */
+    const char
+        *plan; /* hash, hex, of what decides which algorithms run: equal plans, equal bytes */
+    int64_t sample_size; /* latents' default height and width */
+    int64_t vae_factor;  /* pixels per latent cell: 8 */
     int64_t latent_channels;
     int64_t default_width, default_height, default_steps;
     double default_guidance;     /* 0 for one-step models */

@@ -233,7 +233,8 @@ fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set
     FCT_TRY_OUT(differ(&all, "the model's hash", r->model_hash, info->hash));
     FCT_TRY_OUT(differ(&all, "the backend", r->backend, info->backend));
     FCT_TRY_OUT(differ(&all, "the number type", r->precision, info->precision));
-    FCT_TRY_OUT(differ(&all, "the plan (version, instruction set or threads)", r->plan, info->plan));
+    FCT_TRY_OUT(
+        differ(&all, "the plan (version, instruction set or threads)", r->plan, info->plan));
     for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY_OUT(differ_sae(&all, &r->sae[i], info, saes));
     if (all.n > 0) st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
 out:
