@@ -219,6 +219,11 @@ static void test_continues(void **state)
     assert_ok(fct_capture(&desc, &report));
     assert_int_equal(report.resumed_at, 4);
     assert_same_store(whole, part);
+    snprintf(junk, sizeof junk, "%s/progress.json", part); /* killed after store.json was there */
+    assert_ok(fct_file_write(junk, "{}", 2));
+    assert_ok(fct_capture(&desc, &report));
+    assert_true(report.was_complete);
+    assert_same_store(whole, part);
     remove_tree(part);
     for (int64_t nth = 1;;
          nth++) { /* every write may fail: it goes on afterwards, to the same bytes */
