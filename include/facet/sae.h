@@ -34,7 +34,7 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
     char *block; /* "down.2.1" or a full name; NULL when the folder does not say */
     char *model; /* name of the model it was trained on; NULL: unknown */
     char *path;
-    bool has_stats;    /* statistics, each [F]; NULL when absent: */
+    bool has_stats;    /* any of these statistics, each [F]; NULL when absent: */
     float *density;    /* share of rows in which the feature is active */
     float *mean, *std; /* when active */
     float *max;
@@ -43,17 +43,26 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
 } fct_sae;
 
 /* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or
-   the authors' (config.json, state_dict.pth [, mean.pt, std.pt]), or the authors' checkpoints root
-   / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the error lists
-   them. */
+   the authors' (config.json, state_dict.pth [, mean.pt, std.pt, facet.json]), or the authors'
+   checkpoints root / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the
+   error lists them. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
-/* SAELens layout + facet.json + stats.safetensors when there are statistics. `facet_json`: extra
-   members kept there (text of a JSON object), may be NULL. The folder appears whole or not at all.
+/* Whether an SAE can be put there: the folder is not there or empty, or holds an SAE of that layout
+   (which is replaced), or what a kill left of one. Else a sentence; saving asks it too. */
+typedef enum fct_sae_layout { FCT_SAE_SAELENS, FCT_SAE_AUTHORS } fct_sae_layout;
+FCT_API fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout) FCT_MUST_CHECK;
+/* SAELens layout + facet.json + stats.safetensors with the statistics that there are. `facet_json`:
+   extra members kept there (text of a JSON object), may be NULL. The folder appears whole or not at
+   all.
  */
 FCT_API fct_status fct_sae_save(const fct_sae *s, const char *dir,
                                 const char *facet_json) FCT_MUST_CHECK;
+/* The authors' layout + facet.json when the block, the model or how it was made is known. */
 FCT_API fct_status fct_sae_save_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
+/* Only the statistics, beside the SAE that lies in `dir`, in its layout; no other file is touched.
+ */
+FCT_API fct_status fct_sae_save_stats(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
 /* TopK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
    beyond the positive ones have value 0 and distinct unused indices. */
@@ -81,6 +90,9 @@ typedef struct fct_row_source {
     fct_status (*rewind)(
         void *self,
         int64_t pass); /* start pass number `pass` (0, 1, ...) in that pass's own order */
+    /* The text of a JSON object that says which rows these are and in which order: equal for equal
+       rows, valid until close. A checkpoint of others is refused. NULL: not known. */
+    fct_status (*describe)(void *self, const char **json);
     void (*close)(void *self);
 } fct_row_source;
 
@@ -97,8 +109,10 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     bool aux_set; /* aux was chosen, not left to the preset */
     uint64_t seed;
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
-    const char
-        *resume; /* checkpoint folder: continues exactly when it holds one, else starts there */
+    /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,
+       other rows (by the source's description) or another program or instruction set are refused;
+       other threads give a warning: equal within rounding. */
+    const char *resume;
     int64_t checkpoint_every; /* steps; 0: only at the end */
     const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
@@ -114,6 +128,11 @@ typedef struct fct_train_report {
 
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
+
+/* Whether desc->resume holds something to continue; and its removal once the result is there: only
+   the checkpoint's own files, and the folder when nothing else is in it. */
+FCT_API bool fct_sae_checkpoint_exists(const char *dir);
+FCT_API void fct_sae_checkpoint_remove(const char *dir);
 
 /* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all).
  */

@@ -89,7 +89,8 @@ typedef struct fct_capture_report {
 } fct_capture_report;
 
 /* Says the size before it starts, refuses when the disk has not that much, and records its
-   progress: called again after a kill it ends with the same bytes. A store made with other options,
+   progress at the end of every shard: called again after a kill it goes on from the last full one
+   and ends with the same bytes. A store made with other options,
    and a folder that is something else, are refused. A value that store_dtype cannot hold is
    FCT_ERR_RANGE and names block, prompt and step. report may be NULL. */
 FCT_API fct_status fct_capture(const fct_capture_desc *desc,
@@ -160,7 +161,7 @@ typedef struct fct_rows_desc {
     fct_row_order order;
     uint64_t seed;
     int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
-    int64_t memory_bytes; /* 0: half of the machine's memory */
+    int64_t memory_bytes; /* 0: 4 GiB, whatever the machine has: the order follows from it */
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,

@@ -213,7 +213,8 @@ static const fct_cli_option options[] = {
      .kind = FCT_CLI_FOLDER,
      .value = "STORE",
      .required = true,
-     .help = "the store; an unfinished one with the same options is continued"},
+     .help = "the store; an unfinished one with the same options is continued after its last "
+             "full shard"},
     {0}};
 
 const fct_cli_command fct_cmd_capture = {
@@ -222,7 +223,8 @@ const fct_cli_command fct_cmd_capture = {
     .text = "One folder a block, with shards that hold rows [n,D] and the prompt, step, branch and "
             "place of each row; store.json holds the rest. "
             "The size is said before the start. After a kill or Ctrl-C the same command goes on "
-            "where it was, and ends with the same bytes.",
+            "from the last full shard (32 MiB of rows; a smaller capture starts over), and ends "
+            "with the same bytes.",
     .examples = "facet capture --prompts prompts.txt --blocks down.2.1,up.0.1 -o store\n"
                 "facet capture --import rows.npy --block down.2.1 -o store",
     .options = {options, fct_cli_instrument, fct_cli_common},

@@ -4,7 +4,33 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "facet/sae.h"
+#include "sae/sae.h"
+
+/* The SAE, of the block that --block names. One that says no block takes that name. */
+static fct_status load(fct_cli *c, fct_sae **out, const char *dir)
+{
+    const char *block = fct_cli_text(c, "block");
+    char *brief = NULL;
+    fct_sae *s = NULL;
+    fct_status st = FCT_OK;
+    *out = NULL;
+    FCT_TRY_OUT(fct_sae_load(&s, dir, block));
+    if (block) FCT_TRY_OUT(fct_sae_block_short(&brief, block));
+    if (brief && s->block && strcmp(brief, s->block) != 0) {
+        st = fct_fail(FCT_ERR_ARG, "%s is the SAE of %s, not of %s", dir, s->block, brief);
+        goto out;
+    }
+    if (brief && !s->block) {
+        s->block = brief;
+        brief = NULL;
+    }
+    *out = s;
+    s = NULL;
+out:
+    fct_free(brief);
+    fct_sae_free(s);
+    return st;
+}
 
 static fct_status encode(fct_cli *c)
 {
@@ -17,7 +43,7 @@ static fct_status encode(fct_cli *c)
     if (fct_cli_json(c) && strcmp(desc.out, "-") == 0)
         return fct_cli_usage(c, "--out - and --json both write to standard output");
     FCT_TRY(fct_cli_check_out(desc.out));
-    FCT_TRY(fct_sae_load(&sae, fct_cli_text(c, "sae"), fct_cli_text(c, "block")));
+    FCT_TRY(load(c, &sae, fct_cli_text(c, "sae")));
     fct_status st = fct_sae_encode_file(sae, &desc, &rows);
     if (st == FCT_OK) {
         if (strcmp(desc.out, "-") != 0)
@@ -34,7 +60,7 @@ static fct_status encode(fct_cli *c)
 #define BLOCK_ROW                                                                             \
     {                                                                                         \
         .name = "block", .kind = FCT_CLI_TEXT, .value = "BLOCK", .otherwise = "the only one", \
-        .help = "which SAE, when the folder holds several"                                    \
+        .help = "which SAE, when the folder holds several; the block of one that says none"   \
     }
 
 static const fct_cli_option encode_options[] = {
@@ -78,9 +104,10 @@ static fct_status convert(fct_cli *c)
     fct_sae *sae = NULL;
     const char *out = fct_cli_text(c, "output");
     FCT_TRY(fct_cli_check_dir(out));
-    FCT_TRY(fct_sae_load(&sae, fct_cli_operand_at(c, 0), fct_cli_text(c, "block")));
-    fct_status st = fct_cli_choice(c, "to") == 0 ? fct_sae_save_authors(sae, out)
-                                                 : fct_sae_save(sae, out, NULL);
+    bool authors = fct_cli_choice(c, "to") == 0;
+    FCT_TRY(fct_sae_check_place(out, authors ? FCT_SAE_AUTHORS : FCT_SAE_SAELENS));
+    FCT_TRY(load(c, &sae, fct_cli_operand_at(c, 0)));
+    fct_status st = authors ? fct_sae_save_authors(sae, out) : fct_sae_save(sae, out, NULL);
     if (st == FCT_OK) {
         fct_cli_say(c, "%s: %" PRId64 " features of width %" PRId64 ", %s layout", out, sae->f,
                     sae->d, fct_cli_text(c, "to"));
@@ -99,7 +126,8 @@ static const fct_cli_option convert_options[] = {
      .value = "LAYOUT",
      .choices = "sdxl-unbox,saelens",
      .required = true,
-     .help = "sdxl-unbox: the paper's authors' (config.json, state_dict.pth, mean.pt, std.pt)"},
+     .help = "sdxl-unbox: the paper's authors' (config.json, state_dict.pth, mean.pt, std.pt, and "
+             "facet.json for the block)"},
     {.name = "output",
      .letter = 'o',
      .kind = FCT_CLI_FOLDER,

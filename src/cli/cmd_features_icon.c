@@ -317,14 +317,18 @@ static fct_status run_stats(fct_cli *c)
     const char *dir = fct_cli_text(c, "sae"), *out = fct_cli_text(c, "output"),
                *block = fct_cli_text(c, "block");
     FCT_TRY_OUT(fct_sae_load(&sae, dir, block));
-    if (!out) out = sae->path ? sae->path : dir;
+    bool beside = !out;
+    if (beside) out = sae->path ? sae->path : dir;
     FCT_TRY_OUT(fct_cli_check_dir(out));
+    bool authors = fct_sae_dir_is_authors(out) && !fct_sae_dir_is_saelens(out);
+    if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, authors ? FCT_SAE_AUTHORS : FCT_SAE_SAELENS));
     FCT_TRY_OUT(fct_store_open(&store, fct_cli_text(c, "store")));
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
     FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
-    bool authors = fct_sae_dir_is_authors(out) && !fct_sae_dir_is_saelens(out);
-    FCT_TRY_OUT(authors ? fct_sae_save_authors(sae, out) : fct_sae_save(sae, out, NULL));
+    FCT_TRY_OUT(beside    ? fct_sae_save_stats(sae, out)
+                : authors ? fct_sae_save_authors(sae, out)
+                          : fct_sae_save(sae, out, NULL));
     say_stats(c, sae, out);
 out:
     if (rows.close) rows.close(rows.self);
@@ -367,7 +371,8 @@ const fct_cli_command fct_cmd_features_stats = {
     .name = "features stats",
     .summary = "measure how often and how strongly each feature is active",
     .text = "Writes stats.safetensors beside the SAE: density, and mean, std (when active) and "
-            "max, f32 [F] each; mean.pt and std.pt in the authors' layout.",
+            "max, f32 [F] each; mean.pt and std.pt in the authors' layout. Nothing else in the "
+            "SAE's folder is touched.",
     .examples = "facet features stats --sae sae --store store",
     .options = {stats_options, fct_cli_common},
     .run = run_stats,

@@ -2,7 +2,6 @@
  * SAE.checkpoint, until it is there. */
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
 #include "facet/store.h"
@@ -19,16 +18,6 @@ typedef struct job {
     fct_sae_quality quality; /* with held-out rows */
     int64_t held;
 } job;
-
-static bool has_checkpoint(const job *j)
-{
-    char **names = NULL;
-    int64_t n = 0;
-    if (!fct_path_is_dir(j->checkpoint) || fct_dir_list(&names, &n, j->checkpoint) != FCT_OK)
-        return false;
-    fct_names_free(names, n);
-    return n > 0;
-}
 
 static fct_status check_use(job *j)
 {
@@ -48,7 +37,8 @@ static fct_status check_use(job *j)
     fct_free(path);
     FCT_TRY(st);
     FCT_TRY(fct_cli_check_dir(j->out));
-    if (!fct_cli_flag(c, "resume") && has_checkpoint(j))
+    FCT_TRY(fct_sae_check_place(j->out, FCT_SAE_SAELENS));
+    if (!fct_cli_flag(c, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
         return fct_fail(FCT_ERR_ARG,
                         "%s holds an interrupted training: continue it with --resume, or remove it "
                         "to start again",
@@ -155,21 +145,6 @@ static void say(job *j)
                               j->quality.dead_share, "rows", (json_int_t)j->quality.rows));
 }
 
-/* The result is there: its checkpoint has served. What cannot be removed is no failure. */
-static void remove_checkpoint(const job *j)
-{
-    char **names = NULL;
-    int64_t n = 0;
-    if (fct_dir_list(&names, &n, j->checkpoint) != FCT_OK) return;
-    for (int64_t i = 0; i < n; i++) {
-        char *path = NULL;
-        if (fct_path_join(&path, j->checkpoint, names[i]) == FCT_OK) unlink(path);
-        fct_free(path);
-    }
-    fct_names_free(names, n);
-    rmdir(j->checkpoint);
-}
-
 static fct_status run(fct_cli *c)
 {
     job j = {.c = c};
@@ -177,12 +152,12 @@ static fct_status run(fct_cli *c)
     FCT_TRY_OUT(check_use(&j));
     FCT_TRY_OUT(open_rows(&j));
     st = train(&j);
-    if (st == FCT_ERR_STOPPED && has_checkpoint(&j))
+    if (st == FCT_ERR_STOPPED && fct_sae_checkpoint_exists(j.checkpoint))
         fct_cli_note(c, "the same command with --resume goes on from here");
     if (st != FCT_OK) goto out;
     FCT_TRY_OUT(measure(&j));
     FCT_TRY_OUT(fct_sae_save(j.sae, j.out, NULL));
-    remove_checkpoint(&j);
+    fct_sae_checkpoint_remove(j.checkpoint); /* it has served */
     say(&j);
 out:
     if (j.rows.close) j.rows.close(j.rows.self);
@@ -307,7 +282,8 @@ static const fct_cli_option options[] = {
      .help = "steps between checkpoints, kept in SAE.checkpoint; 0: none but when stopped"},
     {.name = "resume",
      .kind = FCT_CLI_FLAG,
-     .help = "continue from SAE.checkpoint, to the same bytes; starts anew when there is none"},
+     .help = "continue from SAE.checkpoint, to the same bytes; starts anew when there is none, "
+             "refuses one of other rows or options"},
     {.name = "log",
      .kind = FCT_CLI_FILE,
      .value = "FILE",

@@ -3,7 +3,7 @@
 
    Rows come from stores on disk, as they would for any other model: DIR/store (training prompts)
    and DIR/store-heldout (the pairs of `choose`, then those of `show`). An interrupted capture goes
-   on where it was. */
+   on from its last full shard. */
 #include "cli/demo.h"
 
 static const char blocks[] = "down.2.1,mid.0,up.0.0,up.0.1";

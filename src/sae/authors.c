@@ -1,24 +1,16 @@
 /* authors.c - the layout of the paper's code, read and written: config.json, state_dict.pth
    ({"state_dict": ...}), mean.pt and std.pt (each feature's mean and deviation when active). The
-   block is told by the folder's name, as their trainer makes it:
-   <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final. */
+   block is told by facet.json where facet wrote the folder, else by the folder's name, as their
+   trainer makes it: <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final. */
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
 
 #include "sae/sae.h"
 
-static bool has(const char *dir, const char *name)
-{
-    char *path = NULL;
-    bool there = fct_path_join(&path, dir, name) == FCT_OK && fct_path_exists(path);
-    fct_free(path);
-    return there;
-}
-
 bool fct_sae_dir_is_authors(const char *dir)
 {
-    return has(dir, "config.json") && has(dir, "state_dict.pth");
+    return fct_sae_dir_has(dir, "config.json") && fct_sae_dir_has(dir, "state_dict.pth");
 }
 
 /* ---- reading ---- */
@@ -78,7 +70,7 @@ static fct_status read_stat(float **out, const fct_sae *s, const char *dir, cons
     fct_status st = FCT_OK;
     fct_pth file = {0};
     char *path = NULL;
-    if (!has(dir, name)) return FCT_OK;
+    if (!fct_sae_dir_has(dir, name)) return FCT_OK;
     FCT_TRY_OUT(fct_path_join(&path, dir, name));
     FCT_TRY_OUT(fct_pth_open(&file, path));
     FCT_TRY_OUT(fct_new(out, s->f, sizeof **out));
@@ -137,8 +129,9 @@ fct_status fct_sae_load_authors(fct_sae **out, const char *dir)
     FCT_TRY_OUT(read_weights(s, dir));
     FCT_TRY_OUT(read_stat(&s->mean, s, dir, "mean.pt"));
     FCT_TRY_OUT(read_stat(&s->std, s, dir, "std.pt"));
-    s->has_stats = s->mean != NULL;
-    FCT_TRY_OUT(block_of_path(&s->block, dir));
+    s->has_stats = s->mean || s->std;
+    FCT_TRY_OUT(fct_sae_read_facet(s, dir, NULL, NULL));
+    if (!s->block) FCT_TRY_OUT(block_of_path(&s->block, dir));
     FCT_TRY_OUT(fct_strdup(&s->path, dir));
     *out = s;
     s = NULL;
@@ -218,13 +211,19 @@ out:
     return st;
 }
 
+fct_status fct_sae_write_stats_authors(const fct_sae *s, const char *dir)
+{
+    FCT_TRY(write_stat(s->mean, s, dir, "mean.pt"));
+    return write_stat(s->std, s, dir, "std.pt");
+}
+
 static fct_status fill(void *user, const char *temp)
 {
     const fct_sae *s = user;
     FCT_TRY(write_config(s, temp));
     FCT_TRY(write_weights(s, temp));
-    FCT_TRY(write_stat(s->mean, s, temp, "mean.pt"));
-    return write_stat(s->std, s, temp, "std.pt");
+    FCT_TRY(fct_sae_write_stats_authors(s, temp));
+    return s->block || s->model || s->facet_json ? fct_sae_write_facet(s, NULL, temp) : FCT_OK;
 }
 
 fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
@@ -232,6 +231,6 @@ fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
     if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input)
         return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract "
                                              "the decoder's bias from the input, no other");
-    return fct_where(fct_sae_put_dir(dir, "config.json", fill, (void *)(uintptr_t)s), "saving %s",
+    return fct_where(fct_sae_put_dir(dir, FCT_SAE_AUTHORS, fill, (void *)(uintptr_t)s), "saving %s",
                      dir);
 }

@@ -70,29 +70,48 @@ static bool path_names(const char *path, size_t root, const char *block)
     return false;
 }
 
+/* The block that the SAE itself names, by its short name; NULL: none. */
+static fct_status own_block(char **out, const char *dir)
+{
+    fct_status st = FCT_OK;
+    char *path = NULL;
+    json_t *facet = NULL, *cfg = NULL;
+    const char *block = NULL;
+    *out = NULL;
+    if (fct_sae_dir_is_saelens(dir)) {
+        FCT_TRY_OUT(fct_path_join(&path, dir, "cfg.json"));
+        FCT_TRY_OUT(fct_json_read(&cfg, path));
+        const json_t *meta = json_object_get(cfg, "metadata");
+        FCT_TRY_OUT(
+            fct_json_str(&block, json_is_object(meta) ? meta : cfg, "hook_name", NULL, path));
+    } else if (fct_sae_dir_has(dir, "facet.json")) {
+        FCT_TRY_OUT(fct_path_join(&path, dir, "facet.json"));
+        FCT_TRY_OUT(fct_json_read(&facet, path));
+        FCT_TRY_OUT(fct_json_str(&block, facet, "block", NULL, path));
+    }
+    FCT_TRY_OUT(fct_sae_block_short(out, block));
+out:
+    json_decref(facet);
+    json_decref(cfg);
+    fct_free(path);
+    return st;
+}
+
 static fct_status fits(bool *out, const char *path, size_t root, const char *block)
 {
     fct_status st = FCT_OK;
-    char *brief = NULL, *full = NULL, *cfg = NULL, *own = NULL;
-    json_t *j = NULL;
-    const char *hook = NULL;
+    char *brief = NULL, *full = NULL, *own = NULL;
     *out = true;
     if (!block) return FCT_OK;
     FCT_TRY_OUT(fct_sae_block_short(&brief, block));
     FCT_TRY_OUT(fct_sae_block_full(&full, brief));
     *out = path_names(path, root, full) || path_names(path, root, brief);
-    if (*out || !fct_sae_dir_is_saelens(path)) goto out;
-    FCT_TRY_OUT(fct_path_join(&cfg, path, "cfg.json"));
-    FCT_TRY_OUT(fct_json_read(&j, cfg));
-    const json_t *meta = json_object_get(j, "metadata");
-    FCT_TRY_OUT(fct_json_str(&hook, json_is_object(meta) ? meta : j, "hook_name", NULL, cfg));
-    FCT_TRY_OUT(fct_sae_block_short(&own, hook));
+    if (*out) goto out;
+    FCT_TRY_OUT(own_block(&own, path));
     *out = own && strcmp(own, brief) == 0;
 out:
-    json_decref(j);
     fct_free(brief);
     fct_free(full);
-    fct_free(cfg);
     fct_free(own);
     return st;
 }

@@ -159,6 +159,11 @@ fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, 
     return set_amounts(out, desc, base, total);
 }
 
+int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
+{
+    return p->dead_rows > 0 && p->dead_rows < p->batch ? 1 : p->dead_rows / p->batch;
+}
+
 double fct_train_plan_lr(const fct_train_plan *p, int64_t step)
 {
     double left = (double)(p->steps - step), third = (double)p->steps / 3;
@@ -178,7 +183,7 @@ fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_
                   p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", "seed", (json_int_t)p->seed,
                   "trained_on_calibration", (int)p->train_calibration, "loss_scale_from",
                   p->auto_scale ? "calibration" : "option", "aux_dead_steps",
-                  (json_int_t)(p->dead_rows / p->batch));
+                  (json_int_t)fct_train_plan_dead_steps(p));
     return *out ? FCT_OK
                 : fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
 }

@@ -43,12 +43,21 @@ fct_status fct_sae_load_saelens(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 fct_status fct_sae_load_authors(fct_sae **out, const char *dir) FCT_MUST_CHECK;
 bool fct_sae_dir_is_saelens(const char *dir);
 bool fct_sae_dir_is_authors(const char *dir);
+bool fct_sae_dir_has(const char *dir, const char *name);
 /* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder
-   appears whole or not at all; in a folder that is there already `key` (the file that makes it an
-   SAE) goes first and comes last. */
-fct_status fct_sae_put_dir(const char *dir, const char *key,
+   appears whole or not at all. In an SAE's folder that is there already the file that makes it one
+   goes first and comes last, and the old SAE's other files go; see fct_sae_check_place. */
+fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
                            fct_status (*fill)(void *user, const char *temp),
                            void *user) FCT_MUST_CHECK;
+
+fct_status fct_sae_write_stats_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
+/* facet.json (facet_json.c). Write: `more`, extra members, may be NULL. Read: sets block, model and
+   facet_json; `block` and `model` are what the layout says, and count where facet.json is silent.
+ */
+fct_status fct_sae_write_facet(const fct_sae *s, const char *more, const char *dir) FCT_MUST_CHECK;
+fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block,
+                              const char *model) FCT_MUST_CHECK;
 
 /* ---- training ---- */
 typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
@@ -66,6 +75,9 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init) FCT_MUST_CHECK;
+/* Steps without a feature after which it is dead: at least one, however large the batch (dead_rows
+   0, which no caller of fct_sae_train can say: every feature is). */
+int64_t fct_train_plan_dead_steps(const fct_train_plan *p);
 double fct_train_plan_lr(const fct_train_plan *p, int64_t step); /* of step number `step`, from 0 */
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
                                    int64_t d) FCT_MUST_CHECK; /* release: json_decref */
@@ -104,16 +116,16 @@ fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,
                                     int64_t d) FCT_MUST_CHECK;
 
 /* ---- checkpoints (checkpoint.c) ---- */
-typedef struct fct_train_place {
+typedef struct fct_train_place { /* where the source stands */
     int64_t pass;
     uint8_t blob[64];
-} fct_train_place; /* where the source stands */
-bool fct_checkpoint_exists(const char *dir);
+    const char *data; /* what its rows are: its own description; NULL: not known */
+} fct_train_place;
 fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t,
                                const fct_train_place *place) FCT_MUST_CHECK;
-/* Into an initialised trainee; refuses a checkpoint of other options, naming the first that
- * differs. */
-fct_status fct_checkpoint_load(const char *dir, fct_trainee *t,
-                               fct_train_place *place) FCT_MUST_CHECK;
+/* Into an initialised trainee, and a place whose `data` is set; refuses a checkpoint of other
+ * options, rows or arithmetic, naming the first that differs. */
+fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place *place,
+                               const fct_log *log) FCT_MUST_CHECK;
 
 #endif

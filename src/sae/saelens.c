@@ -12,17 +12,9 @@
 
 static const char weights_file[] = "sae_weights.safetensors";
 
-static bool has(const char *dir, const char *name)
-{
-    char *path = NULL;
-    bool there = fct_path_join(&path, dir, name) == FCT_OK && fct_path_exists(path);
-    fct_free(path);
-    return there;
-}
-
 bool fct_sae_dir_is_saelens(const char *dir)
 {
-    return has(dir, "cfg.json");
+    return fct_sae_dir_has(dir, "cfg.json");
 }
 
 typedef struct config {
@@ -150,45 +142,23 @@ static fct_status read_stats(fct_sae *s, const char *dir)
     fct_status st = FCT_OK;
     fct_st file = {0};
     char *path = NULL;
-    if (!has(dir, "stats.safetensors")) return FCT_OK;
+    if (!fct_sae_dir_has(dir, "stats.safetensors")) return FCT_OK;
     FCT_TRY_OUT(fct_path_join(&path, dir, "stats.safetensors"));
     FCT_TRY_OUT(fct_st_open(&file, path));
     const struct {
         const char *name;
         float **at;
     } part[] = {{"density", &s->density}, {"mean", &s->mean}, {"std", &s->std}, {"max", &s->max}};
-    for (size_t i = 0; i < FCT_COUNT(part); i++) {
+    for (size_t i = 0; i < FCT_COUNT(part); i++) { /* a converted SAE has some of them */
+        if (!fct_st_find(&file, part[i].name)) continue;
         FCT_TRY_OUT(fct_new(part[i].at, s->f, sizeof(float)));
         FCT_TRY_OUT(take(*part[i].at, &file, part[i].name, 1, &s->f));
+        s->has_stats = true;
     }
-    s->has_stats = true;
+    if (!s->has_stats)
+        st = fct_fail(FCT_ERR_MISSING, "%s: none of the tensors density, mean, std, max", path);
 out:
     fct_st_close(&file);
-    fct_free(path);
-    return st;
-}
-
-/* Keeps the text of facet.json; its block and model are more exact than SAELens' fields. */
-static fct_status read_facet(fct_sae *s, const char *dir, const config *c)
-{
-    fct_status st = FCT_OK;
-    char *path = NULL;
-    json_t *j = NULL;
-    fct_str text = {0};
-    const char *block = NULL, *model = c->model;
-    if (has(dir, "facet.json")) {
-        FCT_TRY_OUT(fct_path_join(&path, dir, "facet.json"));
-        FCT_TRY_OUT(fct_json_read(&j, path));
-        FCT_TRY_OUT(fct_json_str(&block, j, "block", NULL, path));
-        FCT_TRY_OUT(fct_json_str(&model, j, "model", c->model, path));
-        FCT_TRY_OUT(fct_json_text(&text, j, 0));
-        FCT_TRY_OUT(fct_strdup(&s->facet_json, text.p));
-    }
-    FCT_TRY_OUT(fct_strdup(&s->model, model));
-    if (block || c->hook) FCT_TRY_OUT(fct_sae_block_short(&s->block, block ? block : c->hook));
-out:
-    json_decref(j);
-    fct_str_clear(&text);
     fct_free(path);
     return st;
 }
@@ -208,7 +178,7 @@ fct_status fct_sae_load_saelens(fct_sae **out, const char *dir)
     FCT_TRY_OUT(read_weights(s, dir));
     if (c.rescale) fold_norms(s);
     FCT_TRY_OUT(read_stats(s, dir));
-    FCT_TRY_OUT(read_facet(s, dir, &c));
+    FCT_TRY_OUT(fct_sae_read_facet(s, dir, c.hook, c.model)); /* more exact than SAELens' fields */
     FCT_TRY_OUT(fct_strdup(&s->path, dir));
     *out = s;
     s = NULL;

@@ -1,113 +1,9 @@
-/* save.c - writes the SAELens layout with facet's additions, and puts finished folders in place.
-   The weights' file holds nothing that depends on when or how it was made, so equal weights are
-   equal bytes. */
-#include <errno.h>
-#include <stdio.h>
+/* save.c - writes the SAELens layout with facet's additions, and statistics beside an SAE that is
+   there. The weights' file holds nothing that depends on when or how it was made, so equal weights
+   are equal bytes. */
 #include <string.h>
-#include <unistd.h>
 
 #include "sae/sae.h"
-
-/* ---- a folder, whole or not at all ---- */
-
-static void remove_dir(const char *dir) /* files only: what fill made; best effort */
-{
-    char **name = NULL;
-    int64_t n = 0;
-    if (fct_dir_list(&name, &n, dir) == FCT_OK)
-        for (int64_t i = 0; i < n; i++) {
-            char *path = NULL;
-            if (fct_path_join(&path, dir, name[i]) == FCT_OK) unlink(path);
-            fct_free(path);
-        }
-    fct_names_free(name, n);
-    rmdir(dir);
-}
-
-static fct_status move_file(const char *from_dir, const char *to_dir, const char *name)
-{
-    char *from = NULL, *to = NULL;
-    fct_status st = FCT_OK;
-    FCT_TRY_OUT(fct_path_join(&from, from_dir, name));
-    FCT_TRY_OUT(fct_path_join(&to, to_dir, name));
-    if (rename(from, to) != 0) st = fct_fail(FCT_ERR_IO, "write %s: %s", to, strerror(errno));
-out:
-    fct_free(from);
-    fct_free(to);
-    return st;
-}
-
-/* Into a folder that is there: without its key it is no SAE until all the rest is in place. Files
- * of others stay. */
-static fct_status move_into(const char *temp, const char *dir, const char *key)
-{
-    char **name = NULL, *old = NULL;
-    int64_t n = 0;
-    fct_status st = FCT_OK;
-    FCT_TRY_OUT(fct_path_join(&old, dir, key));
-    FCT_TRY_OUT(fct_dir_list(&name, &n, temp));
-    FCT_TRY_OUT(fct_file_remove(old));
-    for (int64_t i = 0; i < n; i++)
-        if (strcmp(name[i], key) != 0) FCT_TRY_OUT(move_file(temp, dir, name[i]));
-    FCT_TRY_OUT(move_file(temp, dir, key));
-out:
-    fct_names_free(name, n);
-    fct_free(old);
-    return st;
-}
-
-static fct_status strip_slashes(char **out, const char *dir)
-{
-    FCT_TRY(fct_strdup(out, dir));
-    for (size_t n = strlen(*out); n > 1 && (*out)[n - 1] == '/'; n--) (*out)[n - 1] = '\0';
-    return FCT_OK;
-}
-
-static fct_status make_parent(const char *target)
-{
-    char *parent = NULL;
-    fct_status st = FCT_OK;
-    FCT_TRY(fct_strdup(&parent, target));
-    char *slash = strrchr(parent, '/');
-    if (slash && slash > parent) {
-        *slash = '\0';
-        st = fct_dir_make(parent);
-    }
-    fct_free(parent);
-    return st;
-}
-
-fct_status fct_sae_put_dir(const char *dir, const char *key,
-                           fct_status (*fill)(void *user, const char *temp), void *user)
-{
-    fct_status st = FCT_OK;
-    char *temp = NULL, *target = NULL;
-    bool made = false;
-    FCT_TRY_OUT(strip_slashes(&target, dir));
-    if (fct_path_exists(target) && !fct_path_is_dir(target)) {
-        st = fct_fail(FCT_ERR_ARG, "%s is a file, want the name of a folder", target);
-        goto out;
-    }
-    FCT_TRY_OUT(fct_format(&temp, "%s.tmp-%ld", target, (long)getpid()));
-    FCT_TRY_OUT(make_parent(target));
-    remove_dir(temp);
-    made = true;
-    FCT_TRY_OUT(fct_dir_make(temp));
-    FCT_TRY_OUT(fill(user, temp));
-    if (fct_path_is_dir(target) && rmdir(target) != 0) {
-        FCT_TRY_OUT(move_into(temp, target, key));
-    } else if (rename(temp, target) != 0) {
-        st = fct_fail(FCT_ERR_IO, "write %s: %s", target, strerror(errno));
-        goto out;
-    }
-out:
-    if (made) remove_dir(temp);
-    fct_free(temp);
-    fct_free(target);
-    return st;
-}
-
-/* ---- SAELens layout ---- */
 
 typedef struct saving {
     const fct_sae *s;
@@ -172,6 +68,7 @@ out:
     return st;
 }
 
+/* Those that are known: SAEs of the authors come with mean and std alone. */
 static fct_status write_stats(const fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
@@ -179,39 +76,15 @@ static fct_status write_stats(const fct_sae *s, const char *dir)
     char name[4][8] = {"density", "mean", "std", "max"};
     float *const part[4] = {s->density, s->mean, s->std, s->max};
     fct_st_entry entry[4];
-    if (!s->has_stats || !s->density || !s->mean || !s->std || !s->max) return FCT_OK;
+    int n = 0;
     for (int i = 0; i < 4; i++)
-        entry[i] = (fct_st_entry){name[i], fct_tensor_of(part[i], FCT_F32, 1, &s->f)};
+        if (part[i])
+            entry[n++] = (fct_st_entry){name[i], fct_tensor_of(part[i], FCT_F32, 1, &s->f)};
+    if (n == 0) return FCT_OK;
     FCT_TRY_OUT(fct_path_join(&path, dir, "stats.safetensors"));
-    FCT_TRY_OUT(fct_st_write(path, entry, 4, NULL));
+    FCT_TRY_OUT(fct_st_write(path, entry, n, NULL));
 out:
     fct_free(path);
-    return st;
-}
-
-static fct_status add_members(json_t *j, const char *text, const char *name)
-{
-    json_t *more = NULL;
-    if (!text) return FCT_OK;
-    FCT_TRY(fct_json_parse(&more, text, (int64_t)strlen(text), name));
-    fct_status st = FCT_OK;
-    if (!json_is_object(more))
-        st = fct_fail(FCT_ERR_ARG, "%s: want the text of a JSON object", name);
-    else if (json_object_update(j, more) != 0)
-        st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
-    json_decref(more);
-    return st;
-}
-
-static fct_status write_facet(const saving *v, const char *dir)
-{
-    json_t *j = json_pack("{s:s, s:s?, s:s?}", "facet_version", fct_version(), "block", v->s->block,
-                          "model", v->s->model);
-    if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
-    fct_status st = add_members(j, v->s->facet_json, "the SAE's facet.json");
-    if (st == FCT_OK) st = add_members(j, v->facet_json, "facet.json");
-    if (st == FCT_OK) return write_json(j, dir, "facet.json");
-    json_decref(j);
     return st;
 }
 
@@ -221,11 +94,19 @@ static fct_status fill(void *user, const char *temp)
     FCT_TRY(write_config(v->s, temp));
     FCT_TRY(write_weights(v->s, temp));
     FCT_TRY(write_stats(v->s, temp));
-    return write_facet(v, temp);
+    return fct_sae_write_facet(v->s, v->facet_json, temp);
 }
 
 fct_status fct_sae_save(const fct_sae *s, const char *dir, const char *facet_json)
 {
-    return fct_where(fct_sae_put_dir(dir, "cfg.json", fill, &(saving){s, facet_json}), "saving %s",
-                     dir);
+    return fct_where(fct_sae_put_dir(dir, FCT_SAE_SAELENS, fill, &(saving){s, facet_json}),
+                     "saving %s", dir);
+}
+
+fct_status fct_sae_save_stats(const fct_sae *s, const char *dir)
+{
+    fct_status st = fct_sae_dir_is_saelens(dir)   ? write_stats(s, dir)
+                    : fct_sae_dir_is_authors(dir) ? fct_sae_write_stats_authors(s, dir)
+                                                  : fct_fail(FCT_ERR_MISSING, "no SAE is there");
+    return fct_where(st, "saving the statistics of %s", dir);
 }

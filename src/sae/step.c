@@ -80,7 +80,7 @@ static void column_spread(double *mean, double *spread, const float *x, int64_t 
 static void note_fired(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t steps = p->dead_rows / p->batch;
+    int64_t steps = fct_train_plan_dead_steps(p);
     for (int64_t i = 0; i < p->batch * p->k; i++)
         if (t->value[i] > fired_above) t->not_fired[t->index[i]] = 0;
     t->n_dead = 0;

@@ -63,7 +63,9 @@ static fct_status calibrate(training *tr)
     for (int64_t i = 0; i < tr->n; i++)
         if (tr->list[i].plan.calibration_rows > want) want = tr->list[i].plan.calibration_rows;
     if (want == 0) return FCT_OK;
-    FCT_TRY_OUT(fct_new_raw(&rows, want * tr->d, sizeof *rows));
+    int64_t numbers;
+    FCT_TRY_OUT(fct_mul_i64(&numbers, want, tr->d));
+    FCT_TRY_OUT(fct_new_raw(&rows, numbers, sizeof *rows));
     FCT_TRY_OUT(read_rows(tr, rows, want, false, &n));
     for (int64_t i = 0; i < tr->n; i++) FCT_TRY_OUT(fct_trainee_calibrate(&tr->list[i], rows, n));
     if (tr->list[0].plan.train_calibration) {
@@ -81,12 +83,24 @@ out:
 
 /* ---- log ---- */
 
+/* The step that a line of the log is of; -1: it is of none, or cut off. */
+static int64_t step_of(const char *line, int64_t n)
+{
+    json_t *j = NULL;
+    int64_t step = -1;
+    if (fct_json_parse(&j, line, n, "log") != FCT_OK ||
+        fct_json_i64(&step, j, "step", -1, "log") != FCT_OK)
+        step = -1;
+    json_decref(j);
+    return step;
+}
+
 /* On continuing: lines of steps after the checkpoint's are dropped, they come again. */
 static fct_status trim_log(const char *path, int64_t step)
 {
     fct_status st = FCT_OK;
     char *text = NULL;
-    int64_t n = 0, keep = 0, at;
+    int64_t n = 0, keep = 0;
     fct_str kept = {0};
     if (!fct_path_exists(path)) return FCT_OK;
     if (step == 0) return fct_file_write(path, "", 0);
@@ -95,11 +109,8 @@ static fct_status trim_log(const char *path, int64_t step)
         const char *end = memchr(text + line, '\n', (size_t)(n - line));
         if (!end) break;
         keep = end - text + 1;
-        const char *digits = text + line + sizeof "{\"step\":" - 1;
-        if (strncmp(text + line, "{\"step\":", sizeof "{\"step\":" - 1) != 0) continue;
-        for (at = 0; *digits >= '0' && *digits <= '9' && at < (int64_t)1e15; digits++)
-            at = at * 10 + (*digits - '0');
-        if (at <= step) FCT_TRY_OUT(fct_str_append_n(&kept, text + line, keep - line));
+        int64_t at = step_of(text + line, keep - line);
+        if (at >= 0 && at <= step) FCT_TRY_OUT(fct_str_append_n(&kept, text + line, keep - line));
     }
     FCT_TRY_OUT(fct_file_write(path, kept.p ? kept.p : "", kept.n));
 out:
@@ -165,8 +176,9 @@ static fct_status checkpoint(training *tr)
 static fct_status start(training *tr)
 {
     fct_trainee *t = &tr->list[0];
-    if (tr->desc->resume && fct_checkpoint_exists(tr->desc->resume)) {
-        FCT_TRY(fct_checkpoint_load(tr->desc->resume, t, &tr->place));
+    if (tr->source->describe) FCT_TRY(tr->source->describe(tr->source->self, &tr->place.data));
+    if (tr->desc->resume && fct_sae_checkpoint_exists(tr->desc->resume)) {
+        FCT_TRY(fct_checkpoint_load(tr->desc->resume, t, &tr->place, tr->desc->log));
         if (!tr->source->seek)
             return fct_fail(FCT_ERR_ARG, "these rows cannot be continued from the middle");
         if (tr->source->rewind) FCT_TRY(tr->source->rewind(tr->source->self, tr->place.pass));
@@ -234,18 +246,22 @@ static fct_status loop(training *tr)
 
 /* ---- the result ---- */
 
-static fct_status describe(fct_trainee *t, const fct_train_desc *desc)
+static fct_status describe(fct_trainee *t, const fct_train_desc *desc, const char *data)
 {
-    json_t *options = NULL, *j = NULL;
+    json_t *options = NULL, *rows = NULL, *j = NULL;
     fct_str text = {0};
-    fct_status st = fct_train_plan_describe(&options, &t->plan, t->sae->d);
-    if (st != FCT_OK) return st;
-    j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o}", "facet_version",
+    fct_status st = FCT_OK;
+    if (data) FCT_TRY(fct_json_parse(&rows, data, (int64_t)strlen(data), "the rows"));
+    FCT_TRY_OUT(fct_train_plan_describe(&options, &t->plan, t->sae->d));
+    j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o, s:O*}", "facet_version",
                   fct_version(), "model_hash", desc->model_hash, "backend", t->engine.cx.be->name,
                   "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
                   "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows",
-                  (json_int_t)(t->step * t->plan.batch), "training", options);
-    if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+                  (json_int_t)(t->step * t->plan.batch), "training", options, "data", rows);
+    if (!j) {
+        st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+        goto out;
+    }
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
     fct_free(t->sae->facet_json);
     t->sae->facet_json = NULL;
@@ -261,6 +277,7 @@ static fct_status describe(fct_trainee *t, const fct_train_desc *desc)
         FCT_TRY_OUT(fct_strdup(&t->sae->model, desc->model));
     }
 out:
+    json_decref(rows);
     json_decref(j);
     fct_str_clear(&text);
     return st;
@@ -300,10 +317,17 @@ fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_de
     FCT_TRY_OUT(fct_train_plan_init(&plan, desc, rows->d, rows->total, init));
     FCT_TRY_OUT(fct_trainee_init(&trainee, &plan, rows->d, init));
     tr.batch = plan.batch;
-    FCT_TRY_OUT(fct_new_raw(&tr.rows, tr.batch * tr.d, sizeof *tr.rows));
+    int64_t numbers;
+    FCT_TRY_OUT(fct_mul_i64(&numbers, tr.batch, tr.d));
+    FCT_TRY_OUT(fct_new_raw(&tr.rows, numbers, sizeof *tr.rows));
     FCT_TRY_OUT(start(&tr));
     FCT_TRY_OUT(loop(&tr));
-    FCT_TRY_OUT(describe(&trainee, desc));
+    FCT_TRY_OUT(describe(&trainee, desc, tr.place.data));
+    if (trainee.ev < 0)
+        fct_log_line(desc->log, FCT_LOG_WARN,
+                     "the SAE explains less than nothing (explained variance %.4g, worse than the "
+                     "rows' mean): a smaller --lr, or more steps",
+                     trainee.ev);
     if (report) fill_report(report, &tr);
     *out = trainee.sae;
     trainee.sae = NULL;

@@ -142,6 +142,15 @@ static fct_status save_progress(const capture *c)
     return st;
 }
 
+static fct_status remove_progress(const capture *c)
+{
+    char *path = NULL;
+    FCT_TRY(fct_store_path(&path, c->desc->out, NULL, "progress.json"));
+    fct_status st = fct_file_remove(path);
+    fct_free(path);
+    return st;
+}
+
 static fct_status read_progress(capture *c)
 {
     fct_status st = FCT_OK;
@@ -170,8 +179,9 @@ out:
 /* The first member of the options in which two descriptions differ, for the error. */
 static const char *first_difference(const json_t *a, const json_t *b)
 {
-    static const char *const part[] = {"model", "options"}, *const whole[] = {"dtype", "blocks",
-                                                                              "prompts"};
+    static const char *const part[] = {"model", "options"};
+    static const char *const whole[] = {"dtype", "prompts",
+                                        "blocks"}; /* blocks count prompts' rows */
     for (size_t i = 0; i < FCT_COUNT(part); i++) {
         json_t *x = json_object_get(a, part[i]), *y = json_object_get(b, part[i]), *value;
         const char *key;
@@ -222,7 +232,8 @@ static fct_status open_folder(capture *c, bool *out_complete)
                         c->desc->out);
     if (kind == FCT_DIR_STORE) {
         *out_complete = true;
-        return compare_store(c);
+        FCT_TRY(compare_store(c));
+        return remove_progress(c); /* a kill after store.json was written leaves it */
     }
     if (kind == FCT_DIR_UNFINISHED) FCT_TRY(read_progress(c));
     FCT_TRY(fct_dir_make(c->desc->out));
@@ -278,13 +289,11 @@ static fct_status run_shard(capture *c, int64_t number)
 
 static fct_status finish(const capture *c)
 {
-    char *store = NULL, *progress = NULL;
+    char *store = NULL;
     fct_status st = fct_store_path(&store, c->desc->out, NULL, "store.json");
-    if (st == FCT_OK) st = fct_store_path(&progress, c->desc->out, NULL, "progress.json");
     if (st == FCT_OK) st = fct_file_write(store, c->plan.json.p, c->plan.json.n);
-    if (st == FCT_OK) st = fct_file_remove(progress);
+    if (st == FCT_OK) st = remove_progress(c);
     fct_free(store);
-    fct_free(progress);
     return st;
 }
 

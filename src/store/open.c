@@ -101,10 +101,15 @@ static fct_status read_block(fct_store_block *b, block_map *m, const json_t *j, 
         b->grid_h = json_integer_value(json_array_get(grid, 0));
         b->grid_w = json_integer_value(json_array_get(grid, 1));
     }
-    if (b->d < 1 || b->rows_per_prompt < 0 || b->grid_h < 0 || b->grid_w < 0)
+    if (b->d < 1 || b->d > INT32_MAX || b->rows_per_prompt < 0 || b->grid_h < 0 ||
+        b->grid_h > INT16_MAX || b->grid_w < 0 || b->grid_w > INT16_MAX) /* shards: yx is int16 */
         return fct_fail(FCT_ERR_FORMAT, "%s: block %s: d, rows_per_prompt or grid is not possible",
                         where, name);
     FCT_TRY(read_shards(m, &rows, j, where));
+    int64_t bytes; /* as f32, the widest type: every product of rows and width fits from here on */
+    if (fct_mul_i64(&bytes, rows, b->d * (int64_t)sizeof(float)) != FCT_OK)
+        return fct_fail(FCT_ERR_FORMAT, "%s: block %s: %lld rows of %lld numbers are not possible",
+                        where, name, (long long)rows, (long long)b->d);
     if (rows != b->rows)
         return fct_fail(FCT_ERR_FORMAT,
                         "%s: block %s: the shards have %lld rows together, not %lld", where, name,
@@ -219,6 +224,26 @@ fct_status fct_store_find_block(int64_t *out, const fct_store *s, const char *na
     if (st == FCT_OK)
         st = name ? fct_fail(FCT_ERR_MISSING, "%s has no block %s; it has%s", s->path, name, text.p)
                   : fct_fail(FCT_ERR_ARG, "%s has several blocks, name one of%s", s->path, text.p);
+    fct_str_clear(&text);
+    return st;
+}
+
+fct_status fct_store_hash_block(const fct_store *s, int64_t block, char out[65])
+{
+    static const char *const part[] = {"model", "dtype", "options", "prompts"};
+    fct_sha256 hash;
+    fct_str text = {0};
+    fct_status st = FCT_OK;
+    fct_sha256_init(&hash);
+    for (size_t i = 0; i <= FCT_COUNT(part) && st == FCT_OK; i++) {
+        const json_t *j = i < FCT_COUNT(part)
+                              ? json_object_get(s->json, part[i])
+                              : json_array_get(json_object_get(s->json, "blocks"), (size_t)block);
+        if (j) st = fct_json_text(&text, j, 0);
+        if (st == FCT_OK) st = fct_str_append(&text, "\n");
+    }
+    if (st == FCT_OK) fct_sha256_add(&hash, text.p, text.n);
+    fct_sha256_hex(&hash, out);
     fct_str_clear(&text);
     return st;
 }

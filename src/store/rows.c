@@ -2,16 +2,17 @@
    once a pass.
 
    A shuffled pass is cut into groups; within a group the rows come in a uniformly random order.
-   When all rows fit into memory there is one group, so the order is a uniform permutation. Else a
-   group is as many runs of 256 neighbouring rows as memory holds, the runs drawn at random from the
+   When all rows fit into memory_bytes there is one group, so the order is a uniform permutation.
+   Else a group is as many runs of 256 neighbouring rows as fit, the runs drawn at random from the
    whole store; its pages are read through once, then rows are picked from them. Everything is a
-   function of seed, pass and place, so telling and seeking is a matter of three numbers. */
+   function of the options and the place, never of the machine, so telling and seeking is a matter
+   of three numbers. */
 #include <string.h>
-#include <unistd.h>
 
 #include "store/store.h"
 
-enum { RUN = 256 };
+enum { RUN = 256, SAMPLED_ROWS = 64 };
+static const int64_t memory_default = (int64_t)4 << 30;
 
 typedef struct source {
     const fct_store *store; /* NULL: memory */
@@ -29,6 +30,7 @@ typedef struct source {
     int64_t *order;
     float *out;
     int64_t out_rows;
+    fct_str description;
 } source;
 
 static void source_close(void *self)
@@ -38,6 +40,7 @@ static void source_close(void *self)
     fct_free(s->run);
     fct_free(s->order);
     fct_free(s->out);
+    fct_str_clear(&s->description);
     fct_free(s);
 }
 
@@ -166,7 +169,9 @@ static fct_status source_next(void *self, int64_t want, const float **rows, int6
         fct_free(s->out);
         s->out = NULL;
         s->out_rows = 0;
-        FCT_TRY(fct_new_raw(&s->out, give * s->d, sizeof *s->out));
+        int64_t numbers;
+        FCT_TRY(fct_mul_i64(&numbers, give, s->d));
+        FCT_TRY(fct_new_raw(&s->out, numbers, sizeof *s->out));
         s->out_rows = give;
     }
     if (!s->shuffled)
@@ -201,13 +206,11 @@ static fct_status source_seek(void *self, const uint8_t blob[64])
             FCT_ERR_FORMAT,
             "the place to continue at is of other rows: %lld of %lld rows were read, here are %lld",
             (long long)place[1], (long long)place[3], (long long)s->n);
-    if (place[2] != s->runs_per_group) { /* made on a machine with other memory: its order counts */
-        if (place[2] > s->n)
-            return fct_fail(FCT_ERR_FORMAT, "the place to continue at makes no sense");
-        fct_free(s->order);
-        s->order = NULL;
-        s->runs_per_group = place[2];
-    }
+    if (place[2] != s->runs_per_group)
+        return fct_fail(FCT_ERR_FORMAT,
+                        "the place to continue at is of rows shuffled in groups of %lld, here are "
+                        "groups of %lld (0: all rows): memory_bytes must be the same",
+                        (long long)(place[2] * RUN), (long long)(s->runs_per_group * RUN));
     FCT_TRY(start_pass(s, place[0]));
     s->at = place[1];
     return FCT_OK;
@@ -218,13 +221,54 @@ static fct_status source_rewind(void *self, int64_t pass)
     return start_pass(self, pass);
 }
 
-/* ---- opening ---- */
+/* ---- what the rows are ---- */
 
-static int64_t machine_half(void)
+/* A hash of rows from all over the part that is read: imports say nothing else of their content. */
+static fct_status hash_sample(const source *s, char out[65])
 {
-    int64_t pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? pages / 2 * size : (int64_t)1 << 30;
+    fct_sha256 hash;
+    float *row = NULL;
+    fct_status st = FCT_OK;
+    int64_t n = s->n < SAMPLED_ROWS ? s->n : SAMPLED_ROWS;
+    fct_sha256_init(&hash);
+    FCT_TRY(fct_new_raw(&row, s->d, sizeof *row));
+    for (int64_t i = 0; i < n && st == FCT_OK; i++) { /* the last one is among them */
+        st = copy_row(s, i + 1 < n ? i * (s->n / n) : s->n - 1, row);
+        if (st == FCT_OK) fct_sha256_add(&hash, row, s->d * (int64_t)sizeof *row);
+    }
+    fct_sha256_hex(&hash, out);
+    fct_free(row);
+    return st;
 }
+
+static fct_status source_describe(void *self, const char **json)
+{
+    source *s = self;
+    fct_status st = FCT_OK;
+    char store[65] = "", sample[65];
+    json_t *j = NULL;
+    *json = s->description.p;
+    if (*json) return FCT_OK;
+    if (s->store) FCT_TRY(fct_store_hash_block(s->store, s->block, store));
+    FCT_TRY(hash_sample(s, sample));
+    j = json_pack("{s:s?, s:s?, s:s, s:I, s:I, s:s}", "store", s->store ? store : NULL, "block",
+                  s->store ? fct_store_get_info(s->store)->block[s->block].name : NULL, "sample",
+                  sample, "first", (json_int_t)s->first, "rows", (json_int_t)s->n, "order",
+                  s->shuffled ? "shuffled" : "sequential");
+    if (!j || (s->shuffled &&
+               (json_object_set_new(j, "order_seed", json_integer((json_int_t)s->seed)) != 0 ||
+                json_object_set_new(
+                    j, "group_rows",
+                    json_integer(s->runs_per_group > 0 ? s->runs_per_group * RUN : s->n)) != 0)))
+        st = fct_fail(FCT_ERR_MEMORY, "out of memory: the description of the rows");
+    if (st == FCT_OK) st = fct_json_text(&s->description, j, 0);
+    json_decref(j);
+    if (st != FCT_OK) fct_str_clear(&s->description);
+    *json = s->description.p;
+    return st;
+}
+
+/* ---- opening ---- */
 
 static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc *desc,
                               int64_t rows)
@@ -238,8 +282,8 @@ static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc
     s.n = desc->n > 0 ? desc->n : rows - desc->first;
     s.shuffled = desc->order == FCT_ORDER_SHUFFLED;
     s.seed = desc->seed;
-    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : machine_half(),
-            row = s.d * fct_dtype_bytes(s.dtype);
+    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : memory_default,
+            row = s.d * fct_dtype_bytes(s.dtype); /* d <= INT32_MAX */
     if (!s.memory && s.n > memory / row) {
         s.runs_per_group = memory / row / RUN;
         if (s.runs_per_group < 2) s.runs_per_group = 2;
@@ -258,6 +302,7 @@ static fct_status open_source(fct_row_source *out, source s, const fct_rows_desc
                             .tell = source_tell,
                             .seek = source_seek,
                             .rewind = source_rewind,
+                            .describe = source_describe,
                             .close = source_close};
     return FCT_OK;
 }
@@ -277,7 +322,7 @@ fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n,
                               const fct_rows_desc *desc)
 {
     *out = (fct_row_source){0};
-    if (d < 1 || n < 0 || !rows)
+    if (d < 1 || d > INT32_MAX || n < 0 || !rows)
         return fct_fail(FCT_ERR_SHAPE, "%lld rows of %lld numbers", (long long)n, (long long)d);
     return open_source(out, (source){.memory = rows, .d = d, .dtype = FCT_F32}, desc, n);
 }

@@ -53,6 +53,8 @@ fct_status fct_shard_write(const fct_shard *s,
 /* Where row `row` of a block lies in its mapped shard, in the store's dtype. */
 fct_status fct_store_row(const void **out, const fct_store *s, int64_t block,
                          int64_t row) FCT_MUST_CHECK;
+/* Of all that store.json says about one block's rows: how they were made, and their shards. */
+fct_status fct_store_hash_block(const fct_store *s, int64_t block, char out[65]) FCT_MUST_CHECK;
 
 /* ---- capture ---- */
 typedef struct fct_capture_plan { /* resolved options, and all sizes: known before the first run */

@@ -422,6 +422,29 @@ def test_bad_training(place: Path) -> None:
     )
 
 
+def test_sae_is_not_put_into_other_folders(place: Path) -> None:
+    (place / "two").mkdir(exist_ok=True)
+    shutil.copytree(place / "narrow", place / "two/a", dirs_exist_ok=True)
+    shutil.copytree(place / "narrow", place / "two/b", dirs_exist_ok=True)
+    for folder in ("store", "two"):
+        before = contents(place / folder)
+        for words in (
+            [*TRAIN, "-o"],
+            ["convert", "narrow", "--to", "saelens", "-o"],
+            ["convert", "narrow", "--to", "sdxl-unbox", "-o"],
+            ["features", "stats", "--sae", "narrow", "--store", "store", "-o"],
+        ):
+            bad(*words, folder, cwd=place, says=[folder, "is not empty and holds no SAE"])
+        assert contents(place / folder) == before
+    bad("convert", "narrow", "--to", "sdxl-unbox", "-o", "two/a", cwd=place, says="sdxl-unbox layout")
+
+
+def test_lost_training_is_told(place: Path) -> None:
+    train = ["train", "--store", "store", "--preset", "demo", "--batch-size", "64", "--steps", "30"]
+    lost = good(*train, "--lr", "10", "-o", "lost", cwd=place)
+    assert b"warning: " in lost.stderr and b"explained variance" in lost.stderr
+
+
 def test_damaged_store(place: Path) -> None:
     shutil.copytree(place / "store", place / "damaged-store")
     shard = next((place / "damaged-store/mine").iterdir())
@@ -612,6 +635,31 @@ def test_kill_during_training(place: Path) -> None:
         good(*TRAIN, "--resume", "-o", "sae-killed", cwd=place)
     assert not (place / "sae-killed.checkpoint").exists()
     assert contents(place / "sae-killed") == contents(place / "sae-whole")
+
+
+def test_resume_takes_only_its_own_rows(place: Path) -> None:
+    train = [*TRAIN, "-o", "sae-own"]
+    folder = place / "sae-own.checkpoint"
+    process = start(*train, cwd=place)
+    assert wait_for((folder / "checkpoint.safetensors").exists, process)
+    process.kill()
+    process.communicate()
+    for change, says in (
+        ({"--order": "sequential"}, "order"),
+        ({"--hold-out": "100"}, "rows"),
+        ({"--store": "wide-store", "--block": "up.0.1"}, "options (d 24, now 96)"),
+        ({"--steps": "1300"}, "steps"),
+    ):
+        words = list(train)
+        for name, value in change.items():
+            if name in words:
+                words[words.index(name) + 1] = value
+            else:
+                words += [name, value]
+        bad(*words, "--resume", cwd=place, says=["was made with other", says])
+    (folder / "notes.txt").write_text("mine")
+    good(*train, "--resume", cwd=place)
+    assert listing(folder) == {"notes.txt"}
 
 
 def checkpoint_time(place: Path) -> tuple[tuple[str, int], ...]:

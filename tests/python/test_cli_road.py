@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -513,6 +514,7 @@ def test_convert_there_and_back(road: Path) -> None:
     good("convert", "saes/up.0.1", "--to", "sdxl-unbox", "-o", "theirs", cwd=road)
     assert {p.name for p in (road / "theirs").iterdir()} == {
         "config.json",
+        "facet.json",
         "state_dict.pth",
         "mean.pt",
         "std.pt",
@@ -521,7 +523,35 @@ def test_convert_there_and_back(road: Path) -> None:
     assert (road / "back/sae_weights.safetensors").read_bytes() == (
         road / "saes/up.0.1/sae_weights.safetensors"
     ).read_bytes()
-    assert result("info", "theirs", cwd=road)["saes"][0]["n_features"] == 384
+    said = result("info", "theirs", cwd=road)["saes"][0]
+    assert said["n_features"] == 384 and said["block"] == "up.0.1"
+    # theirs holds mean and std, no density and max: so does what is made of it, and + counts in means
+    stats = safetensors.load_file(road / "back/stats.safetensors")
+    assert set(stats) == {"mean", "std"}
+    for sae in ("back", "saes/up.0.1"):
+        edit = f"up.0.1:{strongest(road)} +3"
+        out = f"{Path(sae).name}-plus.png"
+        good("generate", "-p", "a red circle", "--sae", sae, "--edit", edit, *SMALL, "-o", out, cwd=road)
+    assert (pixels(road / "back-plus.png") == pixels(road / "up.0.1-plus.png")).all()
+
+
+def test_block_of_an_sae(road: Path) -> None:
+    rows = np.zeros((2, 96), np.float32)
+    np.save(road / "two.npy", rows)
+    encode = ["encode", "--in", "two.npy", "--out", "two.safetensors", "--sae"]
+    other = ["saes/up.0.1", "--block", "mid.0"]
+    bad(*encode, *other, cwd=road, says=["saes/up.0.1", "up.0.1, not of mid.0"])
+    bad("convert", *other, "--to", "saelens", "-o", "no", cwd=road, says="up.0.1, not of mid.0")
+    assert not (road / "two.safetensors").exists() and not (road / "no").exists()
+    good(*encode, "saes/up.0.1", "--block", "unet.up_blocks.0.attentions.1", cwd=road)
+    # one that does not say its block takes the name that is given
+    shutil.copytree(road / "saes/up.0.1", road / "nameless")
+    (road / "nameless/facet.json").unlink()
+    cfg = json.loads((road / "nameless/cfg.json").read_text())
+    cfg["metadata"]["hook_name"] = None
+    (road / "nameless/cfg.json").write_text(json.dumps(cfg))
+    good("convert", "nameless", "--block", "mid.0", "--to", "saelens", "-o", "named", cwd=road)
+    assert result("info", "named", cwd=road)["saes"][0]["block"] == "mid.0"
 
 
 # ---- features ----
@@ -604,7 +634,10 @@ def test_contrast_and_transport(road: Path) -> None:
 def test_stats_equal_numpy(road: Path) -> None:
     good("convert", "saes/down.2.1", "--to", "saelens", "-o", "measured", cwd=road)
     (road / "measured/stats.safetensors").unlink()
+    before = {p.name: p.stat().st_ino for p in (road / "measured").iterdir()}
     good("features", "stats", "--sae", "measured", "--store", "store", cwd=road)
+    after = {p.name: p.stat().st_ino for p in (road / "measured").iterdir()}
+    assert set(after) == {*before, "stats.safetensors"} and before.items() <= after.items()
     stats = safetensors.load_file(road / "measured/stats.safetensors")
     shards = [safetensors.load_file(p) for p in sorted((road / "store/down.2.1").iterdir())]
     safetensors.save_file(

@@ -179,6 +179,18 @@ static void test_damage(void **state)
          "[{\"name\": \"x\", \"d\": 2, "
          "\"rows\": 4, \"shards\": [{\"file\": \"../0\", \"rows\": 4}]}]}",
          "can be a folder"},
+        {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"f16\", \"blocks\": "
+         "[{\"name\": \"x\", \"d\": 4611686018427387904, "
+         "\"rows\": 4, \"shards\": [{\"file\": \"0\", \"rows\": 4}]}]}",
+         "not possible"},
+        {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"f16\", \"blocks\": "
+         "[{\"name\": \"x\", \"d\": 1073741824, \"rows\": 4611686018427387904, "
+         "\"shards\": [{\"file\": \"0\", \"rows\": 4611686018427387904}]}]}",
+         "rows of 1073741824 numbers are not possible"},
+        {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"f16\", \"blocks\": "
+         "[{\"name\": \"x\", \"d\": 2, \"grid\": [4611686018427387904, 4], "
+         "\"rows\": 4, \"shards\": [{\"file\": \"0\", \"rows\": 4}]}]}",
+         "grid is not possible"},
     };
     fct_store *s;
     char path[1100];
@@ -320,6 +332,75 @@ static void test_orders(void **state)
     remove_tree(temp_path("rows"));
 }
 
+static void describe(char *out, size_t size, const fct_store *s, const fct_rows_desc *desc)
+{
+    fct_row_source r;
+    const char *text;
+    assert_ok(fct_store_rows(&r, s, desc));
+    assert_ok(r.describe(r.self, &text));
+    snprintf(out, size, "%s", text);
+    r.close(r.self);
+}
+
+/* Equal for equal rows in equal order, different for every difference. */
+static void test_description(void **state)
+{
+    (void)state;
+    fct_store *s;
+    char first[512], other[512];
+    make_inputs();
+    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(import_two("rows", "y", FCT_F32));
+    assert_ok(fct_store_open(&s, temp_path("rows")));
+    const fct_rows_desc base = {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 3};
+    describe(first, sizeof first, s, &base);
+    describe(other, sizeof other, s, &base);
+    assert_string_equal(first, other);
+    const fct_rows_desc changed[] = {
+        {.block = "y", .order = FCT_ORDER_SHUFFLED, .seed = 3},
+        {.block = "x", .seed = 3},
+        {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 4},
+        {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 3, .n = N - 1},
+        {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 3, .first = 1},
+        {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 3, .memory_bytes = 512 * D * 4},
+    };
+    for (size_t i = 0; i < FCT_COUNT(changed); i++) {
+        describe(other, sizeof other, s, &changed[i]);
+        if (strcmp(first, other) == 0) fail_msg("change %zu is not seen: %s", i, first);
+    }
+    fct_store_close(s);
+    remove_tree(temp_path("rows"));
+    make_rows(temp_path("a.safetensors"), 1, 700); /* store.json says the same, the rows differ */
+    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(fct_store_open(&s, temp_path("rows")));
+    describe(other, sizeof other, s, &base);
+    assert_string_not_equal(first, other);
+    fct_store_close(s);
+    remove_tree(temp_path("rows"));
+}
+
+/* A place is refused by a source whose groups, and so whose order, are others. */
+static void test_other_groups(void **state)
+{
+    (void)state;
+    fct_store *s;
+    fct_row_source r;
+    uint8_t blob[64];
+    fct_rows_desc desc = {.order = FCT_ORDER_SHUFFLED, .memory_bytes = 512 * D * 4};
+    make_inputs();
+    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(fct_store_open(&s, temp_path("rows")));
+    assert_ok(fct_store_rows(&r, s, &desc));
+    assert_ok(r.tell(r.self, blob));
+    r.close(r.self);
+    desc.memory_bytes = 0;
+    assert_ok(fct_store_rows(&r, s, &desc));
+    assert_fails(FCT_ERR_FORMAT, "memory_bytes must be the same", r.seek(r.self, blob));
+    r.close(r.self);
+    fct_store_close(s);
+    remove_tree(temp_path("rows"));
+}
+
 /* Every row is equally likely at every place: the mean place of each over many seeds. */
 static void test_uniform(void **state)
 {
@@ -344,9 +425,10 @@ static void test_uniform(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prompts), cmocka_unit_test(test_import),
-        cmocka_unit_test(test_damage),  cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_orders),  cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_prompts),     cmocka_unit_test(test_import),
+        cmocka_unit_test(test_damage),      cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_orders),      cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_description), cmocka_unit_test(test_other_groups),
     };
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

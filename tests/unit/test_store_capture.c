@@ -134,6 +134,9 @@ static void test_rows(void **state)
     assert_true(report.was_complete);
     desc.seed = 6;
     assert_fails(FCT_ERR_ARG, "seed differs", fct_capture(&desc, NULL));
+    desc.seed = 5;
+    desc.n_prompts--; /* other rows in every block too, but that is not what the caller changed */
+    assert_fails(FCT_ERR_ARG, "prompts differs", fct_capture(&desc, NULL));
     remove_tree(out);
 }
 
@@ -215,6 +218,11 @@ static void test_continues(void **state)
     assert_ok(fct_file_write(junk, "x", 1));
     assert_ok(fct_capture(&desc, &report));
     assert_int_equal(report.resumed_at, 4);
+    assert_same_store(whole, part);
+    snprintf(junk, sizeof junk, "%s/progress.json", part); /* killed after store.json was there */
+    assert_ok(fct_file_write(junk, "{}", 2));
+    assert_ok(fct_capture(&desc, &report));
+    assert_true(report.was_complete);
     assert_same_store(whole, part);
     remove_tree(part);
     for (int64_t nth = 1;;
