@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static fct_status reserve(fct_str *s, int64_t more)
 {
@@ -160,4 +161,31 @@ bool fct_ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
     return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+bool fct_has_suffix(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), m = strlen(suffix);
+    return n > m && strcasecmp(name + n - m, suffix) == 0;
+}
+
+bool fct_is_utf8(const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p) {
+        int more = *p < 0x80 ? 0 : *p >= 0xF0 ? 3 : *p >= 0xE0 ? 2 : 1;
+        uint32_t least = more == 3   ? 0x10000
+                         : more == 2 ? 0x800
+                         : more == 1 ? 0x80
+                                     : 0,
+                 c = more == 0 ? *p : *p & (0x3Fu >> more);
+        if ((*p >= 0x80 && *p < 0xC2) || *p > 0xF4) return false;
+        p++;
+        for (; more > 0; more--, p++) { /* the NUL at the end is no continuation either */
+            if ((*p & 0xC0) != 0x80) return false;
+            c = c << 6 | (*p & 0x3Fu);
+        }
+        if (c < least || c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF)) return false;
+    }
+    return true;
 }
