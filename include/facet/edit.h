@@ -226,6 +226,10 @@ FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m,
    text as a warning. */
 FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m,
                                     fct_sae_set *saes) FCT_MUST_CHECK;
+/* The same without how it is computed (backend, number type, plan): model, sampler and SAEs. For
+   those who look at a run again and may do so in other numbers. */
+FCT_API fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m,
+                                          fct_sae_set *saes) FCT_MUST_CHECK;
 /* The recipe's whole batch, edits included; the recipe's picture is number r->index of it. Not
    const: see fct_edit_run. */
 FCT_API fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes,

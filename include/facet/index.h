@@ -14,6 +14,7 @@
 #define FACET_INDEX_H
 
 #include "facet/edit.h"
+#include "facet/store.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,7 +33,10 @@ typedef struct fct_feature_map { /* one feature over one picture's grid */
     float *map; /* [h,w]; owned by the result that holds it */
 } fct_feature_map;
 
-/* "BLOCK:FEATURE", as in edits. */
+/* "BLOCK:FEATURE", as in edits: only how it is written. block (may be NULL): fct_path_free. */
+FCT_API fct_status fct_feature_split(char **block, int64_t *feature,
+                                     const char *text) FCT_MUST_CHECK;
+/* The same as a feature of these SAEs. */
 FCT_API fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m,
                                      const fct_sae_set *saes, const char *text) FCT_MUST_CHECK;
 
@@ -51,11 +55,13 @@ typedef struct fct_look_block {
     int64_t n_features;
 } fct_look_block;
 typedef struct fct_look {
-    fct_image *picture;    /* one */
+    fct_image *picture;    /* one, which carries the recipe of this run */
     fct_look_block *block; /* those that have an SAE, in running order */
     int64_t n_blocks;
 } fct_look;
-FCT_API fct_status fct_look_run(fct_look *out, fct_model *m, const fct_sae_set *saes,
+/* Deltas are read before they are edited: an edit of a block shows in the blocks after it, not in
+   its own. saes: their hashes are filled in. */
+FCT_API fct_status fct_look_run(fct_look *out, fct_model *m, fct_sae_set *saes,
                                 const fct_look_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_look_clear(fct_look *l);
 
@@ -63,7 +69,7 @@ FCT_API void fct_look_clear(fct_look *l);
 typedef struct fct_top_desc {
     const fct_block_feature *feature; /* several are found in one pass */
     int64_t n_features;
-    const char *const *prompts; /* prompt i, from 0, has seed + i */
+    const fct_prompt *prompts; /* prompt i, from 0, has its own seed, or else seed + i */
     int64_t n_prompts;
     uint64_t seed;
     int64_t top;                         /* pictures a feature; 0: 9 */
@@ -78,7 +84,8 @@ typedef struct fct_top_example {
     int64_t prompt; /* its number */
     uint64_t seed;
     fct_feature_map map;          /* mean over the steps */
-    fct_image *picture, *overlay; /* one each; NULL with no_pictures */
+    fct_image *picture, *overlay; /* one each; NULL with no_pictures; the picture carries its
+                                     recipe: the batch that it was made in */
 } fct_top_example;
 typedef struct fct_top_feature {
     fct_block_feature feature;
@@ -105,11 +112,11 @@ typedef struct fct_icon_desc {
     bool has_guidance;
 } fct_icon_desc;
 typedef struct fct_icon {
-    fct_image *icon;  /* [n]: with the feature alone */
-    fct_image *clean; /* [n]: as the empty prompt makes it */
+    fct_image *icon;  /* [n]: with the feature alone; each carries its recipe */
+    fct_image *clean; /* [n]: as the empty prompt makes it; so do these */
     int64_t n;
 } fct_icon;
-FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes,
+FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, fct_sae_set *saes,
                                 const fct_icon_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_icon_clear(fct_icon *i);
 
@@ -138,6 +145,9 @@ typedef struct fct_transport_desc {
     int64_t n_add, n_remove; /* highest and lowest scored features */
     double strength;         /* of what is added; 0: 1 */
 } fct_transport_desc;
+/* Refuses two recipes between which no features can move: of differing models, sizes or steps. */
+FCT_API fct_status fct_contrast_check(const fct_model *m, const fct_recipe *a,
+                                      const fct_recipe *b) FCT_MUST_CHECK;
 /* B's recipe with edits that bring A's features (from A, under mask_a) and take out B's own
    (x0 static, under mask_b). */
 FCT_API fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,

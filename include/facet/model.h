@@ -69,9 +69,14 @@ typedef struct fct_model_info {
     int64_t n_blocks;
     int64_t n_stages;
     const char *scheduler; /* class name */
+    int64_t trailing;      /* training steps of a scheduler with trailing spacing; 0: others */
     bool is_demo;
 } fct_model_info;
 FCT_API const fct_model_info *fct_model_get_info(const fct_model *m);
+/* How many steps a run of `steps` (0: the model's) really has: with trailing spacing diffusers'
+   list holds one timestep more for some numbers (61, 103, 121 ...). Taps, edits and at_steps count
+   these. */
+FCT_API int64_t fct_model_count_steps(const fct_model_info *info, int64_t steps);
 
 /* Blocks named by a comma-separated list of short names, full names and globs, in running order,
    without repeats. *out: array of pointers into the model's block table, released with
@@ -113,7 +118,7 @@ typedef struct fct_tap {
 /* ---- runs ---- */
 typedef struct fct_run_item {
     const char *prompt;   /* NULL is "" */
-    const char *prompt_2; /* for the second encoder; NULL: prompt */
+    const char *prompt_2; /* for the second encoder; NULL or "": prompt */
     uint64_t seed;
 } fct_run_item;
 
@@ -130,8 +135,8 @@ typedef struct fct_run_desc {
     int64_t steps;         /* 0: the model's */
     double guidance;       /* <= 1: none; use has_guidance for an explicit 0 */
     bool has_guidance;
-    const char *negative,
-        *negative_2; /* NULL: the pipeline's force_zeros_for_empty_prompt decides */
+    const char *negative, *negative_2; /* negative NULL: the pipeline's force_zeros_for_empty_prompt
+                                          decides; negative_2 NULL or "": negative */
     int64_t original_width, original_height, crop_left, crop_top, target_width,
         target_height; /* SDXL's size inputs; 0: the picture's */
     fct_noise_dtype noise_dtype;

@@ -126,6 +126,9 @@ fct_status fct_str_printf(fct_str *s, const char *fmt, ...)
 void fct_str_clear(fct_str *s);
 bool fct_utf8_valid(const char *text, int64_t n); /* shortest forms, no surrogates */
 bool fct_ends_with(const char *text, const char *end);
+/* Of a file's name: capitals are as good (".PNG"), and something stands before it. */
+bool fct_has_suffix(const char *name, const char *suffix);
+bool fct_is_utf8(const char *text); /* the whole string */
 fct_status fct_strdup(char **out,
                       const char *text) FCT_MUST_CHECK; /* NULL stays NULL; release with fct_free */
 fct_status fct_format(char **out, const char *fmt, ...)
@@ -166,6 +169,9 @@ fct_status fct_file_write(const char *path, const void *data,
 
 fct_status fct_path_join(char **out, const char *a, const char *b) FCT_MUST_CHECK;
 const char *fct_path_base(const char *path); /* the part after the last '/' */
+/* From the root, without links and "..". What is not there yet: by its folder; else as given. */
+fct_status fct_path_absolute(char **out, const char *path) FCT_MUST_CHECK;
+bool fct_path_same(const char *a, const char *b); /* both name one place, there or not */
 bool fct_path_exists(const char *path);
 bool fct_path_is_dir(const char *path);
 fct_status fct_dir_make(const char *path) FCT_MUST_CHECK; /* with parents; fine when it is there */

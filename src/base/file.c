@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -112,6 +113,29 @@ bool fct_path_is_dir(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+fct_status fct_path_absolute(char **out, const char *path)
+{
+    char real[PATH_MAX], *folder = NULL;
+    *out = NULL;
+    if (realpath(path, real)) return fct_strdup(out, real);
+    const char *base = fct_path_base(path);
+    FCT_TRY(fct_format(&folder, "%s%s", path[0] == '/' ? "" : "./", path));
+    folder[strlen(folder) - strlen(base)] = '\0';
+    fct_status st = realpath(folder, real) ? fct_path_join(out, real, base) : fct_strdup(out, path);
+    fct_free(folder);
+    return st;
+}
+
+bool fct_path_same(const char *a, const char *b)
+{
+    char *at = NULL, *bt = NULL;
+    bool same = fct_path_absolute(&at, a) == FCT_OK && fct_path_absolute(&bt, b) == FCT_OK &&
+                strcmp(at, bt) == 0;
+    fct_free(at);
+    fct_free(bt);
+    return same;
 }
 
 fct_status fct_dir_make(const char *path)

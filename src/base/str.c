@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static fct_status reserve(fct_str *s, int64_t more)
 {
@@ -182,4 +183,15 @@ bool fct_ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
     return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+bool fct_has_suffix(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), m = strlen(suffix);
+    return n > m && strcasecmp(name + n - m, suffix) == 0;
+}
+
+bool fct_is_utf8(const char *text)
+{
+    return fct_utf8_valid(text, (int64_t)strlen(text));
 }

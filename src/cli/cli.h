@@ -27,7 +27,7 @@ typedef enum fct_cli_kind {
     FCT_CLI_INT,   /* whole number in [lo,hi] */
     FCT_CLI_FLOAT, /* number in [lo,hi] */
     FCT_CLI_TEXT,
-    FCT_CLI_FILE, /* a file's name; "-" is stdin or stdout where the help says so */
+    FCT_CLI_FILE, /* a file's name; see `stream` */
     FCT_CLI_FOLDER,
     FCT_CLI_CHOICE, /* one of `choices` */
     FCT_CLI_STEPS,  /* ascending numbers from 1: "1,3" or "1-3" or both */
@@ -47,6 +47,7 @@ typedef struct fct_cli_option { /* a row; a row without a name ends the table */
     bool above;            /* FLOAT: lo itself is excluded */
     int64_t multiple;      /* INT, SIZE: only multiples of this; 0: any */
     const char *choices;   /* "auto,f32,bf16" */
+    bool stream;           /* FILE: "-" is stdin or stdout; elsewhere it is refused */
     bool many;             /* may be given several times */
     bool required;
     const char *help; /* one sentence without a full stop */
@@ -56,6 +57,7 @@ typedef struct fct_cli_operand { /* a word without dashes */
     const char *name;            /* "SAE"; NULL: none */
     const char *help;
     bool optional, many;
+    bool stream; /* "-" is stdin; elsewhere it is refused */
 } fct_cli_operand;
 
 enum { FCT_CLI_TABLES = 6, FCT_CLI_OPERANDS = 2 };
@@ -118,6 +120,10 @@ void fct_cli_note(const fct_cli *c, const char *fmt, ...)
 void fct_cli_put(fct_cli *c, const char *key,
                  json_t *value);    /* a member of the --json object; takes `value` over */
 json_t *fct_cli_result(fct_cli *c); /* that object itself; borrowed */
+
+/* Two words are one place, so that one of them would overwrite the other: wrong use. */
+fct_status fct_cli_check_apart(fct_cli *c, const char *option, const char *path, const char *other,
+                               const char *what) FCT_MUST_CHECK;
 
 /* ---- output places (report.c): refused before the work, not after it ---- */
 fct_status fct_cli_check_out(const char *path)

@@ -67,7 +67,8 @@ static fct_status check_use(fct_cli *c)
     if (fct_cli_given(c, "tensor") || fct_cli_given(c, "block"))
         return fct_cli_usage(
             c, "--tensor and --block go with --import; --blocks chooses what to capture");
-    if (n > 0 && fct_cli_given(c, "steps") && at[n - 1] > fct_cli_i64(c, "steps"))
+    /* some schedulers make one step more of some numbers: that one is the model's to judge */
+    if (n > 0 && fct_cli_given(c, "steps") && at[n - 1] > fct_cli_i64(c, "steps") + 1)
         return fct_cli_usage(c, "--at-steps %s: there are only %" PRId64 " steps",
                              fct_cli_text(c, "at-steps"), fct_cli_i64(c, "steps"));
     if (fct_cli_choice(c, "branch") != 0 && fct_cli_given(c, "guidance") &&
@@ -142,6 +143,7 @@ static const fct_cli_option options[] = {
     {.name = "prompts",
      .kind = FCT_CLI_FILE,
      .value = "FILE",
+     .stream = true,
      .help = "a prompt a line; .jsonl: key prompt; .csv: column prompt; - is standard input"},
     {.name = "limit",
      .kind = FCT_CLI_INT,

@@ -85,6 +85,7 @@ static const fct_cli_option encode_options[] = {
      .kind = FCT_CLI_FILE,
      .value = "FILE",
      .required = true,
+     .stream = true,
      .help = "safetensors file to write; - is standard output"},
     {0}};
 

@@ -59,6 +59,15 @@ static fct_status look_report(fct_cli *c, const fct_look *look, const char *dir)
     return FCT_OK;
 }
 
+static fct_status check_look_dir(fct_cli *c, const char *dir, const char *path)
+{
+    char *picture = NULL;
+    FCT_TRY(fct_path_join(&picture, dir, "picture.png"));
+    fct_status st = fct_cli_check_apart(c, "output", picture, path, "the picture to look at");
+    fct_free(picture);
+    return st == FCT_OK ? fct_cli_check_dir(dir) : st;
+}
+
 static fct_status run_look(fct_cli *c)
 {
     fct_status st = FCT_OK;
@@ -67,11 +76,12 @@ static fct_status run_look(fct_cli *c)
     fct_sae_set saes = {0};
     fct_look look = {0};
     const char *dir = fct_cli_text(c, "output"), *path = fct_cli_operand_at(c, 0);
-    if (dir) FCT_TRY(fct_cli_check_dir(dir));
+    if (dir) FCT_TRY(check_look_dir(c, dir, path));
     FCT_TRY_OUT(fct_recipe_read(&recipe, path));
     FCT_TRY_OUT(fct_cli_recipe_model(&model, c, &recipe, false));
     FCT_TRY_OUT(fct_cli_recipe_saes(&saes, c, model, &recipe, path));
     FCT_TRY_OUT(fct_cli_need_saes(c, &saes));
+    FCT_TRY_OUT(fct_cli_recipe_check(c, &recipe, model, &saes, path));
     fct_look_desc desc = {.recipe = &recipe,
                           .top = fct_cli_i64(c, "top"),
                           .step = fct_cli_i64(c, "step"),
@@ -119,10 +129,15 @@ static const fct_cli_option look_options[] = {
 const fct_cli_command fct_cmd_features_look = {
     .name = "features look",
     .summary = "rank the strongest features of a picture, block by block",
-    .text = "The recipe runs again while the blocks are watched. Features are ranked by the mean "
-            "of their map over the grid.",
+    .text =
+        "The recipe runs again while the blocks are watched. Features are ranked by the mean "
+        "of their map over the grid. A block's delta is read before it is edited, so an edit of a "
+        "block shows in the blocks after it and not in its own. DIR/picture.png carries the "
+        "recipe of this run.",
     .examples = "facet features look stars.png --sae out/demo/saes -o look",
-    .operand = {{.name = "PICTURE", .help = "a PNG made by facet, or a recipe"}},
+    .operand = {{.name = "PICTURE",
+                 .help = "a PNG made by facet, or a recipe; - is standard input",
+                 .stream = true}},
     .options = {look_options, fct_cli_instrument, fct_cli_common},
     .run = run_look,
 };
@@ -134,7 +149,6 @@ typedef struct top_job {
     fct_model *model;
     fct_sae_set saes;
     fct_prompts prompts;
-    const char **text;
     fct_block_feature *feature;
     int64_t n_features;
     fct_top top;
@@ -155,15 +169,15 @@ static fct_status top_example(top_job *j, const fct_top_feature *f, int64_t i, j
     if (j->dir) FCT_TRY_OUT(fct_cli_image_write(e->overlay, j->dir, overlay));
     json_t *o =
         json_pack("{s:I, s:s, s:I, s:f, s:f, s:f, s:o}", "number", (json_int_t)e->prompt, "prompt",
-                  j->text[e->prompt], "seed", (json_int_t)e->seed, "mean", (double)e->map.mean,
-                  "max", (double)e->map.max, "share", (double)e->map.share, "map",
-                  fct_cli_map_json(e->map.map, e->map.h, e->map.w));
+                  j->prompts.item[e->prompt].text, "seed", (json_int_t)e->seed, "mean",
+                  (double)e->map.mean, "max", (double)e->map.max, "share", (double)e->map.share,
+                  "map", fct_cli_map_json(e->map.map, e->map.h, e->map.w));
     if (j->dir && o) json_object_set_new(o, "picture", json_string(picture));
     if (j->dir && o) json_object_set_new(o, "overlay", json_string(overlay));
     if (json_array_append_new(list, o) != 0)
         st = fct_fail(FCT_ERR_MEMORY, "out of memory for the table");
     fct_cli_say(j->c, "%s:%" PRId64 "  mean %8.4f  seed %" PRIu64 "  %s", block, f->feature.feature,
-                (double)e->map.mean, e->seed, j->text[e->prompt]);
+                (double)e->map.mean, e->seed, j->prompts.item[e->prompt].text);
 out:
     fct_free(picture);
     fct_free(overlay);
@@ -220,13 +234,13 @@ static fct_status top_prepare(top_job *j)
     fct_cli *c = j->c;
     j->dir = fct_cli_text(c, "output");
     if (j->dir) FCT_TRY(fct_cli_check_dir(j->dir));
+    j->n_features = fct_cli_count(c, "feature");
+    for (int64_t i = 0; i < j->n_features; i++)
+        FCT_TRY(fct_cli_check_feature(c, fct_cli_text_at(c, "feature", i)));
     FCT_TRY(fct_prompts_read(&j->prompts, fct_cli_text(c, "prompts")));
-    FCT_TRY(fct_new(&j->text, j->prompts.n, (int64_t)sizeof *j->text));
-    for (int64_t i = 0; i < j->prompts.n; i++) j->text[i] = j->prompts.item[i].text;
     FCT_TRY(fct_cli_model_open(&j->model, c, j->dir == NULL));
     FCT_TRY(fct_cli_saes_open(&j->saes, c, j->model));
     FCT_TRY(fct_cli_need_saes(c, &j->saes));
-    j->n_features = fct_cli_count(c, "feature");
     FCT_TRY(fct_new(&j->feature, j->n_features, (int64_t)sizeof *j->feature));
     for (int64_t i = 0; i < j->n_features; i++)
         FCT_TRY(fct_feature_parse(&j->feature[i], j->model, &j->saes,
@@ -241,7 +255,7 @@ static fct_status run_top(fct_cli *c)
     FCT_TRY_OUT(top_prepare(&j));
     fct_top_desc desc = {.feature = j.feature,
                          .n_features = j.n_features,
-                         .prompts = j.text,
+                         .prompts = j.prompts.item,
                          .n_prompts = j.prompts.n,
                          .seed = (uint64_t)fct_cli_i64(c, "seed"),
                          .top = fct_cli_i64(c, "top"),
@@ -260,7 +274,6 @@ static fct_status run_top(fct_cli *c)
 out:
     fct_top_clear(&j.top);
     fct_free(j.feature);
-    fct_free(j.text);
     fct_prompts_clear(&j.prompts);
     fct_sae_set_clear(&j.saes);
     fct_model_close(j.model);
@@ -278,7 +291,8 @@ static const fct_cli_option top_options[] = {
      .kind = FCT_CLI_FILE,
      .value = "FILE",
      .required = true,
-     .help = "prompts to search, as for facet capture"},
+     .stream = true,
+     .help = "prompts to search, as for facet capture; - is standard input"},
     SAE_ROW,
     {.name = "top",
      .kind = FCT_CLI_INT,
@@ -287,7 +301,7 @@ static const fct_cli_option top_options[] = {
      .lo = 1,
      .hi = 10000,
      .help = "pictures a feature"},
-    FCT_ROW_SEED("prompt number i, from 0, has seed N + i"),
+    FCT_ROW_SEED("prompt number i, from 0, has seed N + i where the file gives it none"),
     FCT_ROW_SIZE,
     FCT_ROW_STEPS,
     FCT_ROW_GUIDANCE,
@@ -310,6 +324,8 @@ static const fct_cli_option top_options[] = {
 const fct_cli_command fct_cmd_features_top = {
     .name = "features top",
     .summary = "find the pictures in which a feature is strongest",
+    .text = "Each picture carries its recipe: the batch of prompts that it was made in, so that "
+            "generate --recipe makes it again to the same pixels. Maps and sheets carry none.",
     .examples = "facet features top --feature up.0.1:12 --prompts models/demo/prompts/heldout.txt "
                 "--sae out/demo/saes -o top",
     .options = {top_options, fct_cli_instrument, fct_cli_common},

@@ -28,6 +28,8 @@ static fct_status icon_write(fct_cli *c, const fct_icon *icon, const char *out)
     }
     fct_status st = fct_draw_grid(
         &sheet, &(fct_draw_grid_desc){.cell = cell, .n = 2 * icon->n, .columns = icon->n});
+    for (int64_t i = 0; i < icon->icon[0].n_text && st == FCT_OK; i++)
+        st = fct_image_set_text(&sheet, icon->icon[0].text[2 * i], icon->icon[0].text[2 * i + 1]);
     if (st == FCT_OK) st = fct_png_write(&sheet, out);
     if (st == FCT_OK && strcmp(out, "-") != 0)
         fct_cli_say(c, "%s: above the feature alone, below the empty prompt as it is", out);
@@ -48,7 +50,8 @@ static fct_status run_icon(fct_cli *c)
     int64_t n = fct_cli_i64(c, "count");
     if (fct_cli_json(c) && strcmp(out, "-") == 0)
         return fct_cli_usage(c, "--output - and --json both write to standard output");
-    FCT_TRY_OUT(fct_cli_check_out(out));
+    FCT_TRY_OUT(fct_cli_check_feature(c, fct_cli_operand_at(c, 0)));
+    FCT_TRY_OUT(fct_cli_check_picture(c, out));
     FCT_TRY_OUT(fct_new(&seeds, n, (int64_t)sizeof *seeds));
     for (int64_t i = 0; i < n; i++) seeds[i] = (uint64_t)fct_cli_i64(c, "seed") + (uint64_t)i;
     FCT_TRY_OUT(fct_cli_model_open(&model, c, false));
@@ -111,12 +114,14 @@ static const fct_cli_option icon_options[] = {
      .kind = FCT_CLI_FILE,
      .value = "FILE",
      .fallback = "icon.png",
+     .stream = true,
      .help = "the PNG to write; - is standard output"},
     {0}};
 
 const fct_cli_command fct_cmd_features_icon = {
     .name = "features icon",
     .summary = "draw what a feature makes of the empty prompt, alone in its block",
+    .text = "The PNG is a sheet, a column a seed; it carries the recipe of its first icon.",
     .examples = "facet features icon up.0.1:12 --sae out/demo/saes -o icon.png",
     .operand = {{.name = "BLOCK:N", .help = "the feature"}},
     .options = {icon_options, fct_cli_instrument, fct_cli_common},
@@ -183,24 +188,34 @@ static fct_status write_transport(contrast_job *j, const fct_contrast_desc *desc
     return FCT_OK;
 }
 
+/* The recipe is JSON, and the pictures that it comes from stay. */
+static fct_status check_transport(fct_cli *c, const char *out, const char *a, const char *b)
+{
+    if (fct_cli_is_picture(out))
+        return fct_cli_usage(c, "--output %s: what is written is a recipe; name it .json", out);
+    FCT_TRY(fct_cli_check_apart(c, "output", out, a, "A"));
+    FCT_TRY(fct_cli_check_apart(c, "output", out, b, "B"));
+    return fct_cli_check_out(out);
+}
+
 static fct_status run_contrast(fct_cli *c)
 {
     contrast_job j = {.c = c};
     fct_status st = FCT_OK;
     const char *out = fct_cli_text(c, "output"), *a = fct_cli_operand_at(c, 0),
                *b = fct_cli_operand_at(c, 1);
-    if (out && strcmp(out, "-") == 0)
-        return fct_cli_usage(
-            c, "--output -: the table is on standard output, name a file for the recipe");
-    if (out) FCT_TRY_OUT(fct_cli_check_out(out));
+    if (out) FCT_TRY_OUT(check_transport(c, out, a, b));
     FCT_TRY_OUT(read_mask(c, "mask-a", &j.mask_a));
     FCT_TRY_OUT(read_mask(c, "mask-b", &j.mask_b));
     FCT_TRY_OUT(fct_recipe_read(&j.a, a));
     FCT_TRY_OUT(fct_recipe_read(&j.b, b));
     FCT_TRY_OUT(fct_cli_recipe_model(&j.model, c, &j.b, false));
     FCT_TRY_OUT(fct_cli_recipe_saes(&j.saes, c, j.model, &j.b, b));
-    FCT_TRY_OUT(fct_recipe_find_saes(&j.a, j.model, NULL, &j.saes));
+    FCT_TRY_OUT(fct_cli_recipe_saes_add(&j.saes, j.model, &j.a, a));
     FCT_TRY_OUT(fct_cli_need_saes(c, &j.saes));
+    if (out) FCT_TRY_OUT(fct_contrast_check(j.model, &j.a, &j.b));
+    FCT_TRY_OUT(fct_cli_recipe_check(c, &j.a, j.model, &j.saes, a));
+    FCT_TRY_OUT(fct_cli_recipe_check(c, &j.b, j.model, &j.saes, b));
     fct_contrast_desc desc = {.a = &j.a,
                               .b = &j.b,
                               .mask_a = fct_cli_given(c, "mask-a") ? &j.mask_a : NULL,
@@ -280,7 +295,9 @@ const fct_cli_command fct_cmd_features_contrast = {
     .name = "features contrast",
     .summary = "rank the features that tell two pictures apart; write the transport",
     .text = "score = mean in A / sum of all means in A - the same of B, over the codes of all "
-            "blocks that have an SAE.",
+            "blocks that have an SAE. Both run in B's model. A block's delta is read before it is "
+            "edited, so an edit of a block shows in the blocks after it and not in its own. A "
+            "transport needs A and B of one model, size and number of steps.",
     .examples =
         "facet features contrast stars.png circles.png --sae out/demo/saes -o transport.json",
     .operand = {{.name = "A", .help = "a PNG made by facet, or a recipe"},

@@ -22,6 +22,23 @@ typedef struct job {
 
 /* ---- wrong use, before anything is loaded ---- */
 
+/* What is written must not fall on what is read, nor on the other thing that is written. */
+static fct_status check_names(job *j)
+{
+    fct_cli *c = j->c;
+    FCT_TRY(fct_cli_check_picture(c, j->out));
+    if (j->recipe_path && !fct_has_suffix(j->recipe_path, ".png"))
+        FCT_TRY(fct_cli_check_apart(c, "output", j->out, j->recipe_path, "the recipe"));
+    if (!j->latents) return FCT_OK;
+    if (fct_cli_is_picture(j->latents))
+        return fct_cli_usage(c, "--save-latents %s: latents are no picture; name a .safetensors",
+                             j->latents);
+    FCT_TRY(fct_cli_check_apart(c, "save-latents", j->latents, j->out, "the picture"));
+    if (j->recipe_path)
+        FCT_TRY(fct_cli_check_apart(c, "save-latents", j->latents, j->recipe_path, "the recipe"));
+    return fct_cli_check_out(j->latents);
+}
+
 static fct_status check_use(job *j)
 {
     fct_cli *c = j->c;
@@ -39,8 +56,10 @@ static fct_status check_use(job *j)
                              fct_cli_i64(c, "batch"));
     if (fct_cli_json(c) && strcmp(j->out, "-") == 0)
         return fct_cli_usage(c, "--output - and --json both write to standard output");
-    FCT_TRY(fct_cli_check_out(j->out));
-    return j->latents ? fct_cli_check_out(j->latents) : FCT_OK;
+    if (j->recipe_path && strcmp(j->recipe_path, "-") == 0 && fct_cli_given(c, "prompt") &&
+        strcmp(fct_cli_text(c, "prompt"), "-") == 0)
+        return fct_cli_usage(c, "--prompt - and --recipe - both read standard input");
+    return check_names(j);
 }
 
 static fct_status read_prompt(job *j, const char **out)
@@ -50,6 +69,7 @@ static fct_status read_prompt(job *j, const char **out)
     int64_t n;
     FCT_TRY(fct_file_read(&j->prompt, &n, "-"));
     while (n > 0 && (j->prompt[n - 1] == '\n' || j->prompt[n - 1] == '\r')) j->prompt[--n] = '\0';
+    if (!fct_is_utf8(j->prompt)) return fct_cli_usage(j->c, "--prompt -: not UTF-8");
     *out = j->prompt;
     return FCT_OK;
 }
@@ -141,14 +161,19 @@ static void note_run(const job *j)
 {
     const fct_model_info *info = fct_model_get_info(j->model);
     const fct_run_desc *d = &j->desc;
+    int64_t steps = d->steps ? d->steps : info->default_steps,
+            real = fct_model_count_steps(info, steps);
     fct_cli_note(j->c,
                  "%" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g, seed %" PRIu64
                  ", batch %" PRId64 ", %s %s, %d threads",
                  d->width ? d->width : info->default_width,
-                 d->height ? d->height : info->default_height,
-                 d->steps ? d->steps : info->default_steps,
+                 d->height ? d->height : info->default_height, steps,
                  d->has_guidance ? d->guidance : info->default_guidance, d->items[0].seed,
                  d->n_items, info->backend, info->precision, fct_threads());
+    if (real != steps)
+        fct_cli_note(j->c,
+                     "%" PRId64 " steps with trailing spacing are %" PRId64 ", as in diffusers",
+                     steps, real);
 }
 
 /* ---- what came of it ---- */
@@ -233,12 +258,12 @@ static const fct_cli_option options[] = {
      .kind = FCT_CLI_TEXT,
      .value = "TEXT",
      .otherwise = "the prompt",
-     .help = "prompt of the second text encoder"},
+     .help = "prompt of the second text encoder; \"\" is the prompt too"},
     {.name = "negative-2",
      .kind = FCT_CLI_TEXT,
      .value = "TEXT",
      .otherwise = "the negative prompt",
-     .help = "negative prompt of the second text encoder"},
+     .help = "negative prompt of the second text encoder; \"\" is the negative prompt too"},
     FCT_ROW_SEED("seed of the noise: the same as torch.Generator(\"cpu\").manual_seed"),
     FCT_ROW_SIZE,
     FCT_ROW_STEPS,
@@ -256,11 +281,14 @@ static const fct_cli_option options[] = {
      .kind = FCT_CLI_FILE,
      .value = "FILE",
      .fallback = "out.png",
+     .stream = true,
      .help = "the PNG to write; - is standard output"},
     {.name = "recipe",
      .kind = FCT_CLI_FILE,
      .value = "FILE",
-     .help = "make this again: a recipe, or a PNG made by facet; other options change it"},
+     .stream = true,
+     .help = "make this again: a recipe, or a PNG made by facet; other options change it; - is "
+             "standard input"},
     {.name = "save-latents",
      .kind = FCT_CLI_FILE,
      .value = "FILE",
@@ -297,12 +325,13 @@ static const fct_cli_option options[] = {
 const fct_cli_command fct_cmd_generate = {
     .name = "generate",
     .summary = "make pictures from a prompt, with edits of features",
-    .text = "Every PNG carries its recipe: model, prompt, seed, edits. Give it as --recipe to make "
-            "it again, or to change a thing about it.\n"
+    .text = "Every PNG that it writes carries its recipe: model, prompt, seed, edits. Give it as "
+            "--recipe to make it again, or to change a thing about it.\n"
             "Edits: +V paints a feature in units of its mean (-V takes away), xS scales it (x0 "
             "ablates), =V sets it, only V leaves nothing else, "
             "BLOCK rebuild, BLOCK zero, BLOCK from RECIPE:FEATURES xS. Masks: @file.png "
-            "@box:x0,y0,x1,y1 @ellipse:x0,y0,x1,y1 @map:FEATURE>T.",
+            "@box:x0,y0,x1,y1 @ellipse:x0,y0,x1,y1 @map:FEATURE>T; a path with spaces: @\"my "
+            "mask.png\".",
     .examples =
         "facet generate -p \"two large striped blue stars at night\" --seed 7 -o stars.png\n"
         "facet generate --recipe stars.png -o again.png\n"

@@ -242,7 +242,7 @@ static fct_status run(fct_cli *c)
     const char *path = fct_cli_operand_at(c, 0);
     fct_cli_put(c, "path", json_string(path));
     if (fct_path_is_dir(path)) return info_folder(c, path);
-    if (fct_ends_with(path, ".png")) return info_png(c, path);
+    if (fct_has_suffix(path, ".png")) return info_png(c, path);
     if (fct_ends_with(path, ".json")) return info_recipe(c, path, "a recipe");
     if (fct_ends_with(path, ".safetensors")) return info_tensors(c, path);
     if (fct_path_exists(path))

@@ -62,7 +62,8 @@ const fct_cli_option fct_cli_edits[] = {
      .value = "EDIT",
      .many = true,
      .help = "'BLOCK:FEATURE OP [@MASK] [steps=1-3] [branch=cond|uncond|both] "
-             "[unit=mean|std|max|one] [static]'; repeatable"},
+             "[unit=mean|std|max|one] [static]'; a mask whose path has spaces: @\"my mask.png\"; "
+             "repeatable"},
     {0}};
 
 /* ---- finding ---- */

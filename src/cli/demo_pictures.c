@@ -7,6 +7,18 @@
 
 #include "cli/demo.h"
 
+/* The SAEs lie beside the pictures' folder, and the demo's folder may move: their places are told
+   from the picture, "../saes/up.0.1". */
+static fct_status name_saes(fct_recipe *r, bool controls)
+{
+    for (int64_t i = 0; i < r->n_saes; i++) {
+        fct_free(r->sae[i].path);
+        FCT_TRY(fct_format(&r->sae[i].path, "../%s/%s", controls ? "controls" : "saes",
+                           r->sae[i].block));
+    }
+    return FCT_OK;
+}
+
 static fct_status save(demo *d, const demo_shot *shot, const fct_run_desc *desc,
                        const fct_edit *edits, fct_sae_set *saes, const fct_run_result *result)
 {
@@ -16,6 +28,7 @@ static fct_status save(demo *d, const demo_shot *shot, const fct_run_desc *desc,
     char *path = NULL;
     FCT_TRY_OUT(fct_format(&path, "%s/pictures/%s.png", d->dir, shot->save));
     FCT_TRY_OUT(fct_recipe_of_run(&recipe, d->model, desc, edits, shot->n_edits, saes, 0));
+    FCT_TRY_OUT(name_saes(&recipe, shot->controls));
     FCT_TRY_OUT(fct_draw_pixels(&image, result->pixels, result->width, result->height));
     FCT_TRY_OUT(fct_recipe_stamp(&recipe, &image));
     FCT_TRY_OUT(fct_png_write(&image, path));

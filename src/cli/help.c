@@ -157,6 +157,7 @@ static json_t *option_json(const fct_cli_option *row)
         json_object_set_new(o, "lo_excluded", json_boolean(row->above));
         if (row->multiple > 1) json_object_set_new(o, "multiple", json_integer(row->multiple));
     }
+    if (row->kind == FCT_CLI_FILE) json_object_set_new(o, "stream", json_boolean(row->stream));
     if (row->choices) json_object_set_new(o, "choices", json_string(row->choices));
     json_object_set_new(o, "many", json_boolean(row->many));
     json_object_set_new(o, "required", json_boolean(row->required));

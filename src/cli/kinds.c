@@ -63,6 +63,16 @@ static fct_status fail_want(const fct_cli_option *row)
     return st;
 }
 
+/* "-" is a standard stream where the row says so, and never a file or folder of that name. */
+static fct_status read_name(const fct_cli_option *row, const char *text, bool *fine)
+{
+    *fine = text[0] != '\0';
+    if (strcmp(text, "-") != 0 || row->stream) return FCT_OK;
+    return fct_fail(FCT_ERR_ARG, row->kind == FCT_CLI_FOLDER
+                                     ? "a folder; a standard stream is none"
+                                     : "a file; standard input and output will not do here");
+}
+
 static bool read_whole(int64_t *out, const char *text, const fct_cli_option *row)
 {
     if (fct_parse_i64(out, text, bound(row->lo), bound(row->hi)) != FCT_OK) return false;
@@ -148,7 +158,7 @@ fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
     case FCT_CLI_PAIR: fine = read_two(v, text, ","); break;
     case FCT_CLI_STEPS: FCT_TRY(read_steps(v, text, &fine)); break;
     case FCT_CLI_FILE:
-    case FCT_CLI_FOLDER: fine = text[0] != '\0'; break;
+    case FCT_CLI_FOLDER: FCT_TRY(read_name(v->row, text, &fine)); break;
     default: break;
     }
     return fine ? FCT_OK : fail_want(v->row);

@@ -87,6 +87,7 @@ static fct_status fail_unknown(fct_cli *c, const char *word, size_t n)
     for (int64_t i = 0; i < c->n_values && count < (int64_t)FCT_COUNT(names); i++)
         names[count++] = c->value[i].row->name;
     snprintf(given, sizeof given, "%.*s", (int)n, word);
+    if (!fct_is_utf8(given)) return fct_cli_usage(c, "an option's name is not UTF-8");
     const char *near = fct_cli_nearest(given, names, count);
     if (near) return fct_cli_usage(c, "unknown option --%s; did you mean --%s?", given, near);
     return fct_cli_usage(c, "unknown option --%s", given);
@@ -94,6 +95,8 @@ static fct_status fail_unknown(fct_cli *c, const char *word, size_t n)
 
 static fct_status set_value(fct_cli *c, fct_cli_value *v, const char *text)
 {
+    /* recipes, stores and --json hold nothing else: said now, and not after the work */
+    if (!fct_is_utf8(text)) return fct_cli_usage(c, "--%s: not UTF-8", v->row->name);
     fct_status st = v->row->kind == FCT_CLI_FLAG ? FCT_OK : fct_cli_read_value(v, text);
     if (st == FCT_ERR_MEMORY) return st;
     if (st != FCT_OK) {
@@ -149,6 +152,8 @@ static fct_status read_letters(fct_cli *c, const char *word, reader *r)
 {
     for (const char *p = word + 1; *p; p++) {
         fct_cli_value *v = find_letter(c, *p);
+        if (!v && (unsigned char)*p >= 0x80)
+            return fct_cli_usage(c, "an option's letter is not ASCII");
         if (!v) return fct_cli_usage(c, "unknown option -%c", *p);
         if (v->row->kind != FCT_CLI_FLAG)
             return p[1] ? set_value(c, v, p + 1) : take_value(c, v, r);
@@ -194,9 +199,24 @@ static fct_status add_rows(fct_cli *c)
     return FCT_OK;
 }
 
+static fct_status check_operand(fct_cli *c, const char *word, const fct_cli_operand *o)
+{
+    if (!fct_is_utf8(word)) return fct_cli_usage(c, "%s: not UTF-8", o->name);
+    if (strcmp(word, "-") == 0 && !o->stream)
+        return fct_cli_usage(c, "%s -: it is not read from standard input; name it", o->name);
+    return FCT_OK;
+}
+
 static fct_status check_operands(fct_cli *c)
 {
     int64_t lo = 0, hi = 0;
+    for (int64_t i = 0; i < c->n_operands; i++) {
+        int64_t at = i;
+        while (at > 0 && (at >= FCT_CLI_OPERANDS || !c->command->operand[at].name)) at--;
+        const fct_cli_operand *o = &c->command->operand[at];
+        FCT_TRY(
+            check_operand(c, c->operand[i], o->name ? o : &(fct_cli_operand){.name = "a word"}));
+    }
     for (int i = 0; i < FCT_CLI_OPERANDS && c->command->operand[i].name; i++) {
         lo += !c->command->operand[i].optional;
         hi = c->command->operand[i].many ? INT64_MAX : hi + 1;

@@ -1,10 +1,12 @@
 /* run.c - what commands that run a model share. The log says once which model it is, where, and
  * what it runs in. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/run.h"
+#include "facet/index.h"
 
 static const fct_precision precisions[] = {FCT_PRECISION_AUTO, FCT_PRECISION_F32,
                                            FCT_PRECISION_BF16}; /* as --dtype's choices */
@@ -62,28 +64,51 @@ fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_rec
     fct_precision precision = precisions[fct_cli_choice(c, "dtype")];
     if (!fct_cli_given(c, "backend") && r->backend) backend = r->backend;
     if (keep_precision && !fct_cli_given(c, "dtype") && r->precision)
-        precision = strcmp(r->precision, "bf16") == 0 ? FCT_PRECISION_BF16 : FCT_PRECISION_F32;
+        precision = strcmp(r->precision, "bf16") == 0   ? FCT_PRECISION_BF16
+                    : strcmp(r->precision, "auto") == 0 ? FCT_PRECISION_AUTO
+                                                        : FCT_PRECISION_F32;
     if (keep_precision && !fct_cli_given(c, "threads") && r->threads > 0 && r->threads <= 1024)
         fct_threads_set((int)r->threads);
     FCT_TRY(find_recipe_model(&path, c, r));
     if (!fct_cli_given(c, "model")) fct_cli_note(c, "the recipe's model: %s", path);
     fct_status st = open_at(out, c, path, backend, precision, false);
     fct_path_free(path);
-    return st;
+    FCT_TRY(st);
+    const char *is = fct_model_get_info(*out)->precision;
+    if (!keep_precision && !fct_cli_given(c, "dtype") && r->precision &&
+        strcmp(r->precision, "auto") != 0 && strcmp(r->precision, is) != 0)
+        fct_cli_note(c, "running in %s; the picture was made in %s (--dtype %s runs it so again)",
+                     is, r->precision, r->precision);
+    return FCT_OK;
+}
+
+/* An SAE may be used for another block than its own, since the user says so; but hardly in
+ * silence. */
+static void warn_foreign(const fct_cli *c, const fct_sae_set *set)
+{
+    for (int64_t i = 0; i < set->n; i++) {
+        const fct_sae *s = set->bound[i].sae;
+        const fct_block_info *b = set->bound[i].block;
+        if (!s->block || strcmp(s->block, b->short_name) == 0 || strcmp(s->block, b->name) == 0)
+            continue;
+        fct_log_line(fct_cli_log(c), FCT_LOG_WARN,
+                     "the SAE %s was made for block %s, and is used for %s",
+                     s->path ? s->path : "in memory", s->block, b->short_name);
+    }
 }
 
 fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c, const fct_model *m)
 {
     for (int64_t i = 0; i < fct_cli_count(c, "sae"); i++)
         FCT_TRY(fct_sae_set_add(out, m, fct_cli_text_at(c, "sae", i)));
+    warn_foreign(c, out);
     return FCT_OK;
 }
 
-fct_status fct_cli_recipe_saes(fct_sae_set *out, const fct_cli *c, const fct_model *m,
-                               const fct_recipe *r, const char *path)
+fct_status fct_cli_recipe_saes_add(fct_sae_set *out, const fct_model *m, const fct_recipe *r,
+                                   const char *path)
 {
     char *folder = NULL;
-    FCT_TRY(fct_cli_saes_open(out, c, m));
     FCT_TRY(fct_strdup(&folder, path));
     char *slash = strrchr(folder, '/');
     if (slash) *slash = '\0';
@@ -92,11 +117,36 @@ fct_status fct_cli_recipe_saes(fct_sae_set *out, const fct_cli *c, const fct_mod
     return st;
 }
 
+fct_status fct_cli_recipe_saes(fct_sae_set *out, const fct_cli *c, const fct_model *m,
+                               const fct_recipe *r, const char *path)
+{
+    FCT_TRY(fct_cli_saes_open(out, c, m));
+    return fct_cli_recipe_saes_add(out, m, r, path);
+}
+
+fct_status fct_cli_recipe_check(const fct_cli *c, const fct_recipe *r, const fct_model *m,
+                                fct_sae_set *saes, const char *name)
+{
+    fct_status st = fct_recipe_check_parts(r, m, saes);
+    if (st == FCT_ERR_MEMORY) return st;
+    if (st != FCT_OK) fct_log_line(fct_cli_log(c), FCT_LOG_WARN, "%s: %s", name, fct_error_text());
+    return FCT_OK;
+}
+
 fct_status fct_cli_need_saes(fct_cli *c, const fct_sae_set *saes)
 {
     if (saes->n > 0) return FCT_OK;
     return fct_cli_usage(c, "--sae DIR is missing: features are those of an SAE (facet demo makes "
                             "some, facet train others)");
+}
+
+fct_status fct_cli_check_feature(fct_cli *c, const char *text)
+{
+    char why[512];
+    int64_t feature;
+    if (fct_feature_split(NULL, &feature, text) == FCT_OK) return FCT_OK;
+    snprintf(why, sizeof why, "%s", fct_error_text());
+    return fct_cli_usage(c, "%s", why);
 }
 
 fct_status fct_cli_edits_read(fct_edit **out, int64_t *out_n, fct_cli *c)
@@ -123,6 +173,29 @@ void fct_cli_edits_free(fct_edit *edits, int64_t n)
 {
     for (int64_t i = 0; edits && i < n; i++) fct_edit_clear(&edits[i]);
     fct_free(edits);
+}
+
+static const char *const other_pictures[] = {".jpg", ".jpeg", ".webp", ".gif",
+                                             ".bmp", ".tif",  ".tiff", ".avif"};
+
+static bool is_other_picture(const char *path)
+{
+    for (size_t i = 0; i < FCT_COUNT(other_pictures); i++)
+        if (fct_has_suffix(path, other_pictures[i])) return true;
+    return false;
+}
+
+bool fct_cli_is_picture(const char *path)
+{
+    return fct_has_suffix(path, ".png") || is_other_picture(path);
+}
+
+fct_status fct_cli_check_picture(fct_cli *c, const char *path)
+{
+    if (is_other_picture(path) || fct_has_suffix(path, ".json") ||
+        fct_has_suffix(path, ".safetensors"))
+        return fct_cli_usage(c, "--output %s: what is written is a PNG; name it .png", path);
+    return fct_cli_check_out(path);
 }
 
 fct_status fct_cli_numbered(char **out, const char *path, int64_t number, int64_t of)

@@ -55,7 +55,14 @@ fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_rec
                                 bool keep_precision) FCT_MUST_CHECK;
 fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c,
                              const fct_model *m) FCT_MUST_CHECK; /* every --sae */
-/* --sae first, then what the recipe names itself. path: the recipe's, for relative names. */
+/* What the recipe names itself, for blocks that have none yet. path: the recipe's, for relative
+ * names. */
+fct_status fct_cli_recipe_saes_add(fct_sae_set *out, const fct_model *m, const fct_recipe *r,
+                                   const char *path) FCT_MUST_CHECK;
+/* A warning when model, sampler or SAEs are not those of the recipe (name: of its file). */
+fct_status fct_cli_recipe_check(const fct_cli *c, const fct_recipe *r, const fct_model *m,
+                                fct_sae_set *saes, const char *name) FCT_MUST_CHECK;
+/* --sae first, then what the recipe names itself. */
 fct_status fct_cli_recipe_saes(fct_sae_set *out, const fct_cli *c, const fct_model *m,
                                const fct_recipe *r, const char *path) FCT_MUST_CHECK;
 fct_status fct_cli_need_saes(fct_cli *c, const fct_sae_set *saes)
@@ -65,7 +72,13 @@ fct_status fct_cli_need_saes(fct_cli *c, const fct_sae_set *saes)
 fct_status fct_cli_edits_read(fct_edit **out, int64_t *out_n, fct_cli *c) FCT_MUST_CHECK;
 void fct_cli_edits_free(fct_edit *edits, int64_t n);
 
+/* "BLOCK:N" in its form; else wrong use, before anything is opened. */
+fct_status fct_cli_check_feature(fct_cli *c, const char *text) FCT_MUST_CHECK;
+
 /* ---- names and pictures ---- */
+bool fct_cli_is_picture(const char *path); /* by its suffix: .png .jpg .webp ... */
+/* A PNG can be written there; a name with the suffix of something else is wrong use. */
+fct_status fct_cli_check_picture(fct_cli *c, const char *path) FCT_MUST_CHECK;
 /* "out.png", 2 of 3 -> "out-2.png"; alone: a copy. Release with fct_free. */
 fct_status fct_cli_numbered(char **out, const char *path, int64_t number,
                             int64_t of) FCT_MUST_CHECK;

@@ -79,6 +79,15 @@ const char *fct_cli_operand_at(const fct_cli *c, int64_t i)
     return i >= 0 && i < c->n_operands ? c->operand[i] : NULL;
 }
 
+fct_status fct_cli_check_apart(fct_cli *c, const char *option, const char *path, const char *other,
+                               const char *what)
+{
+    if (strcmp(path, "-") == 0 || strcmp(other, "-") == 0 || !fct_path_same(path, other))
+        return FCT_OK;
+    return fct_cli_usage(c, "--%s %s is %s, which would be overwritten; give another name", option,
+                         path, what);
+}
+
 fct_status fct_cli_usage(fct_cli *c, const char *fmt, ...)
 {
     char text[2048];

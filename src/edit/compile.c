@@ -122,15 +122,17 @@ static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
     return find_unit(&c->unit, c->sae, e);
 }
 
-static fct_status check_window(fct_compiled *c, const fct_run_desc *desc)
+static fct_status check_window(fct_compiled *c, const fct_model_info *info,
+                               const fct_run_desc *desc)
 {
     const fct_edit *e = c->edit;
+    int64_t last = fct_model_count_steps(info, desc->steps);
     c->first_step = e->first_step > 0 ? e->first_step : 1;
-    c->last_step = e->first_step > 0 ? e->last_step : desc->steps;
-    if (c->last_step > desc->steps)
+    c->last_step = e->first_step > 0 ? e->last_step : last;
+    if (c->last_step > last)
         return fct_fail(FCT_ERR_ARG,
                         "the run has %" PRId64 " step%s, but the edit speaks of step %" PRId64,
-                        desc->steps, desc->steps == 1 ? "" : "s", c->last_step);
+                        last, last == 1 ? "" : "s", c->last_step);
     if (e->branch == FCT_HALF_UNCOND && !fct_run_guided(desc))
         return fct_fail(FCT_ERR_ARG,
                         "branch=uncond needs guidance above 1: this run has no uncond half");
@@ -178,7 +180,7 @@ static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const
     c->edit = e;
     FCT_TRY(fct_block_find(&c->block, info, e->block ? e->block : ""));
     FCT_TRY(check_sae(c, saes));
-    FCT_TRY(check_window(c, desc));
+    FCT_TRY(check_window(c, info, desc));
     if (e->op == FCT_EDIT_FROM) FCT_TRY(check_source(c, info, desc));
     FCT_TRY(fct_edit_to_json(&j, e));
     fct_status st = fct_json_text(&key, j, 0);
@@ -210,13 +212,16 @@ static bool same_mask(const fct_mask *a, const fct_mask *b)
     return memcmp(a->box, b->box, sizeof a->box) == 0;
 }
 
-/* `=V` sets a feature, so beside it no other edit may set or scale the same feature at the same
- * place. */
+/* `=V` and `xS` say what a feature is to be, so no two of them may speak of the same feature at the
+   same place. A static scale takes away what the clean run has, whatever a live one does: those two
+   go together, as in the transport of a scaled picture. */
 static bool both_set(const fct_edit *a, const fct_edit *b)
 {
-    bool ab = a->op == FCT_EDIT_SET && (b->op == FCT_EDIT_SET || b->op == FCT_EDIT_SCALE);
-    bool ba = b->op == FCT_EDIT_SET && a->op == FCT_EDIT_SCALE;
-    return (ab || ba) && a->feature == b->feature && same_mask(&a->mask, &b->mask);
+    bool a_says = a->op == FCT_EDIT_SET || a->op == FCT_EDIT_SCALE,
+         b_says = b->op == FCT_EDIT_SET || b->op == FCT_EDIT_SCALE,
+         scales = a->op == FCT_EDIT_SCALE && b->op == FCT_EDIT_SCALE;
+    return a_says && b_says && !(scales && a->is_static != b->is_static) &&
+           a->feature == b->feature && same_mask(&a->mask, &b->mask);
 }
 
 static fct_status check_pair(const fct_compiled *a, const fct_compiled *b)

@@ -3,7 +3,6 @@
    line up with the grid still has its true size. */
 #include <math.h>
 #include <string.h>
-#include <strings.h>
 
 #include "edit/edit.h"
 
@@ -63,7 +62,7 @@ fct_status fct_mask_parse(fct_mask *out, const char *text)
     } else if (strncmp(t, "map:", 4) == 0) {
         out->kind = FCT_MASK_MAP;
         st = parse_map(out, t + 4);
-    } else if (fct_ends_with(t, ".png")) {
+    } else if (fct_has_suffix(t, ".png")) {
         out->kind = FCT_MASK_FILE;
         st = fct_strdup(&out->path, t);
     } else {

@@ -71,6 +71,18 @@ static void clear_saes(fct_recipe *r)
     r->n_saes = 0;
 }
 
+/* Where something lies, so that the recipe finds it from any folder. A way that is not UTF-8 cannot
+   be told in JSON; then it stays as it was given. */
+static fct_status copy_path(char **out, const char *path)
+{
+    *out = NULL;
+    if (!path) return FCT_OK;
+    FCT_TRY(fct_path_absolute(out, path));
+    if (fct_is_utf8(*out)) return FCT_OK;
+    fct_free(*out);
+    return fct_strdup(out, fct_is_utf8(path) ? path : NULL);
+}
+
 fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes)
 {
     clear_saes(r);
@@ -82,7 +94,7 @@ fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes)
         if (!uses_block(r->edit, r->n_edits, b->block)) continue;
         fct_recipe_sae *s = &r->sae[r->n_saes++];
         FCT_TRY(fct_strdup(&s->block, b->block->short_name));
-        FCT_TRY(fct_strdup(&s->path, b->sae->path));
+        FCT_TRY(copy_path(&s->path, b->sae->path));
         FCT_TRY(fct_strdup(&s->hash, b->hash));
         FCT_TRY(fct_strdup(&s->stats_hash, b->stats_hash[0] ? b->stats_hash : NULL));
     }
@@ -93,7 +105,7 @@ static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
 {
     FCT_TRY(fct_strdup(&r->version, fct_version()));
     FCT_TRY(fct_strdup(&r->model, info->name));
-    FCT_TRY(fct_strdup(&r->model_path, info->path));
+    FCT_TRY(copy_path(&r->model_path, info->path));
     FCT_TRY(fct_strdup(&r->model_hash, info->hash));
     FCT_TRY(fct_strdup(&r->backend, info->backend));
     FCT_TRY(fct_strdup(&r->precision, info->precision));
@@ -189,10 +201,12 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
                 s->block, s->block);
         FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
         fct_status st = FCT_OK;
-        if (!fct_path_exists(path))
+        if (!fct_path_exists(path)) {
+            bool one = strcmp(path, s->path) == 0;
             st = fct_fail(FCT_ERR_MISSING,
-                          "the recipe's SAE of %s is not at %s; give it with --sae %s=DIR",
-                          s->block, s->path, s->block);
+                          "the recipe's SAE of %s is not at %s%s%s; give it with --sae %s=DIR",
+                          s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
+        }
         if (st == FCT_OK) st = fct_sae_load(&sae, path, s->block);
         if (st == FCT_OK) st = fct_sae_set_put(saes, info, s->block, sae, true);
         fct_free(path);
@@ -224,20 +238,43 @@ static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_mo
     return fct_str_printf(all, "%sthe SAE of %s is not given", all->n ? "; " : "", s->block);
 }
 
-fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+static fct_status check_parts(fct_str *all, const fct_recipe *r, const fct_model *m,
+                              fct_sae_set *saes)
 {
     const fct_model_info *info = fct_model_get_info(m);
-    fct_str all = {0};
-    fct_status st = FCT_OK;
     if (saes && r->n_saes > 0) FCT_TRY(fct_sae_set_hash(saes));
-    FCT_TRY_OUT(differ(&all, "the model's hash", r->model_hash, info->hash));
-    FCT_TRY_OUT(differ(&all, "the backend", r->backend, info->backend));
-    FCT_TRY_OUT(differ(&all, "the number type", r->precision, info->precision));
-    FCT_TRY_OUT(
-        differ(&all, "the plan (version, instruction set or threads)", r->plan, info->plan));
-    for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY_OUT(differ_sae(&all, &r->sae[i], info, saes));
-    if (all.n > 0) st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
-out:
+    FCT_TRY(differ(all, "the model's hash", r->model_hash, info->hash));
+    FCT_TRY(differ(all, "the sampler", r->sampler, info->scheduler));
+    for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY(differ_sae(all, &r->sae[i], info, saes));
+    return FCT_OK;
+}
+
+static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_model *m)
+{
+    const fct_model_info *info = fct_model_get_info(m);
+    bool open = r->precision && strcmp(r->precision, "auto") == 0;
+    FCT_TRY(differ(all, "the backend", r->backend, info->backend));
+    FCT_TRY(differ(all, "the number type", open ? NULL : r->precision, info->precision));
+    return differ(all, "the plan (version, instruction set or threads)", r->plan, info->plan);
+}
+
+fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+{
+    fct_str all = {0};
+    fct_status st = check_parts(&all, r, m, saes);
+    if (st == FCT_OK && all.n > 0)
+        st = fct_fail(FCT_ERR_ARG, "it was made with other parts: %s", all.p);
+    fct_str_clear(&all);
+    return st;
+}
+
+fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+{
+    fct_str all = {0};
+    fct_status st = check_parts(&all, r, m, saes);
+    if (st == FCT_OK) st = check_numbers(&all, r, m);
+    if (st == FCT_OK && all.n > 0)
+        st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
     fct_str_clear(&all);
     return st;
 }

@@ -11,7 +11,10 @@ enum {
     RECIPE_VERSION = 1,
     MAX_ITEMS = 4096,
     MAX_EDITS = 4096,
-    MAX_SIZE = 1 << 20,
+    MAX_SIZE = 8192, /* these four as the command line has them */
+    MAX_INPUT_SIZE = 65536,
+    MAX_STEPS = 1000,
+    MAX_GUIDANCE = 100,
     MAX_TEXT = 64 << 20
 };
 
@@ -260,9 +263,26 @@ static fct_status read_pair(int64_t *a, int64_t *b, const json_t *o, const char 
     *a = json_integer_value(x);
     *b = json_integer_value(y);
     if (json_array_size(v) != 2 || !json_is_integer(x) || !json_is_integer(y) || *a < 0 || *b < 0 ||
-        *a > MAX_SIZE || *b > MAX_SIZE)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want two whole numbers", where, key);
+        *a > MAX_INPUT_SIZE || *b > MAX_INPUT_SIZE)
+        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want two whole numbers from 0 to %d", where, key,
+                        MAX_INPUT_SIZE);
     return FCT_OK;
+}
+
+/* A picture's side: the model's when it is not said. */
+static fct_status read_side(int64_t *out, const json_t *o, const char *key, const char *where)
+{
+    FCT_TRY(read_number(out, o, key, MAX_SIZE, where));
+    if (*out % 8 == 0) return FCT_OK;
+    return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 8 to %d, divisible by 8", where, key, MAX_SIZE);
+}
+
+static fct_status read_precision(char **out, const json_t *o, const char *where)
+{
+    static const char *const names[] = {"f32", "bf16", "auto"};
+    FCT_TRY(fct_json_dup(out, o, "dtype", where));
+    if (!*out || fct_name_find(names, FCT_COUNT(names), *out) >= 0) return FCT_OK;
+    return fct_fail(FCT_ERR_FORMAT, "%s: dtype \"%s\" is not f32, bf16 or auto", where, *out);
 }
 
 static fct_status read_settings(fct_recipe *r, const json_t *o, const char *where)
@@ -270,19 +290,19 @@ static fct_status read_settings(fct_recipe *r, const json_t *o, const char *wher
     const char *noise;
     FCT_TRY(fct_json_dup(&r->version, o, "facet", where));
     FCT_TRY(fct_json_dup(&r->backend, o, "backend", where));
-    FCT_TRY(fct_json_dup(&r->precision, o, "dtype", where));
+    FCT_TRY(read_precision(&r->precision, o, where));
     FCT_TRY(fct_json_dup(&r->plan, o, "plan", where));
     FCT_TRY(fct_json_dup(&r->sampler, o, "sampler", where));
     FCT_TRY(fct_json_dup(&r->negative, o, "negative", where));
     FCT_TRY(fct_json_dup(&r->negative_2, o, "negative_2", where));
     FCT_TRY(read_number(&r->threads, o, "threads", 1 << 16, where));
-    FCT_TRY(read_number(&r->width, o, "width", MAX_SIZE, where));
-    FCT_TRY(read_number(&r->height, o, "height", MAX_SIZE, where));
-    FCT_TRY(read_number(&r->steps, o, "steps", FCT_EDIT_MAX_STEPS, where));
+    FCT_TRY(read_side(&r->width, o, "width", where));
+    FCT_TRY(read_side(&r->height, o, "height", where));
+    FCT_TRY(read_number(&r->steps, o, "steps", MAX_STEPS, where));
     FCT_TRY(fct_json_f64(&r->guidance, o, "guidance", 0, where));
     r->has_guidance = json_is_number(json_object_get(o, "guidance"));
-    if (!(r->guidance >= 0 && r->guidance <= 1e4))
-        return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to 10000", where);
+    if (!(r->guidance >= 0 && r->guidance <= MAX_GUIDANCE))
+        return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to %d", where, MAX_GUIDANCE);
     FCT_TRY(fct_json_str(&noise, o, "noise_dtype", "f32", where));
     int i = fct_name_find(noise_names, 3, noise);
     if (i < 0)

@@ -155,6 +155,33 @@ static fct_status add_removal(fct_recipe *r, const fct_contrast_row *row,
     return FCT_OK;
 }
 
+fct_status fct_contrast_check(const fct_model *m, const fct_recipe *a, const fct_recipe *b)
+{
+    const fct_model_info *info = fct_model_get_info(m);
+    fct_run_desc da, db;
+    fct_recipe_desc(a, &da);
+    fct_recipe_desc(b, &db);
+    fct_run_resolve(&da, info);
+    fct_run_resolve(&db, info);
+    if (a->model_hash && b->model_hash && strcmp(a->model_hash, b->model_hash) != 0)
+        return fct_fail(FCT_ERR_ARG,
+                        "A was made by the model %s (%.16s), B by %s (%.16s): features move only "
+                        "between runs of one model",
+                        a->model ? a->model : "", a->model_hash, b->model ? b->model : "",
+                        b->model_hash);
+    if (da.width != db.width || da.height != db.height)
+        return fct_fail(FCT_ERR_ARG,
+                        "A is %" PRId64 "x%" PRId64 ", B %" PRId64 "x%" PRId64
+                        ": features move only between runs of the same size",
+                        da.width, da.height, db.width, db.height);
+    if (da.steps != db.steps)
+        return fct_fail(FCT_ERR_ARG,
+                        "A has %" PRId64 " steps, B %" PRId64
+                        ": features move only between runs of the same steps",
+                        da.steps, db.steps);
+    return FCT_OK;
+}
+
 fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,
                                const fct_contrast *c, const fct_contrast_desc *desc,
                                const fct_transport_desc *transport)
@@ -166,6 +193,7 @@ fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set 
     while (first_removed > 0 && c->n - first_removed < transport->n_remove &&
            c->row[first_removed - 1].score < 0)
         first_removed--;
+    FCT_TRY(fct_contrast_check(m, desc->a, desc->b));
     FCT_TRY(fct_recipe_copy(out, desc->b));
     for (int64_t b = 0; b < info->n_blocks; b++)
         FCT_TRY_OUT(add_transport(out, &info->block[b], c, desc, n_add,

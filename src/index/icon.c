@@ -4,28 +4,28 @@
 
 #include "index/index.h"
 
-static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n)
+static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n,
+                           const fct_stamp *stamp)
 {
     FCT_TRY(fct_new(out, n, (int64_t)sizeof **out));
-    for (int64_t i = 0; i < n; i++) FCT_TRY(fct_draw_result(&(*out)[i], r, i));
+    for (int64_t i = 0; i < n; i++) FCT_TRY(fct_draw_stamped(&(*out)[i], r, i, stamp));
     return FCT_OK;
 }
 
 static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, fct_edit *edit,
-                           const fct_sae_set *saes)
+                           fct_sae_set *saes)
 {
     fct_run_result clean = {0}, icon = {0};
     fct_status st = fct_edit_run(m, d, edit, 1, saes, &icon);
     if (st == FCT_OK) st = fct_model_run(m, d, &clean);
-    if (st == FCT_OK) st = draw_all(&out->icon, &icon, out->n);
-    if (st == FCT_OK) st = draw_all(&out->clean, &clean, out->n);
+    if (st == FCT_OK) st = draw_all(&out->icon, &icon, out->n, &(fct_stamp){m, d, edit, 1, saes});
+    if (st == FCT_OK) st = draw_all(&out->clean, &clean, out->n, &(fct_stamp){m, d, NULL, 0, NULL});
     fct_run_result_clear(&icon);
     fct_run_result_clear(&clean);
     return st;
 }
 
-fct_status fct_icon_run(fct_icon *out, fct_model *m, const fct_sae_set *saes,
-                        const fct_icon_desc *desc)
+fct_status fct_icon_run(fct_icon *out, fct_model *m, fct_sae_set *saes, const fct_icon_desc *desc)
 {
     static const uint64_t usual[] = {0, 1, 2};
     const uint64_t *seeds = desc->n_seeds > 0 ? desc->seeds : usual;

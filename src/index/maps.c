@@ -59,9 +59,10 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
     fct_recipe_desc(&copy, &d);
     fct_run_resolve(&d, fct_model_get_info(m));
     fct_status st = FCT_OK;
-    if (step > d.steps) {
+    int64_t last = fct_model_count_steps(fct_model_get_info(m), d.steps);
+    if (step > last) {
         st = fct_fail(FCT_ERR_ARG, "step %" PRId64 " is not there: the recipe has %" PRId64, step,
-                      d.steps);
+                      last);
         goto out;
     }
     FCT_TRY_OUT(fct_new(&taps, saes->n, (int64_t)sizeof *taps));
@@ -115,19 +116,43 @@ fct_status fct_maps_feature(fct_feature_map *out, const fct_maps *m, int64_t f)
     return FCT_OK;
 }
 
+fct_status fct_draw_stamped(fct_image *out, const fct_run_result *r, int64_t i,
+                            const fct_stamp *stamp)
+{
+    fct_recipe recipe = {0};
+    FCT_TRY(fct_draw_result(out, r, i));
+    FCT_TRY(fct_recipe_of_run(&recipe, stamp->model, stamp->desc, stamp->edit, stamp->n_edits,
+                              stamp->saes, i));
+    fct_status st = fct_recipe_stamp(&recipe, out);
+    fct_recipe_clear(&recipe);
+    return st;
+}
+
+fct_status fct_feature_split(char **block, int64_t *feature, const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    char *copy = NULL;
+    if (block) *block = NULL;
+    *feature = 0;
+    if (!colon || colon == text)
+        return fct_fail(FCT_ERR_ARG, "\"%s\" is not BLOCK:FEATURE, as in up.0.1:12", text);
+    FCT_TRY(fct_where(fct_parse_i64(feature, colon + 1, 0, FCT_EDIT_MAX_FEATURE), "feature \"%s\"",
+                      text));
+    if (!block) return FCT_OK;
+    FCT_TRY(fct_strdup(&copy, text));
+    copy[colon - text] = '\0';
+    *block = copy;
+    return FCT_OK;
+}
+
 fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const fct_sae_set *saes,
                              const char *text)
 {
-    char *copy = NULL;
-    const char *colon = strrchr(text, ':');
+    char *block = NULL;
     *out = (fct_block_feature){0};
-    if (!colon || colon == text)
-        return fct_fail(FCT_ERR_ARG, "\"%s\" is not BLOCK:FEATURE, as in up.0.1:12", text);
-    FCT_TRY(fct_strdup(&copy, text));
-    copy[colon - text] = '\0';
-    fct_status st = fct_parse_i64(&out->feature, colon + 1, 0, FCT_EDIT_MAX_FEATURE);
-    if (st == FCT_OK) st = fct_block_find(&out->block, fct_model_get_info(m), copy);
-    fct_free(copy);
+    FCT_TRY(fct_feature_split(&block, &out->feature, text));
+    fct_status st = fct_block_find(&out->block, fct_model_get_info(m), block);
+    fct_free(block);
     FCT_TRY(fct_where(st, "feature \"%s\"", text));
     const char *name = out->block->short_name;
     const fct_sae *sae = saes ? fct_sae_set_find(saes, out->block) : NULL;

@@ -6,6 +6,12 @@
 
 #include "index/index.h"
 
+static uint64_t seed_of(const fct_top_desc *desc, int64_t prompt)
+{
+    const fct_prompt *p = &desc->prompts[prompt];
+    return p->has_seed ? p->seed : desc->seed + (uint64_t)prompt;
+}
+
 typedef struct watch { /* one block in the pass */
     const fct_block_info *block;
     const fct_sae *sae;
@@ -65,7 +71,7 @@ static fct_status offer_batch(fct_top *out, const watch *t, int64_t first, int64
         for (int64_t i = 0; t->map[q] && i < items; i++) {
             fct_top_example e = {
                 .prompt = first + i,
-                .seed = t->desc->seed + (uint64_t)(first + i),
+                .seed = seed_of(t->desc, first + i),
                 .map = {.feature = t->desc->feature[q].feature, .h = t->h, .w = t->w}};
             FCT_TRY(fct_new_raw(&e.map.map, cells, (int64_t)sizeof *e.map.map));
             for (int64_t p = 0; p < cells; p++)
@@ -81,8 +87,8 @@ static void describe(fct_run_desc *d, fct_run_item *items, const int64_t *prompt
                      const fct_top_desc *desc)
 {
     for (int64_t i = 0; i < n; i++)
-        items[i] = (fct_run_item){.prompt = desc->prompts[prompt[i]],
-                                  .seed = desc->seed + (uint64_t)prompt[i]};
+        items[i] = (fct_run_item){.prompt = desc->prompts[prompt[i]].text,
+                                  .seed = seed_of(desc, prompt[i])};
     *d = (fct_run_desc){.items = items,
                         .n_items = n,
                         .width = desc->width,
@@ -167,7 +173,8 @@ out:
 
 /* ---- the second pass ---- */
 
-static fct_status keep_picture(fct_top *out, const fct_run_result *r, int64_t i, int64_t prompt)
+static fct_status keep_picture(fct_top *out, const fct_run_result *r, int64_t i, int64_t prompt,
+                               const fct_stamp *stamp)
 {
     for (int64_t q = 0; q < out->n_features; q++)
         for (int64_t k = 0; k < out->feature[q].n_examples; k++) {
@@ -175,7 +182,7 @@ static fct_status keep_picture(fct_top *out, const fct_run_result *r, int64_t i,
             if (e->prompt != prompt) continue;
             FCT_TRY(fct_new(&e->picture, 1, (int64_t)sizeof *e->picture));
             FCT_TRY(fct_new(&e->overlay, 1, (int64_t)sizeof *e->overlay));
-            FCT_TRY(fct_draw_result(e->picture, r, i));
+            FCT_TRY(fct_draw_stamped(e->picture, r, i, stamp));
             FCT_TRY(fct_draw_heat(e->overlay, e->picture, e->map.map, e->map.h, e->map.w, 0));
         }
     return FCT_OK;
@@ -198,7 +205,8 @@ static fct_status draw_batch(fct_top *out, fct_model *m, const fct_top_desc *des
     FCT_TRY(fct_log_check_stop(desc->log));
     describe(&d, items, prompt, n, desc);
     fct_status st = fct_model_run(m, &d, &result);
-    for (int64_t i = 0; i < n && st == FCT_OK; i++) st = keep_picture(out, &result, i, prompt[i]);
+    for (int64_t i = 0; i < n && st == FCT_OK; i++)
+        st = keep_picture(out, &result, i, prompt[i], &(fct_stamp){m, &d, NULL, 0, NULL});
     fct_run_result_clear(&result);
     return st;
 }
@@ -227,6 +235,10 @@ fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
     int64_t batch = desc->batch > 0 ? desc->batch : 8, top = desc->top > 0 ? desc->top : 9;
     fct_status st = FCT_OK;
     *out = (fct_top){0};
+    for (int64_t i = 0; i < desc->n_prompts; i++)
+        if (seed_of(desc, i) > INT64_MAX)
+            return fct_fail(FCT_ERR_ARG, "the seed of prompt %" PRId64 " is beyond %" PRId64, i,
+                            INT64_MAX);
     if (desc->n_prompts < 1) return fct_fail(FCT_ERR_ARG, "there are no prompts to look through");
     FCT_TRY(fct_new(&out->feature, desc->n_features, (int64_t)sizeof *out->feature));
     for (int64_t q = 0; q < desc->n_features; q++) {

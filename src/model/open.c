@@ -257,6 +257,8 @@ static fct_status describe(fct_model *m)
     f->n_blocks = m->n_blocks;
     f->n_stages = m->unet.n;
     f->scheduler = m->scheduler_config.class_name;
+    if (m->scheduler_config.spacing == FCT_SPACING_TRAILING)
+        f->trailing = m->scheduler_config.train_steps;
     FCT_TRY(fct_path_join(
         &world, m->path, "world.json")); /* only the demo model describes the world that it draws */
     f->is_demo = fct_path_exists(world);

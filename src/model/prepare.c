@@ -5,6 +5,8 @@
 
 #include "model/pipeline.h"
 
+enum { CUT_SHOWN = 120 }; /* bytes of a cut text that a warning shows */
+
 static fct_status resolve_size(fct_work *w)
 {
     const fct_model_info *f = &w->m->info;
@@ -48,7 +50,7 @@ typedef struct text_pair {
 static text_pair pair_of(const char *first, const char *second)
 {
     const char *a = first ? first : "";
-    return (text_pair){{a, second ? second : a}};
+    return (text_pair){{a, second && *second ? second : a}};
 }
 
 static text_pair text_of_row(const fct_work *w, int64_t row)
@@ -59,16 +61,27 @@ static text_pair text_of_row(const fct_work *w, int64_t row)
     return pair_of(item->prompt, item->prompt_2);
 }
 
+/* The beginning of what was cut, whole characters: it is shown, not kept. */
+static void shorten_text(char out[CUT_SHOWN + 4], const char *text)
+{
+    size_t n = strlen(text);
+    if (n > CUT_SHOWN)
+        for (n = CUT_SHOWN; n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80;) n--;
+    snprintf(out, CUT_SHOWN + 4, "%.*s%s", (int)n, text, text[n] ? "..." : "");
+}
+
 static fct_status warn_cut(fct_work *w, const char *cut, int encoder)
 {
+    char shown[CUT_SHOWN + 4];
     if (!cut) return FCT_OK;
+    shorten_text(shown, cut);
     fct_log_line(
         w->m->log, FCT_LOG_WARN,
         "the prompt is longer than the %lld tokens that text encoder %d reads; cut off: \"%s\"",
-        (long long)w->tokens, encoder + 1, cut);
+        (long long)w->tokens, encoder + 1, shown);
     return fct_str_printf(&w->warning,
                           "%scut from the prompt (text encoder %d reads %lld tokens): \"%s\"",
-                          w->warning.n ? "\n" : "", encoder + 1, (long long)w->tokens, cut);
+                          w->warning.n ? "\n" : "", encoder + 1, (long long)w->tokens, shown);
 }
 
 /* Both encoders' ids of text number k. The cut is told once when both cut the same. */

@@ -41,11 +41,16 @@ static float interpolate(const float *table, int64_t n, double at)
 }
 
 /* How many timesteps diffusers' list has: np.arange may give one more than asked for. */
-static int64_t count(const fct_scheduler_config *c, int64_t steps)
+static int64_t count_trailing(int64_t train_steps, int64_t steps)
 {
-    if (c->spacing != FCT_SPACING_TRAILING) return steps;
-    double ratio = (double)c->train_steps / (double)steps;
-    return (int64_t)ceil(-(double)c->train_steps / -ratio);
+    double ratio = (double)train_steps / (double)steps;
+    return (int64_t)ceil(-(double)train_steps / -ratio);
+}
+
+int64_t fct_model_count_steps(const fct_model_info *info, int64_t steps)
+{
+    if (steps <= 0) steps = info->default_steps;
+    return info->trailing > 0 && steps > 0 ? count_trailing(info->trailing, steps) : steps;
 }
 
 static float timestep(const fct_scheduler_config *c, int64_t steps, int64_t i)
@@ -71,7 +76,7 @@ fct_status fct_sampler_init(fct_sampler *s, const fct_scheduler_config *c, int64
                         (long long)steps);
     float *table = NULL;
     fct_status st = fct_new(&table, c->train_steps, sizeof *table);
-    s->n = count(c, steps);
+    s->n = c->spacing == FCT_SPACING_TRAILING ? count_trailing(c->train_steps, steps) : steps;
     if (st == FCT_OK) st = fct_new(&s->timestep, s->n, sizeof *s->timestep);
     if (st == FCT_OK) st = fct_new(&s->sigma, s->n + 1, sizeof *s->sigma);
     if (st == FCT_OK) {

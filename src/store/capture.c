@@ -118,7 +118,6 @@ static fct_status run_batch(capture *c, int64_t first, int64_t n)
                                               .stop_after_taps = true,
                                               .stop_step = p->at_steps[p->n_at - 1]},
                               &r));
-    if (r.warning) fct_log_line(c->desc->log, FCT_LOG_WARN, "%s", r.warning);
 out:
     fct_run_result_clear(&r);
     fct_free(item);

@@ -52,13 +52,18 @@ static fct_status set_steps(fct_capture_plan *p, const fct_capture_desc *desc)
     p->steps = desc->steps > 0 ? desc->steps : p->info->default_steps;
     if (desc->steps < 0 || p->steps < 1 || p->steps > INT16_MAX)
         return fct_fail(FCT_ERR_ARG, "%lld steps: want 1 to %d", (long long)p->steps, INT16_MAX);
-    p->n_at = desc->n_at_steps > 0 ? desc->n_at_steps : p->steps;
+    int64_t last = fct_model_count_steps(p->info, p->steps); /* what the sampler makes of them */
+    if (last != p->steps)
+        fct_log_line(desc->log, FCT_LOG_INFO,
+                     "%lld steps with trailing spacing are %lld, as in diffusers",
+                     (long long)p->steps, (long long)last);
+    p->n_at = desc->n_at_steps > 0 ? desc->n_at_steps : last;
     FCT_TRY(fct_new(&p->at_steps, p->n_at, sizeof *p->at_steps));
     for (int64_t i = 0; i < p->n_at; i++) {
         p->at_steps[i] = desc->n_at_steps > 0 ? desc->at_steps[i] : i + 1;
-        if (p->at_steps[i] < 1 || p->at_steps[i] > p->steps)
+        if (p->at_steps[i] < 1 || p->at_steps[i] > last)
             return fct_fail(FCT_ERR_ARG, "step %lld is not among the steps 1 to %lld",
-                            (long long)p->at_steps[i], (long long)p->steps);
+                            (long long)p->at_steps[i], (long long)last);
         if (i > 0 && p->at_steps[i] <= p->at_steps[i - 1])
             return fct_fail(FCT_ERR_ARG, "the chosen steps must ascend: %lld comes after %lld",
                             (long long)p->at_steps[i], (long long)p->at_steps[i - 1]);
@@ -177,8 +182,7 @@ static fct_status describe(fct_capture_plan *p, const fct_capture_desc *desc)
     fct_status st = FCT_OK;
     json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "name", p->info->name, "hash",
                               p->info->hash, "backend", p->info->backend, "precision",
-                              p->info->precision, "threads", fct_threads(), "plan",
-                              p->info->plan);
+                              p->info->precision, "threads", fct_threads(), "plan", p->info->plan);
     json_t *blocks = json_array(), *prompts = json_array();
     for (int64_t b = 0; b < p->n_blocks; b++)
         (void)json_array_append_new(blocks, describe_block(p, b, desc->n_prompts));

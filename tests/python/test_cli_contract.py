@@ -143,7 +143,7 @@ def good_values(option: dict[str, Any]) -> list[str]:
         "size": ["64x32", "64X32"],
         "pair": ["0,0", "3,4"],
         "text": ["", "-1", "x y"],
-        "file": ["-"],
+        "file": ["a b"] + (["-"] if option.get("stream") else []),
         "folder": ["a b"],
     }.get(kind, [])
 

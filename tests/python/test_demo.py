@@ -163,6 +163,21 @@ def test_pictures_replay(folder: Path, tmp_path: Path, pattern: str) -> None:
     assert np.array_equal(np.asarray(Image.open(again)), np.asarray(Image.open(picture)))
 
 
+def test_pictures_replay_where_the_folder_was_moved(folder: Path, tmp_path: Path) -> None:
+    for kind in ("saes", "controls"):
+        shutil.copytree(folder / kind, tmp_path / "moved" / kind)
+    (tmp_path / "moved/pictures").mkdir()
+    for pattern, kind in (("*-painted-0", "saes"), ("*-direction-0", "controls")):
+        picture = min((folder / "pictures").glob(pattern + ".png"))
+        recipe = json.loads(Image.open(picture).text["facet"])
+        assert [s["path"] for s in recipe["saes"]] == [f"../{kind}/{recipe['saes'][0]['block']}"]
+        shutil.copy(picture, tmp_path / "moved/pictures/p.png")
+        done = run("generate", "--recipe", "moved/pictures/p.png", "-o", "again.png", cwd=tmp_path)
+        assert done.returncode == 0 and "warning" not in done.stderr, done.stderr[-2000:]
+        again, was = (np.asarray(Image.open(p)) for p in (tmp_path / "again.png", picture))
+        assert np.array_equal(again, was)
+
+
 def test_saes_and_controls_are_saelens_folders(folder: Path) -> None:
     for kind in ("saes", "controls"):
         for block in BLOCKS:

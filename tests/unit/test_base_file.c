@@ -158,6 +158,36 @@ static void test_folders(void **state)
     fct_free(deep);
 }
 
+static void test_absolute_paths(void **state)
+{
+    (void)state;
+    char here[4096], folder[4096], *a, *b;
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(folder, sizeof folder, "%s", temp_path("abs"));
+    assert_ok(fct_dir_make(folder));
+    assert_int_equal(symlink("abs", temp_path("link")), 0);
+    assert_int_equal(chdir(folder), 0);
+    assert_ok(fct_path_absolute(&a, "."));
+    assert_ok(fct_path_absolute(&b, "new.png"));
+    assert_true(a[0] == '/' && strncmp(a, b, strlen(a)) == 0 &&
+                strcmp(b + strlen(a), "/new.png") == 0);
+    fct_free(a);
+    fct_free(b);
+    assert_true(fct_path_same("new.png", "../abs/./new.png"));
+    assert_true(fct_path_same("new.png", "../link/new.png"));
+    assert_true(fct_path_same("../link", "."));
+    assert_false(fct_path_same("new.png", "new.jpg"));
+    assert_false(fct_path_same("new.png", "../new.png"));
+    assert_ok(fct_path_absolute(&a, "no/such/folder")); /* nobody can say: as it was given */
+    assert_string_equal(a, "no/such/folder");
+    fct_free(a);
+    assert_ok(fct_path_absolute(&a, "/no-such-name"));
+    assert_string_equal(a, "/no-such-name");
+    fct_free(a);
+    assert_int_equal(chdir(here), 0);
+    assert_int_equal(unlink(temp_path("link")) | rmdir(folder), 0);
+}
+
 static void test_json_files(void **state)
 {
     (void)state;
@@ -184,6 +214,7 @@ int main(void)
                                        cmocka_unit_test(test_uncommitted_leaves_nothing),
                                        cmocka_unit_test(test_every_fault),
                                        cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_absolute_paths),
                                        cmocka_unit_test(test_json_files)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

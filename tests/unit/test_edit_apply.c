@@ -420,7 +420,12 @@ static const struct {
     {"mid.0:0 =1 @box:0,0,1,0.5", "mid.0:0 =2 @box:0,0,1,0.5", "keep one"},
     {"mid.0 zero steps=1", "mid.0 rebuild steps=2", NULL},
     {"mid.0:0 =1 @box:0,0,1,0.5", "mid.0:0 =2 @box:0,0.5,1,1", NULL},
-    {"mid.0:0 x0", "mid.0:0 x3", NULL},
+    {"mid.0:0 x0", "mid.0:0 x3", "both say what the same feature is to be"},
+    {"mid.0:0 x0 static", "mid.0:0 x3 static steps=2", "keep one"},
+    {"mid.0:0 x0 static", "mid.0:0 x3", NULL},
+    {"mid.0:0 x0 steps=1", "mid.0:0 x3 steps=2-3", NULL},
+    {"mid.0:0 x0", "mid.0:1 x3", NULL},
+    {"mid.0:0 x0 branch=cond", "mid.0:0 x3 @box:0,0,1,0.5", NULL},
     {"up.0.1 zero", "mid.0 zero", NULL},
     {"mid.0:5 +1 unit=one", "mid.0:5 x0", NULL},
     {"mid.0:5 +0", "mid.0:5 =0 steps=2", NULL},
@@ -445,6 +450,35 @@ static void test_mistakes(void **state)
                      st ? fct_error_text() : "success");
         fct_edit_set_clear(&set);
         for (int k = 0; k < n; k++) fct_edit_clear(&e[k]);
+    }
+    fct_sae_set_clear(&saes);
+}
+
+/* With trailing spacing 61 steps are 62 timesteps: the last one is a step like the others. */
+static void test_one_step_more(void **state)
+{
+    (void)state;
+    fct_sae_set saes = set_of(make_sae(true));
+    fct_model_info trailing = info;
+    trailing.trailing = 1000;
+    static const char *const cases[][3] = {{"mid.0:0 x0", NULL, "1-62"},
+                                           {"mid.0:0 x0 steps=1-62", NULL, "1-62"},
+                                           {"mid.0:0 x0 steps=63", "the run has 62 steps", NULL}};
+    for (size_t i = 0; i < FCT_COUNT(cases); i++) {
+        fct_edit e;
+        fct_edit_set set;
+        assert_ok(fct_edit_parse(&e, cases[i][0]));
+        fct_status st =
+            fct_edit_compile(&set, &trailing, &(fct_run_desc){.steps = 61}, &e, 1, &saes);
+        if (cases[i][1]) {
+            assert_true(st != FCT_OK && strstr(fct_error_text(), cases[i][1]));
+        } else {
+            assert_ok(st);
+            assert_int_equal(set.compiled[0].last_step, 62);
+            assert_int_equal(set.desc.steps, 61); /* what recipes keep */
+        }
+        fct_edit_set_clear(&set);
+        fct_edit_clear(&e);
     }
     fct_sae_set_clear(&saes);
 }
@@ -540,17 +574,12 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_composition),
-        cmocka_unit_test(test_oracle),
-        cmocka_unit_test(test_from),
-        cmocka_unit_test(test_no_byte),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_without_statistics),
-        cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_source_mistakes),
+        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_composition),   cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_from),          cmocka_unit_test(test_no_byte),
+        cmocka_unit_test(test_order),         cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_one_step_more), cmocka_unit_test(test_without_statistics),
+        cmocka_unit_test(test_sets),          cmocka_unit_test(test_source_mistakes),
         cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);

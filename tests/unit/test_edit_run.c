@@ -233,6 +233,11 @@ static void test_replay(void **state)
                  fct_recipe_check(&back, twin.model, &twin.saes));
     assert_non_null(strstr(fct_error_text(), back.sae[1].block));
     assert_non_null(strstr(fct_error_text(), "the plan (version, instruction set or threads) was"));
+    back.sampler[0]++;
+    assert_fails(FCT_ERR_ARG, "made with other parts: the model's hash was",
+                 fct_recipe_check_parts(&back, twin.model, &twin.saes));
+    assert_non_null(strstr(fct_error_text(), "; the sampler was"));
+    assert_null(strstr(fct_error_text(), "the plan"));
     fct_recipe_clear(&back);
     fct_recipe_clear(&recipe);
     fct_image_clear(&im);
@@ -245,6 +250,7 @@ static void test_sets(void **state)
     (void)state;
     fct_sae_set set = {0};
     fct_recipe r = {0};
+    fct_edit edit;
     char text[1300], folder[1200];
     const fct_sae *mid = NULL;
     for (int64_t i = 0; i < twin.saes.n; i++) {
@@ -289,6 +295,18 @@ static void test_sets(void **state)
                  fct_recipe_find_saes(&r, twin.model, NULL, &set));
     assert_ok(fct_recipe_find_saes(&r, twin.model, temp_path(""), &set));
     assert_int_equal(set.n, 1);
+    fct_recipe_clear(&r);
+    assert_ok(fct_edit_parse(&edit, "mid.0 rebuild")); /* a run tells where its SAEs are, whole */
+    assert_ok(fct_recipe_of_run(
+        &r, twin.model, &(fct_run_desc){.items = &(fct_run_item){.prompt = "x"}, .n_items = 1},
+        &edit, 1, &set, 0));
+    assert_true(r.n_saes == 1 && r.sae[0].path[0] == '/' && fct_path_exists(r.sae[0].path));
+    fct_edit_clear(&edit);
+    fct_sae_set_clear(&set);
+    fct_free(r.sae[0].path);
+    assert_ok(fct_strdup(&r.sae[0].path, "../gone"));
+    assert_fails(FCT_ERR_MISSING, "is not at ../gone nor at /some/where/../gone",
+                 fct_recipe_find_saes(&r, twin.model, "/some/where", &set));
     fct_recipe_clear(&r);
     fct_sae_set_clear(&set);
     remove_tree(temp_path("saes"));

@@ -85,6 +85,23 @@ static double mean_of(const dense *q, int64_t f)
     return s / (double)(q->cells * q->n);
 }
 
+/* The recipe in a picture's texts makes the same pixels again. */
+static void same_again(const fct_image *im)
+{
+    fct_recipe r;
+    fct_run_result result;
+    const char *text = fct_image_find_text(im, "facet");
+    assert_non_null(text);
+    recipe_of(&r, text);
+    assert_ok(fct_recipe_check(&r, twin.model, &twin.saes));
+    assert_ok(fct_recipe_run(twin.model, &r, &twin.saes, &result));
+    assert_true(result.width == im->width && result.height == im->height);
+    int64_t bytes = im->width * im->height * 3;
+    assert_memory_equal(im->pixel, result.pixels + r.index * bytes, (size_t)bytes);
+    fct_run_result_clear(&result);
+    fct_recipe_clear(&r);
+}
+
 static void test_look(void **state)
 {
     (void)state;
@@ -119,6 +136,7 @@ static void test_look(void **state)
             assert_true(stronger <= 3);
             fct_free(q.sum);
         }
+        same_again(look.picture);
         fct_look_clear(&look);
         fct_recipe_clear(&r);
     }
@@ -137,7 +155,12 @@ static void test_look(void **state)
 static void test_top(void **state)
 {
     (void)state;
-    static const char *const prompts[] = {"a dog", "the sea", "a red circle", "mountains", "snow"};
+    static const fct_prompt prompts[] = {{.text = "a dog"},
+                                         {.text = "the sea", .seed = 7, .has_seed = true},
+                                         {.text = "a red circle"},
+                                         {.text = "mountains"},
+                                         {.text = "snow", .seed = 0, .has_seed = true}};
+    static const int seeds[] = {40, 7, 42, 43, 0};
     fct_block_feature features[2];
     fct_top top;
     assert_ok(fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:105"));
@@ -164,7 +187,7 @@ static void test_top(void **state)
             snprintf(text, sizeof text,
                      "{\"format\":\"facet-recipe\",\"prompt\":\"%s\",\"seed\":%d,\"width\":64,"
                      "\"height\":96,\"steps\":1}",
-                     prompts[i], 40 + i);
+                     prompts[i].text, seeds[i]);
             recipe_of(&r, text);
             for (int64_t b = 0; b < twin.saes.n; b++) {
                 if (twin.saes.bound[b].block != features[q].block) continue;
@@ -177,11 +200,13 @@ static void test_top(void **state)
         for (int64_t k = 0; k < f->n_examples; k++) {
             const fct_top_example *e = &f->example[k];
             int64_t above = 0;
-            assert_true(e->seed == 40 + (uint64_t)e->prompt);
+            assert_true(e->seed == (uint64_t)seeds[e->prompt]);
             assert_true(fabs((double)e->map.mean - best[e->prompt]) < 1e-4);
             for (int i = 0; i < 5; i++) above += best[i] > (double)e->map.mean + 1e-4;
             assert_int_equal(above, k);
             assert_true(e->picture->width == 64 && e->overlay->height == 96);
+            assert_null(fct_image_find_text(e->overlay, "facet"));
+            same_again(e->picture);
         }
     }
     fct_top_clear(&top);
@@ -189,6 +214,13 @@ static void test_top(void **state)
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:160"));
     assert_fails(FCT_ERR_ARG, "is not BLOCK:FEATURE",
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0"));
+    d.seed = INT64_MAX; /* the first prompt's is the last that recipes can tell */
+    assert_fails(FCT_ERR_ARG, "the seed of prompt 2 is beyond",
+                 fct_top_run(&top, twin.model, &twin.saes, &d));
+    int64_t number;
+    static const char *const malformed[] = {"mid.0", ":3", "mid.0:", "mid.0:x", "mid.0:-1", ""};
+    for (size_t i = 0; i < FCT_COUNT(malformed); i++)
+        assert_true(fct_feature_split(NULL, &number, malformed[i]) != FCT_OK);
     assert_fails(FCT_ERR_MISSING, "block down.1.0 has no SAE",
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "down.1.0:1"));
 }
@@ -216,6 +248,10 @@ static void test_icon(void **state)
     fct_run_result_clear(&r);
     assert_ok(fct_model_run(twin.model, &d, &r));
     assert_memory_equal(icon.clean[0].pixel, r.pixels, 64 * 64 * 3);
+    for (int i = 0; i < 2; i++) {
+        same_again(&icon.icon[i]);
+        same_again(&icon.clean[i]);
+    }
     fct_run_result_clear(&r);
     fct_edit_clear(&e);
     fct_icon_clear(&icon);
@@ -286,6 +322,38 @@ static void test_contrast(void **state)
     fct_mask_clear(&left);
     fct_recipe_clear(&a);
     fct_recipe_clear(&b);
+}
+
+/* Between such runs no feature moves, so no transport is written. */
+static void test_contrast_of_strangers(void **state)
+{
+    (void)state;
+    static const char *const other[][2] = {
+        {"\"width\":128,\"height\":128,\"steps\":2", "A is 96x128, B 128x128"},
+        {"\"width\":96,\"height\":128,\"steps\":3", "A has 2 steps, B 3"},
+        {"\"width\":96,\"height\":128,\"steps\":2,\"model\":{\"name\":\"m\",\"hash\":\"b\"}",
+         "A was made by the model n (a), B by m (b)"}};
+    for (size_t i = 0; i < FCT_COUNT(other); i++) {
+        fct_recipe a, b, out;
+        fct_contrast none = {0};
+        char text[512];
+        snprintf(text, sizeof text, "{\"format\":\"facet-recipe\",\"prompt\":\"x\",%s}",
+                 other[i][0]);
+        recipe_of(&b, text);
+        recipe_of(&a, sea);
+        assert_ok(fct_strdup(&a.model, "n"));
+        assert_ok(fct_strdup(&a.model_hash, "a"));
+        assert_fails(FCT_ERR_ARG, other[i][1], fct_contrast_check(twin.model, &a, &b));
+        assert_fails(FCT_ERR_ARG, other[i][1],
+                     fct_contrast_recipe(&out, twin.model, &twin.saes, &none,
+                                         &(fct_contrast_desc){.a = &a, .b = &b},
+                                         &(fct_transport_desc){.n_add = 1}));
+        fct_recipe_clear(&b);
+        recipe_of(&b, sea);
+        assert_ok(fct_contrast_check(twin.model, &a, &b)); /* B's model is not known */
+        fct_recipe_clear(&b);
+        fct_recipe_clear(&a);
+    }
 }
 
 /* ---- drawing ---- */
@@ -367,9 +435,10 @@ static void test_grid(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jet),     cmocka_unit_test(test_heat),
-                                       cmocka_unit_test(test_grid),    cmocka_unit_test(test_look),
-                                       cmocka_unit_test(test_top),     cmocka_unit_test(test_icon),
-                                       cmocka_unit_test(test_contrast)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_jet),      cmocka_unit_test(test_heat),
+        cmocka_unit_test(test_grid),     cmocka_unit_test(test_look),
+        cmocka_unit_test(test_top),      cmocka_unit_test(test_icon),
+        cmocka_unit_test(test_contrast), cmocka_unit_test(test_contrast_of_strangers)};
     return cmocka_run_group_tests_name("index", tests, open_twin, close_twin);
 }

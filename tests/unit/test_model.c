@@ -327,6 +327,35 @@ static void test_blocks(void **s)
 
 /* ---- prompts and runs that cannot be ---- */
 
+/* diffusers: `prompt_2 or prompt`, so an empty second text is the first one. */
+static void test_empty_second_texts(void **s)
+{
+    (void)s;
+    fixture f;
+    open_twin(&f, "a", FCT_PRECISION_F32);
+    static const char *const second[] = {NULL, "", "snow"};
+    fct_run_result r[3];
+    for (int i = 0; i < 3; i++) {
+        const fct_run_item item = {.prompt = "the moon", .prompt_2 = second[i], .seed = 3};
+        run(f.m,
+            &(fct_run_desc){.items = &item,
+                            .n_items = 1,
+                            .width = 64,
+                            .height = 64,
+                            .steps = 1,
+                            .guidance = 3,
+                            .negative = "a red circle",
+                            .negative_2 = second[i],
+                            .no_decode = true},
+            &r[i]);
+    }
+    size_t bytes = (size_t)(r[0].latents.dim[1] * r[0].latents.dim[2] * r[0].latents.dim[3]) * 4;
+    assert_memory_equal(r[1].latents.data, r[0].latents.data, bytes);
+    assert_memory_not_equal(r[2].latents.data, r[0].latents.data, bytes);
+    for (int i = 0; i < 3; i++) fct_run_result_clear(&r[i]);
+    fct_model_close(f.m);
+}
+
 static void test_cut(void **s)
 {
     (void)s;
@@ -342,6 +371,25 @@ static void test_cut(void **s)
         &r);
     assert_non_null(r.warning);
     assert_non_null(strstr(r.warning, "zebra\""));
+    fct_run_result_clear(&r);
+    char wordy[4096] = "";
+    for (size_t i = 0; i + 3 < sizeof wordy; i += 3) memcpy(wordy + i, "\xc3\xa4 ", 4);
+    const fct_run_item longest = {.prompt = wordy};
+    run(f.m,
+        &(fct_run_desc){.items = &longest,
+                        .n_items = 1,
+                        .width = 64,
+                        .height = 64,
+                        .steps = 1,
+                        .no_decode = true},
+        &r);
+    assert_non_null(r.warning); /* each encoder's line shows the beginning only, whole characters */
+    for (const char *line = r.warning; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        assert_true(strcspn(line, "\n") < 200);
+    }
+    assert_non_null(strstr(r.warning, "...\""));
+    assert_true(fct_is_utf8(r.warning));
     fct_run_result_clear(&r);
     const fct_run_item fine = {.prompt = "the moon"};
     assert_fails(
@@ -542,8 +590,8 @@ int main(void)
         cmocka_unit_test(test_batch),   cmocka_unit_test(test_identity),
         cmocka_unit_test(test_resume),  cmocka_unit_test(test_peak),
         cmocka_unit_test(test_taps),    cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_cut),     cmocka_unit_test(test_configs),
-        cmocka_unit_test(test_weights), cmocka_unit_test(test_find),
-        cmocka_unit_test(test_faults)};
+        cmocka_unit_test(test_cut),     cmocka_unit_test(test_empty_second_texts),
+        cmocka_unit_test(test_configs), cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_find),    cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,11 @@ static void test_schedules(void **state)
         fct_sampler s;
         assert_ok(fct_sampler_init(&s, &k, (int64_t)i + 1));
         assert_int_equal(s.n, json_integer_value(c));
+        const fct_model_info trailing = {.trailing = 1000, .default_steps = (int64_t)i + 1},
+                             leading = {.default_steps = 3};
+        assert_int_equal(fct_model_count_steps(&trailing, (int64_t)i + 1), s.n);
+        assert_int_equal(fct_model_count_steps(&trailing, 0), s.n);
+        assert_int_equal(fct_model_count_steps(&leading, (int64_t)i + 1), i + 1);
         fct_sampler_clear(&s);
     }
     print_message("  timesteps %.1e, sigmas %.1e, walks %.1e\n", time, sigma, end);
