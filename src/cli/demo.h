@@ -17,12 +17,13 @@
 
 enum {
     DEMO_BLOCKS = 4,
-    DEMO_CARDS = 9,  /* at most so many a block, */
-    DEMO_TOP = 9,    /* pictures a card */
-    DEMO_ICONS = 3,  /* seeds of the icon */
-    DEMO_PAIRS = 12, /* pairs that a word is painted on */
-    DEMO_SHOWN = 4,  /* of them on the page */
-    DEMO_WORDS = 4   /* over-represented words that are printed */
+    DEMO_CARDS = 9,       /* at most so many a block, */
+    DEMO_TOP = 9,         /* pictures a card */
+    DEMO_ICONS = 3,       /* seeds of the icon */
+    DEMO_PAIRS = 12,      /* pairs that a word is painted on */
+    DEMO_SHOWN = 4,       /* of them on the page */
+    DEMO_DRAWN_PAIRS = 2, /* pairs of a feature drawn at random */
+    DEMO_WORDS = 4        /* over-represented words that are printed */
 };
 
 typedef struct demo_size {        /* how much of everything: see demo_setup.c */

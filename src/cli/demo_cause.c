@@ -179,7 +179,7 @@ static const char *const kind_name[DEMO_KINDS] = {"clean", "painted", "direction
 
 static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64_t start)
 {
-    int64_t want = c->chosen || d->size.pairs < DEMO_SHOWN ? d->size.pairs : DEMO_SHOWN;
+    int64_t want = c->chosen || d->size.pairs < DEMO_DRAWN_PAIRS ? d->size.pairs : DEMO_DRAWN_PAIRS;
     c->n_pairs = find_pairs(c->pair, want, d, &d->show, c, start);
     for (int64_t i = 0; i < c->n_pairs; i++) {
         bool shown = i < DEMO_SHOWN;

@@ -15,7 +15,7 @@ static const demo_size full_size = {.train_prompts = 2500,
                                     .top = DEMO_TOP,
                                     .pairs = DEMO_PAIRS,
                                     .trial_pairs = 4,
-                                    .block_pairs = 24};
+                                    .block_pairs = 16};
 static const demo_size quick_size = {.train_prompts = 64,
                                      .steps = 40,
                                      .choose_pairs = 48,

@@ -20,15 +20,7 @@ import torch
 
 import model as m
 
-SEEDS_PER_PROMPT = 5
-
-
-def prompts_of(model: Path, work: Path) -> Path:
-    """The training prompts several times over: a store draws a new seed for each line."""
-    text = (model / "prompts" / "train.txt").read_text(encoding="utf-8")
-    path = work / "preset-prompts.txt"
-    path.write_text(text * SEEDS_PER_PROMPT, encoding="utf-8")
-    return path
+STEPS = 1000                                             # as `facet demo` trains
 
 
 def main() -> None:
@@ -43,7 +35,7 @@ def main() -> None:
     common.threads(args.threads)
     blocks, store = args.blocks.split(","), args.work / "preset-store"
     if not (store / "store.json").exists():
-        subprocess.run([args.facet, "capture", "--model", args.model, "--prompts", prompts_of(args.model, args.work),
+        subprocess.run([args.facet, "capture", "--model", args.model, "--prompts", args.model / "prompts" / "train.txt",
                         "--blocks", args.blocks, "--batch", "8", "-q", "-o", store], check=True)
     captions = (args.model / "prompts" / "heldout.txt").read_text(encoding="utf-8").splitlines()[:args.pictures]
     rows = score_features.Rows(taps.Machine(args.model), captions, seed=6)
@@ -55,7 +47,7 @@ def main() -> None:
             for b in blocks:
                 out = args.work / "preset-saes" / f"{b}-k{k}-x{expansion}"
                 if not out.exists():
-                    subprocess.run([args.facet, "train", "--store", store, "--block", b, "--preset", "demo", "--k", str(k),
+                    subprocess.run([args.facet, "train", "--store", store, "--block", b, "--preset", "demo", "--k", str(k), "--steps", str(STEPS),
                                     "--expansion-factor", str(expansion), "-q", "-o", out], check=True)
                 with torch.no_grad():
                     found, _, ev, idle = score_features.find(rows, score_features.Sae(out), b)
