@@ -47,8 +47,9 @@ def main() -> None:
             for b in blocks:
                 out = args.work / "preset-saes" / f"{b}-k{k}-x{expansion}"
                 if not out.exists():
-                    subprocess.run([args.facet, "train", "--store", store, "--block", b, "--preset", "demo", "--k", str(k), "--steps", str(STEPS),
-                                    "--expansion-factor", str(expansion), "-q", "-o", out], check=True)
+                    subprocess.run([args.facet, "train", "--store", store, "--block", b, "--preset", "demo", "--k", str(k),
+                                    "--steps", str(STEPS), "--expansion-factor", str(expansion), "-q", "-o", out],
+                                   check=True)
                 with torch.no_grad():
                     found, _, ev, idle = score_features.find(rows, score_features.Sae(out), b)
                 cells.append(f"{ev:.3f}, {idle:.0%}, {sum(f.f1 >= 0.8 for f in found.values())}")
