@@ -1,6 +1,6 @@
 """Makes docs/facet.png from a finished `facet demo`: a strong picture, its map, and painting.
 
-    python tools/make_readme_picture.py --demo out/demo --block down.2.1 --feature 92 --pair 2
+    python tools/make_readme_picture.py --demo out/demo --block down.2.1 --feature 192 --pair 1
 
 The map is computed from the held-out rows and the SAE, as the page draws it: dark where the feature
 is not active.
