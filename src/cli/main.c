@@ -27,8 +27,8 @@ static void *wait_for_signal(void *set)
     return NULL;
 }
 
-/* A thread of its own takes the signals, and all later threads inherit the mask: a handler runs on a
-   thread that computes. With one, 4 of 130 stopped trainings ended in malloc's "corrupted size",
+/* A thread of its own takes the signals, and later threads inherit the mask: a handler would run on
+   a thread that computes. With one, 4 of 130 stopped trainings ended in malloc's "corrupted size",
    inside oneDNN 2.6's sgemm; with this thread none of 120 did. */
 static void watch_signals(void)
 {
