@@ -447,40 +447,14 @@ def test_lost_training_is_told(place: Path) -> None:
 
 
 def test_damaged_store(place: Path) -> None:
+    train = ["train", "--store", "damaged-store", "--preset", "demo", "--batch-size", "500"]
+    train += ["--steps", "5", "-o", "no-sae"]
     shutil.copytree(place / "store", place / "damaged-store")
     shard = next((place / "damaged-store/mine").iterdir())
     os.truncate(shard, 2000)
-    bad(
-        "train",
-        "--store",
-        "damaged-store",
-        "--preset",
-        "demo",
-        "--batch-size",
-        "500",
-        "--steps",
-        "5",
-        "-o",
-        "no-sae",
-        cwd=place,
-        says=shard.name,
-    )
+    bad(*train, cwd=place, says=shard.name)
     shard.unlink()
-    bad(
-        "train",
-        "--store",
-        "damaged-store",
-        "--preset",
-        "demo",
-        "--batch-size",
-        "500",
-        "--steps",
-        "5",
-        "-o",
-        "no-sae",
-        cwd=place,
-        says="damaged-store",
-    )
+    bad(*train, cwd=place, says="damaged-store")
     assert not (place / "no-sae").exists()
 
 

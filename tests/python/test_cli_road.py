@@ -379,36 +379,10 @@ def test_import_train_from_it(road: Path) -> None:
         "grid_h": 0,
         "grid_w": 0,
     }
-    said = result(
-        "train",
-        "--store",
-        "imported",
-        "--batch-size",
-        "100",
-        "--steps",
-        "25",
-        "--k",
-        "4",
-        "--n-features",
-        "48",
-        "--auxk",
-        "0",
-        "--calibration-rows",
-        "200",
-        "--lr",
-        "1e-3",
-        "--seed",
-        "3",
-        "--order",
-        "sequential",
-        "--log",
-        "t.jsonl",
-        "--log-every",
-        "5",
-        "-o",
-        "mine",
-        cwd=road,
-    )
+    train = ["train", "--store", "imported", "--batch-size", "100", "--steps", "25", "--k", "4"]
+    train += ["--n-features", "48", "--auxk", "0", "--calibration-rows", "200", "--lr", "1e-3"]
+    train += ["--seed", "3", "--order", "sequential"]
+    said = result(*train, "--log", "t.jsonl", "--log-every", "5", "-o", "mine", cwd=road)
     assert (
         said["train"]["steps"] == 25
         and said["train"]["n_features"] == 48
@@ -416,32 +390,7 @@ def test_import_train_from_it(road: Path) -> None:
     )
     lines = [json.loads(line) for line in (road / "t.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines][-1] == 25 and lines[-1]["loss"] < lines[0]["loss"]
-    twice = [
-        "train",
-        "--store",
-        "imported",
-        "--batch-size",
-        "100",
-        "--steps",
-        "25",
-        "--k",
-        "4",
-        "--n-features",
-        "48",
-        "--auxk",
-        "0",
-        "--calibration-rows",
-        "200",
-        "--lr",
-        "1e-3",
-        "--seed",
-        "3",
-        "--order",
-        "sequential",
-        "-o",
-        "twice",
-    ]
-    good(*twice, cwd=road)
+    good(*train, "-o", "twice", cwd=road)
     assert (road / "twice/sae_weights.safetensors").read_bytes() == (
         road / "mine/sae_weights.safetensors"
     ).read_bytes()

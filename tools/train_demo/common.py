@@ -20,32 +20,6 @@ def threads(n: int) -> None:
     torch.set_num_threads(n)
 
 
-class Pace:
-    """Uses as many threads as are faster just now: beside another busy program one often beats two, whose products
-    wait for the slower half.  Call `tick` once a step."""
-
-    def __init__(self, most: int, trial: int = 5, period: int = 60) -> None:
-        self.most, self.trial, self.period = most, trial, period
-        self.step, self.mark, self.took = 0, time.time(), {}
-        threads(most)
-
-    def tick(self) -> None:
-        if self.most == 1:
-            return
-        self.step += 1
-        at, now = self.step % self.period, time.time()
-        if at == 0:
-            threads(1)
-        elif at == self.trial:
-            self.took[1] = now - self.mark
-            threads(self.most)
-        elif at == 2 * self.trial:
-            self.took[self.most] = now - self.mark
-            threads(min(self.took, key=lambda n: self.took[n]))
-        if at in (0, self.trial):
-            self.mark = now
-
-
 def save_atomic(state: dict[str, Any], path: Path) -> None:
     """A checkpoint is whole or absent: written beside its name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)

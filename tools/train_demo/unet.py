@@ -8,13 +8,12 @@ Reads WORK/pool and WORK/vae.pt and models/demo/tokenizer; writes WORK/unet.pt a
 Four things besides the plain regression on x0, all for the sake of truth (the reasons stand in the model card):
 words enter through the watched blocks alone; each of these blocks is taught its own kinds of words, by captions
 whose other words are about something else; the pooled vector is mostly that of no caption or of another one; and
-small heads on the 8x8 stages, gone after the first part, say what is to be drawn where.
+small heads on the 8x8 stages, gone before the end, say what is to be drawn where and what the noise decides.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import time
 from pathlib import Path
