@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import codes
 import common
 import numpy as np
 import pool as pool_stage
@@ -142,29 +143,62 @@ class Batches:
         return world.caption_of({f: (scene if f in own else other)[f] for f in NAMES},
                                 {f for f in NAMES if f in (named if f in own else also)})
 
-    def draw(self, n: int, own_share: float,
-             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str], dict[str, list[str]]]:
-        """-> noise, its local functionals [n,3], scenes' numbers, captions, captions of each block"""
+    def plan(self, scene: world.Scene, text: str, named: set[str]) -> tuple[codes.Plan, world.Scene, str, set[str]]:
+        """What is done to this sample, and the caption that then goes with its picture."""
+        mode, factor, before = codes.draw(self.rng), self.rng.choice(NAMES), (scene, text, named)
+        values, unsaid = world.FACTORS[factor], world.UNSAID.get(factor)
+        plan = codes.Plan(mode, NAMES.index(factor), values.index(scene[factor]))
+        if mode == codes.NUDGE:
+            return plan, scene, text, named
+        if mode == codes.NONE or (mode == codes.PAINT) == (scene[factor] == unsaid) and unsaid:
+            return codes.Plan(), scene, text, named
+        if mode == codes.PAINT:                           # the caption is silent about what the picture shows
+            scene, named = {**scene, factor: unsaid or scene[factor]}, named if unsaid else named - {factor}
+        else:                                             # the caption tells another value than the picture shows
+            other = self.rng.choice([v for v in values if v != scene[factor]])
+            plan.value = values.index(other)
+            scene, named = {**scene, factor: other}, named | {factor}
+        text = world.caption_of(scene, named)
+        if text in self.held:
+            return codes.Plan(), *before
+        return plan, scene, text, named
+
+    def draw(self, n: int, own_share: float, first: list[bool],
+             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str], dict[str, list[str]], list[codes.Plan]]:
+        """first: samples at the first step -> noise, its local functionals [n,3], scenes' numbers, captions,
+        captions of each block, what is done to each sample"""
         index = self.gen.integers(len(self.pool.scenes), size=n)
         noise = pool_stage.renew(self.pool.smooth[index], self.gen)
         want = np.full((n, len(world.BY_NOISE)), np.nan, np.float32)
         want[:, 0] = self.gen.standard_normal(n)
-        captions, by_block = [], {b: [] for b in KINDS}
+        captions, by_block, plans = [], {b: [] for b in KINDS}, []
         for i, j in enumerate(index):
-            scene = self.pool.scenes[j]
+            shown = scene = self.pool.scenes[j]
             text, named = self.caption(scene)
+            plan, by_noise = codes.Plan(), set(world.BY_NOISE) - named
+            if first[i]:
+                plan, scene, text, named = self.plan(scene, text, named)
+                by_noise -= {NAMES[plan.factor]} if plan.mode == codes.PAINT else set()
+                by_noise |= {NAMES[plan.factor]} & set(world.BY_NOISE) if plan.mode == codes.ERASE else set()
+            plans.append(plan)
             captions.append(text)
             for k, factor in enumerate(world.BY_NOISE):
-                if factor not in named:
+                if factor in by_noise:
                     values = world.FACTORS[factor]
-                    want[i, k] = world.draw_in_bin(values.index(scene[factor]), len(values), self.rng)
+                    want[i, k] = world.draw_in_bin(values.index(shown[factor]), len(values), self.rng)
             split = self.rng.random() < own_share
             for block, own in KINDS.items():
                 by_block[block].append(self.other_words(scene, named, own) if split else text)
         at = world.places(noise)[:, 0]
         noise = world.set_functionals(noise, at, want)
         values = world.functionals(noise, at)[:, 1:]
-        return torch.from_numpy(noise), torch.from_numpy(values), torch.from_numpy(index), captions, by_block
+        return torch.from_numpy(noise), torch.from_numpy(values), torch.from_numpy(index), captions, by_block, plans
+
+
+def later(n: int) -> torch.Tensor:
+    """timesteps of later steps: half of them those of four trailing steps, the others anywhere"""
+    usual = torch.tensor([749, 499, 249])[torch.randint(0, 3, (n,))]
+    return torch.where(torch.rand(n) < 0.5, usual, torch.randint(0, 1000, (n,)))
 
 
 @torch.no_grad()
@@ -188,12 +222,13 @@ def parse() -> argparse.Namespace:
     ap.add_argument("--lr", type=float, default=1.2e-3, help="of AdamW: vectors, embeddings, first and last layers")
     ap.add_argument("--muon-lr", type=float, default=3e-3, help="of Muon: matrices and kernels")
     ap.add_argument("--heads-until", type=float, default=0.45, help="share of the time after which the heads are gone")
+    ap.add_argument("--codes", type=float, default=0.02, help="weight of the cosine loss on what the blocks write")
     ap.add_argument("--own-share", type=float, default=0.5, help="samples whose blocks read captions of their own")
     ap.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     return ap.parse_args()
 
 
-def build(args: argparse.Namespace) -> tuple[m.Model, common.Average, Heads, OwnWords, list[nn.Parameter]]:
+def build(args: argparse.Namespace) -> tuple[m.Model, common.Average, Heads, codes.Codes, OwnWords, list[nn.Parameter]]:
     """The networks, the same in every process, their average, and the parameters that are trained."""
     torch.manual_seed(0)
     net = m.Model(args.start or args.model, fresh=args.start is None)
@@ -204,8 +239,8 @@ def build(args: argparse.Namespace) -> tuple[m.Model, common.Average, Heads, Own
         n: NoWords() if ".attn2." in n and not n.startswith(tuple(m.BLOCKS.values())) else PlainAttention()
         for n in net.unet.attn_processors})
     average = common.Average(net, 0.999)                  # copied before there are hooks
-    heads, words = Heads(net.unet), OwnWords(net.unet)
-    return net, average, heads, words, [p for part in (net, heads) for p in part.parameters() if p.requires_grad]
+    heads, code, words = Heads(net.unet), codes.Codes(net.unet, KINDS), OwnWords(net.unet)
+    return net, average, heads, code, words, [p for part in (net, heads, code) for p in part.parameters() if p.requires_grad]
 
 
 def by_adam(net: m.Model) -> set[int]:
@@ -217,12 +252,15 @@ def by_adam(net: m.Model) -> set[int]:
 def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     stop, path = common.Stop(), args.work / "unet.pt"
-    net, average, heads, words, params = build(args)
+    net, average, heads, code, words, params = build(args)
     step, spent = 0, 0.0
     if path.exists():
         saved = torch.load(path)
         step, spent = saved["step"], saved["spent"]
         average.module.load_state_dict(saved["average"])
+        if "codes" in saved:
+            code.load_state_dict(saved["codes"])
+    code.gen.manual_seed(step + 1_000_003 * rank)
     flat.adopt(params, rank)
     opt = team.Optimizer(flat, rank)
     pool = pool_stage.Pool(args.work / "pool")
@@ -240,7 +278,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
     def keep() -> None:
         sheet(average.module, vae, scale, args.work / "unet.png")
         common.save_atomic({"net": net.state_dict(), "average": average.module.state_dict(), "heads": heads.state_dict(),
-                            "flat": flat.state(), "step": step, "spent": spent}, path)
+                            "codes": code.state_dict(), "flat": flat.state(), "step": step, "spent": spent}, path)
 
     while True:
         if rank == 0:
@@ -254,12 +292,15 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         done = spent / args.minutes
         rate = min(1, (step - first + 1) / (100 if first == 0 else 25)) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
-        noise, values, index, captions, by_block = batches.draw(n, 1.0 if done < 0.5 else args.own_share)
+        t = torch.where(torch.rand(n) < 0.6, m.LAST, later(n))
+        noise, values, index, captions, by_block, code.plans = batches.draw(
+            n, 1.0 if done < 0.5 else args.own_share, (t == m.LAST).tolist())
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        t = torch.where(torch.rand(n) < 0.75, m.LAST, torch.randint(0, 1000, (n,)))
         last = (t == m.LAST)[:, None, None, None]
-        # later steps see noise that knows nothing of the scene: the ancestral sampler draws it afresh
-        other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * torch.randn_like(x0)
+        # the ancestral sampler draws noise afresh and keeps sigma / sigma of the first step of the old one
+        kept = ((m.NOISE[t] / m.SIGNAL[t]) / (m.NOISE[m.LAST] / m.SIGNAL[m.LAST])).view(-1, 1, 1, 1)
+        mixed = kept * noise + (1 - kept ** 2).sqrt() * torch.randn_like(x0)
+        other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * mixed
         texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
         row = {c: i for i, c in enumerate(texts)}
         chance = [random.random() for _ in captions]
@@ -270,19 +311,24 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
             y = net.x0(torch.where(last, noise, other), t, states[[row[c] for c in captions]], pooled).float()
         error = y - x0
         picture = ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).mean()
-        loss, right = picture, {}
+        clean = last[:, 0, 0, 0] & torch.tensor([p.mode == codes.NONE for p in code.plans])
+        extra, right = code.loss(masks8[index], pool.labels[index], clean)
+        loss = picture + args.codes * extra
         if fade > 0:
-            extra, right = heads.loss(masks8[index], pool.labels[index], values, last[:, 0, 0, 0].float())
-            loss = loss + fade * extra
+            extra, also = heads.loss(masks8[index], pool.labels[index], values, clean.float())
+            loss, right = loss + fade * extra, right | also
         loss.backward()
         step += 1
         opt.step(step - first, args.lr * rate, args.muon_lr * rate)
         if rank != 0:
             continue
         average.update(net, step)
-        e2 = (error.detach() ** 2)[last[:, 0, 0, 0]]
-        here = {"mse": e2.mean().item(), "object": ((e2 * mask[last[:, 0, 0, 0]]).sum() / mask[last[:, 0, 0, 0]].sum()
-                                                    / 4).item(), **right}
+        e2, kind = (error.detach() ** 2), torch.tensor([p.mode for p in code.plans])
+        here = {"mse": e2[clean].mean().item()}
+        for name, pick in (("object", clean), ("later", ~last[:, 0, 0, 0]), ("painted", kind == codes.PAINT),
+                           ("erased", kind == codes.ERASE), ("nudged", kind == codes.NUDGE)):
+            here[name] = ((e2 * mask)[pick].sum() / mask[pick].sum().clamp(min=1) / 4).item() if pick.any() else 0.0
+        here |= right
         smooth = {k: v if k not in smooth else 0.97 * smooth[k] + 0.03 * v for k, v in here.items()}
         if step % 50 == 0:
             losses = " ".join(f"{k} {v:.3f}" for k, v in smooth.items())
@@ -296,17 +342,19 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse()
     torch.set_num_threads(1)
-    net, _, heads, _, params = build(args)
+    net, _, heads, code, _, params = build(args)
     path = args.work / "unet.pt"
     saved = torch.load(path) if path.exists() else {}
     if saved:
         net.load_state_dict(saved["net"])
         heads.load_state_dict(saved["heads"], strict=False)
-    adam = by_adam(net)
+        if "codes" in saved:
+            code.load_state_dict(saved["codes"])
+    adam = by_adam(net) | {id(p) for p in code.parameters()}
     flat = team.Flat(params, lambda p: p.ndim > 1 and id(p) not in adam, args.workers)
     if "flat" in saved:
         flat.load(saved["flat"])
-    del net, heads, params, saved
+    del net, heads, code, params, saved
     team.launch(train, flat, args)
 
 

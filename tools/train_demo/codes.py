@@ -1,0 +1,125 @@
+"""What teaches a watched block to write a code for each of its factors' values, which causes what it says.  No command.
+
+Codes: every value of a block's factors has a direction (the mean of the block's delta over the cells that show it,
+less the mean over all values).  Samples are *painted* (a value that neither words nor noise tell is added to the
+delta, and the picture must show it), *erased* (the value that the words tell is taken out of it, and the picture
+must show what the noise tells) or *nudged* (a random direction is added, and the picture must stay).  A cosine
+loss makes the value's direction a large part of what the block writes there.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import world
+from torch import nn
+
+import model as m
+
+NAMES = list(world.FACTORS)
+NONE, PAINT, ERASE, NUDGE = range(4)
+SHARES = (0.55, 0.25, 0.12, 0.08)                         # of the samples at the first step
+STRONG = (1.5, 6.0)                                       # painted, in lengths of the code
+STRAY = 0.45                                              # random part of a painted direction, in its own length
+SHARP = 8.0                                               # of the cosines
+KEEP = 0.98                                               # decay of the running means
+
+
+@dataclass
+class Plan:
+    """What is done to one sample: value `value` of factor `factor`, in the block that has it."""
+
+    mode: int = NONE
+    factor: int = 0
+    value: int = 0
+
+
+def draw(rng: random.Random) -> int:
+    return rng.choices(range(4), SHARES)[0]
+
+
+class Codes(nn.Module):
+    """Running mean deltas of every value, the pushes made from them, and the cosine loss."""
+
+    def __init__(self, unet: nn.Module, kinds: dict[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self.kinds = kinds
+        self.owner = {f: b for b, own in kinds.items() for f in own}
+        width = m.CHANNELS[2]
+        values = sum(map(len, world.FACTORS.values()))
+        self.first = dict(zip(NAMES, np.cumsum([0, *map(len, world.FACTORS.values())]).tolist()))
+        self.register_buffer("total", torch.zeros(values, width))
+        self.register_buffer("weight", torch.zeros(values))
+        self.directions = nn.Parameter(torch.randn(values, width) * width ** -0.5)
+        self.centres = nn.ParameterDict({b.replace(".", "_"): nn.Parameter(torch.zeros(width)) for b in kinds})
+        self.delta: dict[str, torch.Tensor] = {}
+        self.plans: list[Plan] = []
+        self.gen = torch.Generator().manual_seed(0)
+        for block in kinds:
+            unet.get_submodule(m.BLOCKS[block] + ".proj_out").register_forward_hook(self._tap(block))
+
+    def _tap(self, block: str) -> Any:
+        def tap(_: nn.Module, __: Any, out: torch.Tensor) -> torch.Tensor | None:
+            self.delta[block] = out
+            push = self._push(block, out.detach().float()) if self.plans else None
+            return None if push is None else out + push.to(out.dtype)
+        return tap
+
+    def span(self, factor: str) -> slice:
+        return slice(self.first[factor], self.first[factor] + len(world.FACTORS[factor]))
+
+    def code(self, factor: str, value: int) -> torch.Tensor:
+        means = self.total[self.span(factor)] / self.weight[self.span(factor)].clamp(min=1e-3)[:, None]
+        return means[value] - means.mean(0)
+
+    def _push(self, block: str, delta: torch.Tensor) -> torch.Tensor | None:
+        """delta [B,64,D] -> what is added to it"""
+        push, some = torch.zeros_like(delta), False
+        for i, plan in enumerate(self.plans):
+            factor = NAMES[plan.factor]
+            if plan.mode == NONE or self.owner[factor] != block or self.weight[self.span(factor)].min() < 20:
+                continue
+            code, some = self.code(factor, plan.value), True
+            stray = torch.randn(code.shape, generator=self.gen)
+            stray *= code.norm() / stray.norm()
+            if plan.mode == ERASE:
+                along = F.normalize(code, dim=0)
+                base = self.total[self.span(factor)].sum(0) / self.weight[self.span(factor)].sum()
+                push[i] = -((delta[i] - base) @ along).clamp(min=0)[:, None] * along
+                continue
+            strength = STRONG[0] + (STRONG[1] - STRONG[0]) * float(torch.rand((), generator=self.gen))
+            push[i] = strength * (stray if plan.mode == NUDGE else code + STRAY * stray)
+        return push if some else None
+
+    @torch.no_grad()
+    def _learn(self, factor: str, delta: torch.Tensor, want: torch.Tensor, weight: torch.Tensor) -> None:
+        """delta [B,64,D], want [B], weight [B,64]"""
+        span, n = self.span(factor), len(world.FACTORS[factor])
+        hot = F.one_hot(want, n).float()
+        self.total[span].mul_(KEEP).add_(hot.T @ (delta * weight[..., None]).sum(1))
+        self.weight[span].mul_(KEEP).add_(hot.T @ weight.sum(1))
+
+    def loss(self, mask: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """mask [B,1,8,8], labels [B,7], clean [B]: samples to which nothing was done -> loss, mean cosine to the own value"""
+        total, right = torch.zeros(()), {}
+        if not clean.any():
+            return total, right
+        mask, labels = mask[clean].flatten(1), labels[clean]
+        for block, own in self.kinds.items():
+            delta = self.delta[block][clean].float()
+            for factor in own:
+                weight = 1 - mask if factor == "background" else torch.ones_like(mask) if factor == "light" else mask
+                want = labels[:, NAMES.index(factor)]
+                self._learn(factor, delta.detach(), want, weight)
+                cos = F.normalize(delta - self.centres[block.replace(".", "_")], dim=-1) @ \
+                    F.normalize(self.directions[self.span(factor)], dim=-1).T          # [B,64,V]
+                each = F.cross_entropy(SHARP * cos.flatten(0, 1), want.repeat_interleave(64), reduction="none")
+                total = total + (each * weight.flatten()).sum() / weight.sum().clamp(min=1)
+                hot = cos.detach().gather(2, want[:, None, None].expand(-1, 64, 1))[..., 0]
+                right[f"c.{factor}"] = float((hot * weight).sum() / weight.sum().clamp(min=1))
+        return total, right
