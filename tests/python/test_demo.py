@@ -76,6 +76,46 @@ def test_summary(folder: Path) -> None:
         assert len(set(words)) == len(words)
 
 
+def test_from_python(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of docs/from-python.md run as they stand, and what diffusers then draws is facet's picture."""
+    torch = pytest.importorskip("torch", reason="the page is about torch")
+    pipelines = pytest.importorskip("diffusers", reason="the page compares with diffusers")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "demo").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "from-python.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)
+    recipe, stats = names["recipe"], names["stats"]
+    same = ["generate", "--model", str(MODEL), "-p", recipe["prompt"], "--seed", str(recipe["seed"])]
+    same += ["--dtype", "f32", "-q", "-o"]
+
+    def near(theirs: object, *more: str) -> np.ndarray:
+        done = run(*same, "ours.png", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        ours = np.asarray(Image.open(tmp_path / "ours.png")).astype(int)
+        assert (abs(ours - np.asarray(theirs).astype(int)) <= 1).mean() >= 0.999  # observed: 1
+        return ours
+
+    clean = near(names["same_in_diffusers"](str(MODEL)))
+    pipe = pipelines.StableDiffusionXLPipeline.from_pretrained(MODEL, torch_dtype=torch.float32)
+    feature = int(stats["mean"].argmax())
+    names["paint"](pipe, feature, 4.0)
+    theirs = pipe(
+        recipe["prompt"],
+        num_inference_steps=recipe["steps"],
+        guidance_scale=0.0,
+        height=recipe["height"],
+        width=recipe["width"],
+        generator=torch.Generator("cpu").manual_seed(recipe["seed"]),
+    ).images[0]
+    painted = near(theirs, "--sae", "out/demo/saes", "--edit", f"up.0.1:{feature} +4")
+    assert abs(painted - clean).mean() > 1  # the edit does something
+
+
 class Page(html.parser.HTMLParser):
     """Checks that tags are balanced; collects what is loaded, linked and named."""
 
