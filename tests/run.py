@@ -116,13 +116,38 @@ def make_venv(packages: list[str]) -> tuple[pathlib.Path | None, str]:
     return python, ""
 
 
-def python_tests(tally: Tally, full: bool) -> None:
-    """tests/python under pytest."""
+def real_vocabulary(tally: Tally, python: pathlib.Path | None) -> None:
+    """The tokenizer on CLIP's own 49,408 tokens, which PyPI's open_clip_torch carries, against transformers."""
+    folder = BUILD / "vocabulary"
+    folder.mkdir(exist_ok=True)
+    pip = [str(python or sys.executable), "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
+    good, said = run([*pip, "open_clip_torch", "-d", str(folder)]) if python else (False, "no Python with torch")
+    if not good:
+        tally.skip("real vocabulary", (said.strip().splitlines() or ["no reason given"])[-1])
+        return
+    wheel = max(folder.glob("open_clip_torch-*.whl"))
+    good, said = run([str(python), str(ROOT / "tools/make_tokenizer_vectors.py"), "--open-clip", str(wheel),
+                      "--folder", str(folder), "--out", str(folder / "tokenizer.json")])
+    if tally.one("real vocabulary/vectors", good, said):
+        good, said = run([str(BUILD / "tests/test_tokenizer")], {"FACET_TOKENIZER_DIR": str(folder)})
+        good = good and ("OK", "test_real") in CMOCKA.findall(said)
+        tally.one("real vocabulary/test_real", good, said)
+
+
+def python_with(tally: Tally, full: bool) -> tuple[pathlib.Path | None, str]:
+    """The interpreter for the Python tests, or None and why there is none."""
     given = os.environ.get("FACET_PYTHON") if full else None
-    python, why = (pathlib.Path(given), "") if given else make_venv(SMALL + (LARGE if full else []))
+    if given:
+        return pathlib.Path(given), ""
+    python, why = make_venv(SMALL + (LARGE if full else []))
     if python is None and full:
         tally.skip("python with torch", f"packages cannot be installed: {why}")
         python, why = make_venv(SMALL)
+    return python, why
+
+
+def python_tests(tally: Tally, python: pathlib.Path | None, why: str, full: bool) -> None:
+    """tests/python under pytest."""
     if python is None:
         tally.skip("python", f"packages cannot be installed: {why}")
         return
@@ -210,8 +235,11 @@ def main() -> int:
     else:
         tally.skip("build/clang", "no clang")
     say("black-box tests in Python")
-    python_tests(tally, args.full)
+    python, why = python_with(tally, args.full)
+    python_tests(tally, python, why, args.full)
     if args.full:
+        say("the tokenizer on CLIP's own vocabulary")
+        real_vocabulary(tally, python)
         say("C tests under ASan and UBSan, in ./build-asan")
         good, said = build(ROOT / "build-asan", ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized",
                                                  "-Dtests=enabled"])
