@@ -10,18 +10,20 @@
 #include "sae/sae.h"
 
 static const char file_name[] = "checkpoint.safetensors";
-static const char *const param_name[FCT_PARAM_COUNT] = {"w_enc", "b_enc", "w_dec", "b_dec"};
-enum { N_TENSORS = 3 * FCT_PARAM_COUNT + 2, NAME_SIZE = 16 };
+static const char *const param_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", "w_dec", "b_dec",
+                                                        "threshold_ln", "b_mag", "r_mag"};
+enum { MAX_TENSORS = 3 * FCT_PARAM_COUNT + 2, NAME_SIZE = 20 };
 
 /* The tensors of a checkpoint, with their memory in the trainee and the place. */
-static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAME_SIZE],
-                         const fct_trainee *t, uint8_t *blob)
+static int list_tensors(fct_st_entry entry[MAX_TENSORS], char name[MAX_TENSORS][NAME_SIZE],
+                        const fct_trainee *t, uint8_t *blob)
 {
     int n = 0;
     for (int kind = 0; kind < 3; kind++)
-        for (int w = 0; w < FCT_PARAM_COUNT; w++, n++) {
+        for (int w = 0; w < FCT_PARAM_COUNT; w++) {
             int64_t size;
             float *param = fct_trainee_param(t, w, &size);
+            if (!param) continue;
             const char *const prefix[] = {"", "m.", "v."};
             size_t at = strlen(prefix[kind]);
             memcpy(name[n], prefix[kind], at + 1);
@@ -30,12 +32,14 @@ static void list_tensors(fct_st_entry entry[N_TENSORS], char name[N_TENSORS][NAM
                                                              : kind == 1 ? t->m[w]
                                                                          : t->v[w],
                                                              FCT_F32, 1, &size)};
+            n++;
         }
     memcpy(name[n], "not_fired", sizeof "not_fired");
     entry[n] = (fct_st_entry){name[n], fct_tensor_of(t->not_fired, FCT_I64, 1, &t->plan.f)};
     n++;
     memcpy(name[n], "source", sizeof "source");
     entry[n] = (fct_st_entry){name[n], fct_tensor_of(blob, FCT_U8, 1, (int64_t[]){64})};
+    return n + 1;
 }
 
 /* ---- what a checkpoint is of ---- */
@@ -163,13 +167,13 @@ static fct_status fill_metadata(char *text[N_META], const fct_trainee *t,
 fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t, const fct_train_place *place)
 {
     fct_status st = FCT_OK;
-    fct_st_entry entry[N_TENSORS];
-    char name[N_TENSORS][NAME_SIZE];
+    fct_st_entry entry[MAX_TENSORS];
+    char name[MAX_TENSORS][NAME_SIZE];
     char *path = NULL, *text[N_META] = {0};
     const char *metadata[2 * N_META + 1] = {0};
     uint8_t blob[64];
     memcpy(blob, place->blob, sizeof blob);
-    list_tensors(entry, name, t, blob);
+    int n_tensors = list_tensors(entry, name, t, blob);
     FCT_TRY_OUT(fct_dir_make(dir));
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     FCT_TRY_OUT(fill_metadata(text, t, place));
@@ -177,7 +181,7 @@ fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t, const fct_
         metadata[2 * i] = meta_name[i];
         metadata[2 * i + 1] = text[i];
     }
-    FCT_TRY_OUT(fct_st_write(path, entry, N_TENSORS, metadata));
+    FCT_TRY_OUT(fct_st_write(path, entry, n_tensors, metadata));
 out:
     for (int i = 0; i < N_META; i++) fct_free(text[i]);
     fct_free(path);
@@ -235,14 +239,14 @@ fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place 
 {
     fct_status st = FCT_OK;
     fct_st file = {0};
-    fct_st_entry entry[N_TENSORS];
-    char name[N_TENSORS][NAME_SIZE];
+    fct_st_entry entry[MAX_TENSORS];
+    char name[MAX_TENSORS][NAME_SIZE];
     char *path = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     FCT_TRY_OUT(fct_st_open(&file, path));
     FCT_TRY_OUT(read_metadata(&file, path, t, place, log));
-    list_tensors(entry, name, t, place->blob);
-    for (int i = 0; i < N_TENSORS; i++) {
+    int n_tensors = list_tensors(entry, name, t, place->blob);
+    for (int i = 0; i < n_tensors; i++) {
         const fct_tensor *from = fct_st_find(&file, name[i]), *to = &entry[i].t;
         if (!from || from->dtype != to->dtype || from->ndim != 1 || from->dim[0] != to->dim[0]) {
             st = fct_fail(FCT_ERR_FORMAT,

@@ -60,9 +60,12 @@ fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block,
                               const char *model) FCT_MUST_CHECK;
 
 /* ---- training ---- */
+typedef struct fct_variant fct_variant; /* variant.h */
+
 typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
                                    nothing */
     const char *preset;
+    const fct_variant *variant; /* NULL: topk */
     int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows, log_every, checkpoint_every;
     double lr, aux_coef, eps, loss_scale;
     fct_aux_mode aux;
@@ -82,14 +85,26 @@ double fct_train_plan_lr(const fct_train_plan *p, int64_t step); /* of step numb
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
                                    int64_t d) FCT_MUST_CHECK; /* release: json_decref */
 
-enum { FCT_PARAM_W_ENC, FCT_PARAM_B_ENC, FCT_PARAM_W_DEC, FCT_PARAM_B_DEC, FCT_PARAM_COUNT };
+enum { /* what Adam moves; the last three only in the variants that have them */
+       FCT_PARAM_W_ENC,
+       FCT_PARAM_B_ENC,
+       FCT_PARAM_W_DEC,
+       FCT_PARAM_B_DEC,
+       FCT_PARAM_THRESHOLD_LN,
+       FCT_PARAM_B_MAG,
+       FCT_PARAM_R_MAG,
+       FCT_PARAM_COUNT
+};
 
 typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of them */
     fct_train_plan plan;
+    const fct_variant *variant;
     fct_sae *sae;
+    float *threshold_ln, *b_mag, *r_mag; /* [F] each, NULL where the variant has none */
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
     int64_t *not_fired; /* [F]: steps since the feature was last above 1e-3 */
     int64_t step;       /* steps done */
+    int64_t k;          /* of the step at hand */
     int64_t n_dead;     /* after the last step */
     double loss, mse, aux, ev, l0;
     fct_sae_engine engine;
@@ -102,6 +117,7 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
 fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
                             const fct_sae *init) FCT_MUST_CHECK;
 void fct_trainee_clear(fct_trainee *t); /* the SAE too, unless it was taken (set to NULL) */
+/* NULL and 0 where the variant has no such parameter. */
 float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n);
 /* Bias and, when the plan wants it, the loss scale from these rows; for a start without given
  * weights. */

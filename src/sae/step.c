@@ -1,5 +1,5 @@
-/* step.c - one training step of a TopK autoencoder, written out: losses, gradients, decoder norm,
-   Adam.
+/* step.c - losses and gradients of a TopK autoencoder, written out, and the pieces of them that the
+   other variants share (variant.h).
 
    With a = x - b_dec, z = relu(topk(W_enc a + b_enc)), x' = W_decT z + b_dec, on a batch of B rows
    of D numbers: loss = scale * mean((x' - x)²) + aux_coef * mean((e' - e)²) / mean((mean_rows(e) -
@@ -7,30 +7,15 @@
    learn what is missing and revive. clean: e = x - x', e' without a bias. authors: e = x - x' +
    b_dec, e' + b_dec, and this last bias is not detached (their code). Both e are constants to the
    gradient. A term that is 0/0 counts as 0. The aux term is there from the first step: with no dead
-   feature e' is 0 (or b_dec).
-   Order within a step as in the authors' code: backward, normalise the decoder's rows, remove from
-   their gradient what lies along them, Adam. So a saved decoder is unit-norm only to within one
-   step. */
+   feature e' is 0 (or b_dec). */
 #include <math.h>
 #include <string.h>
 
-#include "sae/sae.h"
-
-static const float fired_above = 1e-3f;
-static const double beta1 = 0.9, beta2 = 0.999;
-
-float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n)
-{
-    const fct_sae *s = t->sae;
-    float *const data[FCT_PARAM_COUNT] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec};
-    const int64_t n[FCT_PARAM_COUNT] = {s->d * s->f, s->f, s->d * s->f, s->d};
-    *out_n = n[which];
-    return data[which];
-}
+#include "sae/variant.h"
 
 /* ---- small loops; sums in f64 over eight lanes ---- */
 
-FCT_CLONES static double sum_squares(const float *x, int64_t n)
+FCT_CLONES double fct_sum_squares(const float *x, int64_t n)
 {
     double lane[8] = {0}, sum = 0;
     int64_t i = 0;
@@ -46,12 +31,12 @@ FCT_CLONES static void subtract(float *y, const float *a, const float *b, int64_
     for (int64_t i = 0; i < n; i++) y[i] = a[i] - b[i];
 }
 
-FCT_CLONES static void scale_to(float *y, const float *x, float by, int64_t n)
+FCT_CLONES void fct_scale_to(float *y, const float *x, float by, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * by;
 }
 
-FCT_CLONES static void add_columns(double *sum, const float *x, int64_t n, int64_t d)
+FCT_CLONES void fct_add_columns(double *sum, const float *x, int64_t n, int64_t d)
 {
     for (int64_t r = 0; r < n; r++)
         for (int64_t i = 0; i < d; i++) sum[i] += x[r * d + i];
@@ -70,25 +55,36 @@ static void column_spread(double *mean, double *spread, const float *x, int64_t 
 {
     memset(mean, 0, (size_t)d * sizeof *mean);
     memset(spread, 0, (size_t)d * sizeof *spread);
-    add_columns(mean, x, n, d);
+    fct_add_columns(mean, x, n, d);
     for (int64_t i = 0; i < d; i++) mean[i] /= (double)n;
     add_square_columns(spread, x, mean, n, d);
 }
 
 /* ---- forward ---- */
 
-static void note_fired(fct_trainee *t)
+void fct_step_count_dead(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     int64_t steps = fct_train_plan_dead_steps(p);
-    for (int64_t i = 0; i < p->batch * p->k; i++)
-        if (t->value[i] > fired_above) t->not_fired[t->index[i]] = 0;
     t->n_dead = 0;
     for (int64_t f = 0; f < p->f; f++) {
         t->not_fired[f]++;
         t->dead[f] = t->not_fired[f] > steps;
         t->n_dead += t->dead[f];
     }
+}
+
+fct_status fct_step_select_aux(fct_trainee *t)
+{
+    const fct_train_plan *p = &t->plan;
+    if (t->n_dead == 0 || p->auxk == 0) return FCT_OK;
+    return fct_op_topk(&t->engine.cx, &(fct_topk_args){.x = t->pre,
+                                                       .rows = p->batch,
+                                                       .n = p->f,
+                                                       .k = p->auxk,
+                                                       .mask = t->dead,
+                                                       .index = t->aux_index,
+                                                       .value = t->aux_value});
 }
 
 static fct_status forward(fct_trainee *t, const float *x)
@@ -100,22 +96,17 @@ static fct_status forward(fct_trainee *t, const float *x)
     FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
                                              .rows = p->batch,
                                              .n = p->f,
-                                             .k = p->k,
+                                             .k = t->k,
                                              .index = t->index,
                                              .value = t->value}));
-    note_fired(t);
-    if (t->n_dead > 0 && p->auxk > 0)
-        FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
-                                                 .rows = p->batch,
-                                                 .n = p->f,
-                                                 .k = p->auxk,
-                                                 .mask = t->dead,
-                                                 .index = t->aux_index,
-                                                 .value = t->aux_value}));
+    for (int64_t i = 0; i < p->batch * t->k; i++)
+        if (t->value[i] > fct_fired_above) t->not_fired[t->index[i]] = 0;
+    fct_step_count_dead(t);
+    FCT_TRY(fct_step_select_aux(t));
     FCT_TRY(fct_op_sparse_decode(cx, &(fct_sparse_decode_args){.index = t->index,
                                                                .value = t->value,
                                                                .rows = p->batch,
-                                                               .k = p->k,
+                                                               .k = t->k,
                                                                .d = s->d,
                                                                .table = s->w_dec,
                                                                .bias = s->b_dec,
@@ -124,8 +115,8 @@ static fct_status forward(fct_trainee *t, const float *x)
     return FCT_OK;
 }
 
-/* g_aux [B,D] := d(aux term)/de'; true when there is such a term. Uses aux_out for e'. */
-static fct_status aux_loss(fct_trainee *t, bool *out_active)
+/* Uses aux_out for e'. */
+fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
 {
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
@@ -150,35 +141,31 @@ static fct_status aux_loss(fct_trainee *t, bool *out_active)
     double spread = 0;
     for (int64_t i = 0; i < s->d; i++) spread += t->sum[s->d + i];
     subtract(t->g_aux, t->aux_out, t->g_aux, n); /* e' - e */
-    double miss = sum_squares(t->g_aux, n);
+    double miss = fct_sum_squares(t->g_aux, n);
     if (!(spread > 0)) return FCT_OK;
     t->aux = miss / spread;
-    scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
-             n); /* 2/(B·D·den), den = spread/(B·D) */
+    fct_scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
+                 n); /* 2/(B·D·den), den = spread/(B·D) */
     *out_active = true;
     return FCT_OK;
 }
 
-static void measure(fct_trainee *t, const float *x)
+void fct_step_measure(fct_trainee *t, const float *x)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t d = t->sae->d, active = 0;
+    int64_t d = t->sae->d;
     double *var_x = t->sum + d, *var_e = t->sum + 3 * d;
     column_spread(t->sum, var_x, x, p->batch, d);
     column_spread(t->sum + 2 * d, var_e, t->error, p->batch, d);
     t->ev = 0;
     for (int64_t i = 0; i < d; i++)
         t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
-    for (int64_t i = 0; i < p->batch * p->k; i++) active += t->value[i] > 0;
-    t->l0 = (double)active / (double)p->batch;
 }
 
 /* ---- backward ---- */
 
-/* Gradients of both weights and b_enc through one set of codes; g [B,D] is the gradient of their
- * decode. */
-static fct_status backward_codes(fct_trainee *t, const float *g, const int32_t *index,
-                                 const float *value, float *coef, int64_t k)
+fct_status fct_step_backward_codes(fct_trainee *t, const float *g, const int32_t *index,
+                                   const float *value, float *coef, int64_t k)
 {
     const fct_sae *s = t->sae;
     int64_t rows = t->plan.batch;
@@ -214,15 +201,16 @@ static fct_status backward_codes(fct_trainee *t, const float *g, const int32_t *
 
 /* b_dec is added to both decodes (the aux one in the authors' form only) and subtracted from the
  * input. */
-static fct_status backward_bias(fct_trainee *t, bool aux)
+fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through)
 {
     const fct_sae *s = t->sae;
     float *g = t->grad[FCT_PARAM_B_DEC];
     memset(t->sum, 0, (size_t)s->d * sizeof *t->sum);
-    add_columns(t->sum, t->g_rec, t->plan.batch, s->d);
-    if (aux && t->plan.aux == FCT_AUX_AUTHORS) add_columns(t->sum, t->g_aux, t->plan.batch, s->d);
+    fct_add_columns(t->sum, t->g_rec, t->plan.batch, s->d);
+    if (aux && t->plan.aux == FCT_AUX_AUTHORS)
+        fct_add_columns(t->sum, t->g_aux, t->plan.batch, s->d);
     for (int64_t i = 0; i < s->d; i++) g[i] = (float)t->sum[i];
-    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = t->grad[FCT_PARAM_B_ENC],
+    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = through,
                                                            .b = s->w_enc,
                                                            .c = g,
                                                            .m = 1,
@@ -232,87 +220,48 @@ static fct_status backward_bias(fct_trainee *t, bool aux)
                                                            .beta = 1});
 }
 
-fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
+void fct_step_clear_gradients(fct_trainee *t)
+{
+    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+        int64_t size;
+        if (fct_trainee_param(t, w, &size)) memset(t->grad[w], 0, (size_t)size * sizeof(float));
+    }
+}
+
+fct_status fct_step_loss(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d;
+    t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux;
+    if (isfinite(t->loss)) return FCT_OK;
+    return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite", (long long)(t->step + 1));
+}
+
+static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
+{
+    const fct_train_plan *p = &t->plan;
+    int64_t n = p->batch * t->sae->d, active = 0;
     bool aux;
     FCT_TRY(forward(t, rows));
-    t->mse = sum_squares(t->error, n) / (double)n;
-    FCT_TRY(aux_loss(t, &aux));
-    t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux;
-    if (!isfinite(t->loss))
-        return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite",
-                        (long long)(t->step + 1));
-    if (want_ev) measure(t, rows);
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
-        int64_t size;
-        (void)fct_trainee_param(t, w, &size);
-        memset(t->grad[w], 0, (size_t)size * sizeof(float));
+    t->mse = fct_sum_squares(t->error, n) / (double)n;
+    FCT_TRY(fct_step_aux_loss(t, &aux));
+    FCT_TRY(fct_step_loss(t));
+    if (want_ev) {
+        fct_step_measure(t, rows);
+        for (int64_t i = 0; i < p->batch * t->k; i++) active += t->value[i] > 0;
+        t->l0 = (double)active / (double)p->batch;
     }
-    scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
-    FCT_TRY(backward_codes(t, t->g_rec, t->index, t->value, t->coef, p->k));
+    fct_step_clear_gradients(t);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    FCT_TRY(fct_step_backward_codes(t, t->g_rec, t->index, t->value, t->coef, t->k));
     if (aux && t->n_dead > 0)
-        FCT_TRY(backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
-    return backward_bias(t, aux);
+        FCT_TRY(
+            fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
+    return fct_step_backward_bias(t, aux, t->grad[FCT_PARAM_B_ENC]);
 }
 
-/* ---- the step itself ---- */
-
-FCT_CLONES static float dot(const float *a, const float *b, int64_t n)
-{
-    float lane[16] = {0}, sum = 0;
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int l = 0; l < 16; l++) lane[l] += a[i + l] * b[i + l];
-    for (; i < n; i++) sum += a[i] * b[i];
-    for (int l = 0; l < 16; l++) sum += lane[l];
-    return sum;
-}
-
-FCT_CLONES static void subtract_scaled(float *y, const float *x, float by, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) y[i] -= by * x[i];
-}
-
-void fct_sae_normalise_decoder(fct_sae *s)
-{
-    for (int64_t f = 0; f < s->f; f++) {
-        float *w = s->w_dec + f * s->d, norm = (float)sqrt(sum_squares(w, s->d));
-        if (norm > 0) scale_to(w, w, 1 / norm, s->d);
-    }
-}
-
-typedef struct adam {
-    float step_size, root, eps;
-} adam; /* torch's form: denominator sqrt(v)/root + eps */
-
-FCT_CLONES static void adam_run(float *w, float *m, float *v, const float *g, int64_t n,
-                                const adam *a)
-{
-    const float b1 = (float)(1 - beta1), b2 = (float)beta2, c2 = (float)(1 - beta2);
-    for (int64_t i = 0; i < n; i++) {
-        m[i] += b1 * (g[i] - m[i]);
-        v[i] = v[i] * b2 + c2 * g[i] * g[i];
-        w[i] -= a->step_size * (m[i] / (sqrtf(v[i]) / a->root + a->eps));
-    }
-}
-
-void fct_trainee_update(fct_trainee *t)
-{
-    fct_sae *s = t->sae;
-    double lr = fct_train_plan_lr(&t->plan, t->step), n = (double)++t->step;
-    adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))),
-              .root = (float)sqrt(1 - pow(beta2, n)),
-              .eps = (float)t->plan.eps};
-    fct_sae_normalise_decoder(s);
-    for (int64_t f = 0; f < s->f; f++) {
-        float *g = t->grad[FCT_PARAM_W_DEC] + f * s->d, *w = s->w_dec + f * s->d;
-        subtract_scaled(g, w, dot(g, w, s->d), s->d);
-    }
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
-        int64_t size;
-        float *param = fct_trainee_param(t, w, &size);
-        adam_run(param, t->m[w], t->v[w], t->grad[w], size, &a);
-    }
-}
+const fct_variant fct_variant_topk = {
+    .name = "topk",
+    .codes = "the k strongest features of every row",
+    .has_k = true,
+    .backward = topk_backward,
+};

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "sae/sae.h"
+#include "sae/variant.h"
 
 enum { MEDIAN_ROWS = 32768 };
 
@@ -53,7 +53,7 @@ static fct_status take_memory(fct_trainee *t)
     }
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
-        (void)fct_trainee_param(t, w, &n);
+        if (!fct_trainee_param(t, w, &n)) continue;
         FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->m[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->v[w], n, sizeof(float)));
@@ -76,7 +76,7 @@ static void init_weights(fct_sae *s, uint64_t seed)
 fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
                             const fct_sae *init)
 {
-    *t = (fct_trainee){.plan = *plan};
+    *t = (fct_trainee){.plan = *plan, .variant = plan->variant ? plan->variant : &fct_variant_topk};
     fct_status st = init ? fct_sae_clone(&t->sae, init)
                          : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, plan->k);
     if (st == FCT_OK) t->sae->k = plan->k;

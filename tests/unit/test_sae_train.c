@@ -3,7 +3,8 @@
 #include "fct_test.h"
 #include "sae/sae.h"
 
-static const char *const part_name[FCT_PARAM_COUNT] = {"w_enc", "b_enc", "w_dec", "b_dec"};
+enum { N_PARAM = 4 }; /* of TopK */
+static const char *const part_name[N_PARAM] = {"w_enc", "b_enc", "w_dec", "b_dec"};
 
 /* ---- parity: tools/make_sae_goldens.py ---- */
 
@@ -20,8 +21,8 @@ static fct_sae *golden_start(const fct_st *g)
 {
     fct_sae *s;
     assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, 24, 96, 4));
-    float *const to[FCT_PARAM_COUNT] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec};
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+    float *const to[N_PARAM] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec};
+    for (int w = 0; w < N_PARAM; w++) {
         const fct_tensor *t = find(g, "start", part_name[w]);
         memcpy(to[w], t->data, (size_t)fct_tensor_bytes(t));
     }
@@ -73,7 +74,7 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
     print_message("%s: losses within %.2g;", kind, worst);
     assert_true(worst < 1e-5);
     assert_true(t.n_dead > 0); /* else the aux term was not tested */
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+    for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         const float *have = fct_trainee_param(&t, w, &n);
         double off = change_error(have, find(g, kind, part_name[w])->data,
@@ -195,7 +196,7 @@ static void check_gradients(fct_aux_mode aux)
     assert_int_equal(t.n_dead, TF);
     for (int i = 0; i < TB * TD; i++) p.x[i] = x[i];
     double *const part[] = {p.w_enc, p.b_enc, p.w_dec, p.b_dec};
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+    for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         const float *from = fct_trainee_param(&t, w, &n);
         for (int64_t i = 0; i < n; i++) part[w][i] = from[i];
@@ -203,7 +204,7 @@ static void check_gradients(fct_aux_mode aux)
     p.t = &t;
     tiny_constants(&p);
     assert_true(fabs(tiny_loss(&p) - t.loss) < 1e-6 * t.loss);
-    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+    for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         double miss = 0, size = 0, h = 1e-5;
         (void)fct_trainee_param(&t, w, &n);
