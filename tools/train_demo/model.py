@@ -87,11 +87,15 @@ class Model(nn.Module):
 
     def several(self, x: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor, times: list[int],
                 generator: torch.Generator) -> torch.Tensor:
-        """Steps at these times with fresh noise between: the limit of the ancestral sampler, which replaces nearly
-        all of the noise."""
+        """What the ancestral Euler sampler gives: between steps it keeps sigma / sigma before of the old noise and draws
+        the rest afresh."""
+        before, sigma = LAST, NOISE / SIGNAL
         y = self.x0(x, LAST, context, pooled)
         for t in times:
-            y = self.x0(SIGNAL[t] * y + NOISE[t] * torch.randn(y.shape, generator=generator), t, context, pooled)
+            kept = sigma[t] / sigma[before]
+            old = (x - SIGNAL[before] * y) / NOISE[before]
+            x = SIGNAL[t] * y + NOISE[t] * (kept * old + (1 - kept ** 2).sqrt() * torch.randn(y.shape, generator=generator))
+            y, before = self.x0(x, t, context, pooled), t
         return y
 
 
