@@ -23,7 +23,7 @@ import model as m
 
 NAMES = list(world.FACTORS)
 NONE, PAINT, ERASE, NUDGE = range(4)
-SHARES = (0.55, 0.25, 0.12, 0.08)                         # of the samples at the first step
+SHARES = (0.47, 0.25, 0.14, 0.14)                         # of the samples at the first step
 STRONG = (1.5, 6.0)                                       # painted, in lengths of the code
 STRAY = 0.45                                              # random part of a painted direction, in its own length
 SHARP = 8.0                                               # of the cosines

@@ -238,7 +238,7 @@ def build(args: argparse.Namespace) -> tuple[m.Model, common.Average, Heads, cod
     net.unet.set_attn_processor({
         n: NoWords() if ".attn2." in n and not n.startswith(tuple(m.BLOCKS.values())) else PlainAttention()
         for n in net.unet.attn_processors})
-    average = common.Average(net, 0.999)                  # copied before there are hooks
+    average = common.Average(net, 0.998)                  # copied before there are hooks
     heads, code, words = Heads(net.unet), codes.Codes(net.unet, KINDS), OwnWords(net.unet)
     return net, average, heads, code, words, [p for part in (net, heads, code) for p in part.parameters() if p.requires_grad]
 
