@@ -4,7 +4,8 @@ Codes: every value of a block's factors has a direction (the mean of the block's
 less the mean over all values).  Samples are *painted* (a value that neither words nor noise tell is added to the
 delta, and the picture must show it), *erased* (the value that the words tell is taken out of it, and the picture
 must show what the noise tells) or *nudged* (a random direction is added, and the picture must stay).  A cosine
-loss makes the value's direction a large part of what the block writes there.
+loss makes the value's direction a large part of what the block writes there, and a second one keeps the block, in the
+space of a factor's codes, at the value's own code: so that one feature can hold it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ NAMES = list(world.FACTORS)
 NONE, PAINT, ERASE, NUDGE = range(4)
 SHARES = (0.47, 0.25, 0.14, 0.14)                         # of the samples at the first step
 STRONG = (1.5, 6.0)                                       # painted, in lengths of the code
-STRAY = 0.45                                              # random part of a painted direction, in its own length
+STRAY = (0.2, 0.9)                                        # random part of a painted direction, in its own length
+ERASED = (0.5, 1.1)                                       # share of the code that is taken out
 SHARP = 8.0                                               # of the cosines
+SPREAD = 1.0                                              # weight of the distances beside the cosines
 KEEP = 0.98                                               # decay of the running means
 
 
@@ -90,11 +93,22 @@ class Codes(nn.Module):
             if plan.mode == ERASE:
                 along = F.normalize(code, dim=0)
                 base = self.total[self.span(factor)].sum(0) / self.weight[self.span(factor)].sum()
-                push[i] = -((delta[i] - base) @ along).clamp(min=0)[:, None] * along
+                push[i] = -self._between(ERASED) * ((delta[i] - base) @ along).clamp(min=0)[:, None] * along
                 continue
-            strength = STRONG[0] + (STRONG[1] - STRONG[0]) * float(torch.rand((), generator=self.gen))
-            push[i] = strength * (stray if plan.mode == NUDGE else code + STRAY * stray)
+            push[i] = self._between(STRONG) * (stray if plan.mode == NUDGE else code + self._between(STRAY) * stray)
         return push if some else None
+
+    def _between(self, ends: tuple[float, float]) -> float:
+        return ends[0] + (ends[1] - ends[0]) * float(torch.rand((), generator=self.gen))
+
+    def _spread(self, factor: str, delta: torch.Tensor, want: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """mean squared distance to the own code within the space of the factor's codes, in their mean squared length"""
+        means = self.total[self.span(factor)] / self.weight[self.span(factor)].clamp(min=1e-3)[:, None]
+        centre = means.mean(0)
+        basis = torch.linalg.svd(means - centre, full_matrices=False).Vh[:len(means) - 1]     # [V-1,D]
+        off = (delta - means[want][:, None]) @ basis.T                                       # [B,64,V-1]
+        length = (means - centre).square().sum(1).mean().clamp(min=1e-6)
+        return (off.square().sum(-1) * weight).sum() / weight.sum().clamp(min=1) / length
 
     @torch.no_grad()
     def _learn(self, factor: str, delta: torch.Tensor, want: torch.Tensor, weight: torch.Tensor) -> None:
@@ -105,7 +119,8 @@ class Codes(nn.Module):
         self.weight[span].mul_(KEEP).add_(hot.T @ weight.sum(1))
 
     def loss(self, mask: torch.Tensor, labels: torch.Tensor, clean: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
-        """mask [B,1,8,8], labels [B,7], clean [B]: samples to which nothing was done -> loss, mean cosine to the own value"""
+        """mask [B,1,8,8], labels [B,7], clean [B]: samples to which nothing was done -> loss, mean cosine to the own
+        value (c.) and distance to its code (s.)"""
         total, right = torch.zeros(()), {}
         if not clean.any():
             return total, right
@@ -120,6 +135,9 @@ class Codes(nn.Module):
                     F.normalize(self.directions[self.span(factor)], dim=-1).T          # [B,64,V]
                 each = F.cross_entropy(SHARP * cos.flatten(0, 1), want.repeat_interleave(64), reduction="none")
                 total = total + (each * weight.flatten()).sum() / weight.sum().clamp(min=1)
+                if self.weight[self.span(factor)].min() > 20:
+                    spread = self._spread(factor, delta, want, weight)
+                    total, right[f"s.{factor}"] = total + SPREAD * spread, float(spread.detach())
                 hot = cos.detach().gather(2, want[:, None, None].expand(-1, 64, 1))[..., 0]
                 right[f"c.{factor}"] = float((hot * weight).sum() / weight.sum().clamp(min=1))
         return total, right
