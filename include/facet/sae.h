@@ -114,6 +114,8 @@ typedef struct fct_train_desc { /* zero: the preset's value */
        other threads give a warning: equal within rounding. */
     const char *resume;
     int64_t checkpoint_every; /* steps; 0: only at the end */
+    int64_t keep_checkpoints; /* so many of the newest stay; 0: 2. A damaged newest gives way to
+                                 the one before it, with a warning */
     const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
     const char *block, *model, *model_hash; /* recorded in the result; NULL: unknown */
@@ -129,8 +131,32 @@ typedef struct fct_train_report {
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
 
+/* Several SAEs from one pass over rows. A stream is a source of rows; all streams advance together,
+   a batch at a time, and a batch is read once however many SAEs learn from it. All SAEs have one
+   batch size, and those of one stream the same calibration rows. Each ends as if it had been
+   trained alone with its options on its stream, to the byte. */
+typedef struct fct_train_member {
+    const char *name;    /* in logs, messages and checkpoints; unlike every other member's */
+    int64_t stream;      /* which of the streams it learns from, from 0 */
+    fct_train_desc desc; /* of what concerns the whole run (resume, checkpoint_every,
+                            keep_checkpoints, the log's options, log) the first member's counts */
+    fct_sae *sae;        /* what came of it: the caller's; NULL: it was lost */
+    char *lost; /* why it was given up at some step while others went on; NULL: it was not */
+    fct_train_report report;
+} fct_train_member;
+typedef struct fct_train_run {
+    fct_row_source *stream;
+    int64_t n_streams;
+    fct_train_member *member;
+    int64_t n_members;
+} fct_train_run;
+/* Fails when every member is lost. Members are released by fct_train_run_clear, whatever came of
+   the call; the arrays and the streams stay the caller's. */
+FCT_API fct_status fct_sae_train_many(fct_train_run *run) FCT_MUST_CHECK;
+FCT_API void fct_train_run_clear(fct_train_run *run);
+
 /* Whether desc->resume holds something to continue; and its removal once the result is there: only
-   the checkpoint's own files, and the folder when nothing else is in it. */
+   the checkpoints' own files, and the folder when nothing else is in it. */
 FCT_API bool fct_sae_checkpoint_exists(const char *dir);
 FCT_API void fct_sae_checkpoint_remove(const char *dir);
 

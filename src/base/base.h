@@ -215,6 +215,14 @@ void fct_sha256_init(fct_sha256 *s);
 void fct_sha256_add(fct_sha256 *s, const void *data, int64_t n);
 void fct_sha256_hex(fct_sha256 *s, char out[65]);
 
+/* ---- checksum (crc.c): CRC-32C of what was added since init ---- */
+typedef struct fct_crc32c {
+    uint32_t value; /* set to 0 to begin anew */
+    uint32_t table[8][256];
+} fct_crc32c;
+void fct_crc32c_init(fct_crc32c *c);
+void fct_crc32c_add(fct_crc32c *c, const void *data, int64_t n);
+
 /* ---- random numbers (rng.c): torch's CPU generator, formats of the field: MT19937 ---- */
 typedef struct fct_rng {
     uint32_t mt[624];

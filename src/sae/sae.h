@@ -97,16 +97,21 @@ enum { /* what Adam moves; the last three only in the variants that have them */
 };
 
 typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of them */
+    const char *name;        /* of several; NULL: the only one. Not owned */
+    int64_t stream;
+    char *lost; /* why it was given up while others go on; NULL: it was not */
     fct_train_plan plan;
     const fct_variant *variant;
     fct_sae *sae;
     float *threshold_ln, *b_mag, *r_mag; /* [F] each, NULL where the variant has none */
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
-    int64_t *not_fired; /* [F]: steps since the feature was last above 1e-3 */
-    int64_t step;       /* steps done */
-    int64_t k;          /* of the step at hand */
-    int64_t n_dead;     /* after the last step */
-    double loss, mse, aux, ev, l0;
+    int64_t *not_fired;        /* [F]: steps since the feature was last above 1e-3 */
+    int64_t step;              /* steps done */
+    int64_t k;                 /* of the step at hand */
+    int64_t n_dead;            /* after the last step */
+    double loss, mse, aux, l0; /* of the last step; l0, ev and fvu: of the last one logged */
+    double ev;                 /* mean over dimensions of 1 - var(x-x')/var(x) */
+    double fvu;                /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
     fct_sae_engine engine;
     /* scratch of one step */
     float *pre, *centred, *error, *aux_out, *g_rec, *g_aux, *value, *aux_value, *coef, *aux_coef;
@@ -131,17 +136,58 @@ void fct_sae_normalise_decoder(fct_sae *s); /* rows of unit length; zero rows st
 fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,
                                     int64_t d) FCT_MUST_CHECK;
 
-/* ---- checkpoints (checkpoint.c) ---- */
-typedef struct fct_train_place { /* where the source stands */
+typedef struct fct_train_place { /* where a stream's source stands */
     int64_t pass;
     uint8_t blob[64];
     const char *data; /* what its rows are: its own description; NULL: not known */
 } fct_train_place;
-fct_status fct_checkpoint_save(const char *dir, const fct_trainee *t,
-                               const fct_train_place *place) FCT_MUST_CHECK;
-/* Into an initialised trainee, and a place whose `data` is set; refuses a checkpoint of other
- * options, rows or arithmetic, naming the first that differs. */
-fct_status fct_checkpoint_load(const char *dir, fct_trainee *t, fct_train_place *place,
+
+typedef struct fct_train_state { /* all that the next batch depends on */
+    fct_trainee *trainee;        /* [n] */
+    int64_t n;
+    fct_train_place *place; /* [n_places]: one a stream */
+    int64_t n_places;
+    int64_t step; /* batches done; a trainee whose own steps are done stays behind */
+} fct_train_state;
+
+/* ---- what is seen of a run (course.c) ---- */
+typedef struct fct_course { /* zero-initialised is empty */
+    const fct_train_desc *desc;
+    int log_fd; /* used when desc->log_jsonl is set */
+    bool open;
+    double logged_at; /* seconds */
+    int64_t logged_step;
+} fct_course;
+/* Drops what the log holds of steps after s->step: they come again. */
+fct_status fct_course_open(fct_course *c, const fct_train_desc *desc,
+                           const fct_train_state *s) FCT_MUST_CHECK;
+/* After a logged step of all trainees. */
+fct_status fct_course_note(fct_course *c, const fct_train_state *s) FCT_MUST_CHECK;
+void fct_course_close(fct_course *c);
+
+/* ---- checkpoints: one file (checkpoint.c), what it is of (identity.c), the folder (rotate.c) ----
+ */
+fct_status fct_checkpoint_write(const char *path, const fct_train_state *s) FCT_MUST_CHECK;
+/* Into initialised trainees, and places whose `data` is set. FCT_ERR_FORMAT: it is damaged. Refuses
+ * one of other options, rows or arithmetic with FCT_ERR_ARG, naming the first that differs. */
+fct_status fct_checkpoint_read(const char *path, fct_train_state *s,
+                               const fct_log *log) FCT_MUST_CHECK;
+
+typedef struct fct_train_identity { /* texts, owned: equal for runs that may continue each other */
+    char *options, *data, *program;
+} fct_train_identity;
+fct_status fct_train_identity_init(fct_train_identity *out,
+                                   const fct_train_state *s) FCT_MUST_CHECK;
+void fct_train_identity_clear(fct_train_identity *i);
+/* Refuses with the first difference; `path`: of the checkpoint, for the sentence. */
+fct_status fct_train_identity_check(const fct_train_identity *now, const fct_train_identity *then,
+                                    const char *path) FCT_MUST_CHECK;
+
+/* Writes the checkpoint of s->step into the folder, then removes those that are too many. */
+fct_status fct_checkpoint_save(const char *dir, int64_t keep,
+                               const fct_train_state *s) FCT_MUST_CHECK;
+/* The newest that is whole; damaged ones are told. */
+fct_status fct_checkpoint_load(const char *dir, fct_train_state *s,
                                const fct_log *log) FCT_MUST_CHECK;
 
 #endif

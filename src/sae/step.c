@@ -157,9 +157,13 @@ void fct_step_measure(fct_trainee *t, const float *x)
     double *var_x = t->sum + d, *var_e = t->sum + 3 * d;
     column_spread(t->sum, var_x, x, p->batch, d);
     column_spread(t->sum + 2 * d, var_e, t->error, p->batch, d);
+    double missed = fct_sum_squares(t->error, p->batch * d), all = 0;
     t->ev = 0;
-    for (int64_t i = 0; i < d; i++)
+    for (int64_t i = 0; i < d; i++) {
         t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
+        all += var_x[i];
+    }
+    t->fvu = all > 0 ? missed / all : 0;
 }
 
 /* ---- backward ---- */

@@ -1,44 +1,42 @@
-/* train.c - the training loop: batches from a source, steps of every SAE in a list (one, for now),
-   log, checkpoints, stopping.
+/* train.c - the training loop: batches from one or several sources, steps of every SAE in a list,
+   checkpoints, stopping.
 
    Batches are always full: one that the end of a pass cuts short is completed from the next pass,
-   which the source serves in an order of its own. With a checkpoint folder, a stopped or killed run
-   continues where its last checkpoint was and ends with the same bytes. */
-#include <errno.h>
-#include <fcntl.h>
+   which the source serves in an order of its own. A batch is read once for all SAEs of its stream,
+   and every SAE has its own plan, so each ends as if it were alone. With a checkpoint folder, a
+   stopped or killed run continues where its last checkpoint was and ends with the same bytes. */
 #include <string.h>
-#include <unistd.h>
 
 #include "sae/sae.h"
 
 typedef struct training {
-    const fct_train_desc *desc;
-    fct_row_source *source;
-    fct_trainee *list; /* [n]: all are fed the same batches */
-    int64_t n;
-    int64_t batch, d;
-    float *rows; /* [batch,D] */
-    fct_train_place place;
-    int log_fd;
-    double started, logged_at; /* seconds */
-    int64_t first_step, logged_step;
+    fct_train_run *run;
+    const fct_train_desc *desc; /* the first member's: what concerns the whole run */
+    fct_train_state s;
+    int64_t batch;
+    float **rows; /* one a stream: [batch,D] */
+    fct_course course;
+    double started; /* seconds */
 } training;
 
 /* ---- rows ---- */
 
-/* Up to want rows into tr->rows; fewer only at the end of the data, when wrap is off. */
-static fct_status read_rows(training *tr, float *out, int64_t want, bool wrap, int64_t *out_n)
+/* Up to want rows of a stream; fewer only at the end of the data, when wrap is off. */
+static fct_status read_rows(training *tr, int64_t stream, float *out, int64_t want, bool wrap,
+                            int64_t *out_n)
 {
+    fct_row_source *source = &tr->run->stream[stream];
+    fct_train_place *place = &tr->s.place[stream];
     int64_t have = 0;
     bool empty_pass = false;
     while (have < want) {
         const float *rows;
         int64_t n = 0;
-        FCT_TRY(tr->source->next(tr->source->self, want - have, &rows, &n));
+        FCT_TRY(source->next(source->self, want - have, &rows, &n));
         if (n < 0 || n > want - have)
             return fct_fail(FCT_ERR_INTERNAL, "the rows' source gave %lld rows for %lld",
                             (long long)n, (long long)(want - have));
-        if (n > 0) memcpy(out + have * tr->d, rows, (size_t)(n * tr->d) * sizeof *out);
+        if (n > 0) memcpy(out + have * source->d, rows, (size_t)(n * source->d) * sizeof *out);
         have += n;
         if (n > 0) {
             empty_pass = false;
@@ -46,118 +44,49 @@ static fct_status read_rows(training *tr, float *out, int64_t want, bool wrap, i
         }
         if (!wrap) break;
         if (empty_pass) return fct_fail(FCT_ERR_ARG, "there are no rows to train on");
-        if (!tr->source->rewind)
+        if (!source->rewind)
             return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer --steps");
-        FCT_TRY(tr->source->rewind(tr->source->self, ++tr->place.pass));
+        FCT_TRY(source->rewind(source->self, ++place->pass));
         empty_pass = true;
     }
     *out_n = have;
     return FCT_OK;
 }
 
-static fct_status calibrate(training *tr)
+/* Every SAE of a stream from the same first rows. */
+static fct_status calibrate_stream(training *tr, int64_t stream)
 {
     fct_status st = FCT_OK;
+    fct_row_source *source = &tr->run->stream[stream];
+    const fct_trainee *first = NULL;
     float *rows = NULL;
-    int64_t want = 0, n = 0;
-    for (int64_t i = 0; i < tr->n; i++)
-        if (tr->list[i].plan.calibration_rows > want) want = tr->list[i].plan.calibration_rows;
+    int64_t want = 0, n = 0, numbers;
+    for (int64_t i = 0; i < tr->s.n; i++) {
+        const fct_trainee *t = &tr->s.trainee[i];
+        if (t->stream != stream) continue;
+        if (!first) first = t;
+        if (t->plan.calibration_rows > want) want = t->plan.calibration_rows;
+    }
     if (want == 0) return FCT_OK;
-    int64_t numbers;
-    FCT_TRY_OUT(fct_mul_i64(&numbers, want, tr->d));
+    FCT_TRY_OUT(fct_mul_i64(&numbers, want, source->d));
     FCT_TRY_OUT(fct_new_raw(&rows, numbers, sizeof *rows));
-    FCT_TRY_OUT(read_rows(tr, rows, want, false, &n));
-    for (int64_t i = 0; i < tr->n; i++) FCT_TRY_OUT(fct_trainee_calibrate(&tr->list[i], rows, n));
-    if (tr->list[0].plan.train_calibration) {
-        if (!tr->source->rewind) {
+    FCT_TRY_OUT(read_rows(tr, stream, rows, want, false, &n));
+    for (int64_t i = 0; i < tr->s.n; i++) {
+        fct_trainee *t = &tr->s.trainee[i];
+        int64_t own = t->plan.calibration_rows < n ? t->plan.calibration_rows : n;
+        if (t->stream == stream && own > 0) FCT_TRY_OUT(fct_trainee_calibrate(t, rows, own));
+    }
+    if (first->plan.train_calibration) {
+        if (!source->rewind) {
             st = fct_fail(FCT_ERR_ARG, "these rows cannot be read again, so calibration rows "
                                        "cannot be trained on: use --preset unboxing");
             goto out;
         }
-        FCT_TRY_OUT(tr->source->rewind(tr->source->self, 0));
+        FCT_TRY_OUT(source->rewind(source->self, 0));
     }
 out:
     fct_free(rows);
     return fct_where(st, "calibration");
-}
-
-/* ---- log ---- */
-
-/* The step that a line of the log is of; -1: it is of none, or cut off. */
-static int64_t step_of(const char *line, int64_t n)
-{
-    json_t *j = NULL;
-    int64_t step = -1;
-    if (fct_json_parse(&j, line, n, "log") != FCT_OK ||
-        fct_json_i64(&step, j, "step", -1, "log") != FCT_OK)
-        step = -1;
-    json_decref(j);
-    return step;
-}
-
-/* On continuing: lines of steps after the checkpoint's are dropped, they come again. */
-static fct_status trim_log(const char *path, int64_t step)
-{
-    fct_status st = FCT_OK;
-    char *text = NULL;
-    int64_t n = 0, keep = 0;
-    fct_str kept = {0};
-    if (!fct_path_exists(path)) return FCT_OK;
-    if (step == 0) return fct_file_write(path, "", 0);
-    FCT_TRY(fct_file_read(&text, &n, path));
-    for (int64_t line = 0; line < n; line = keep) {
-        const char *end = memchr(text + line, '\n', (size_t)(n - line));
-        if (!end) break;
-        keep = end - text + 1;
-        int64_t at = step_of(text + line, keep - line);
-        if (at >= 0 && at <= step) FCT_TRY_OUT(fct_str_append_n(&kept, text + line, keep - line));
-    }
-    FCT_TRY_OUT(fct_file_write(path, kept.p ? kept.p : "", kept.n));
-out:
-    fct_free(text);
-    fct_str_clear(&kept);
-    return st;
-}
-
-static fct_status open_log(training *tr)
-{
-    const char *path = tr->desc->log_jsonl;
-    if (!path) return FCT_OK;
-    FCT_TRY(trim_log(path, tr->list[0].step));
-    tr->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    return tr->log_fd >= 0 ? FCT_OK : fct_fail(FCT_ERR_IO, "write %s: %s", path, strerror(errno));
-}
-
-static fct_status write_log(training *tr, const fct_trainee *t)
-{
-    fct_status st = FCT_OK;
-    fct_str line = {0};
-    double now = fct_seconds(), seconds = now - tr->logged_at;
-    int64_t steps = t->step - tr->logged_step;
-    json_t *j =
-        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}", "step", (json_int_t)t->step,
-                  "rows", (json_int_t)(t->step * tr->batch), "loss", t->loss, "mse", t->mse, "aux",
-                  t->aux, "ev", t->ev, "l0", t->l0, "dead", (json_int_t)t->n_dead, "lr",
-                  fct_train_plan_lr(&t->plan, t->step - 1), "rows_per_second",
-                  (double)(steps * tr->batch) / (seconds > 1e-9 ? seconds : 1e-9));
-    if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: a line of the training log");
-    tr->logged_at = now;
-    tr->logged_step = t->step;
-    FCT_TRY_OUT(fct_json_text(&line, j, 0));
-    FCT_TRY_OUT(fct_str_append(&line, "\n"));
-    for (int64_t at = 0; tr->log_fd >= 0 && at < line.n;) {
-        ssize_t put = write(tr->log_fd, line.p + at, (size_t)(line.n - at));
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) {
-            st = fct_fail(FCT_ERR_IO, "write %s: %s", tr->desc->log_jsonl, strerror(errno));
-            goto out;
-        }
-        at += put;
-    }
-out:
-    json_decref(j);
-    fct_str_clear(&line);
-    return st;
 }
 
 /* ---- the loop ---- */
@@ -165,86 +94,155 @@ out:
 static fct_status checkpoint(training *tr)
 {
     if (!tr->desc->resume) return FCT_OK;
-    if (!tr->source->tell || !tr->source->seek)
-        return fct_fail(FCT_ERR_ARG,
-                        "these rows cannot say where they stand: no checkpoints are possible");
-    memset(tr->place.blob, 0, sizeof tr->place.blob);
-    FCT_TRY(tr->source->tell(tr->source->self, tr->place.blob));
-    return fct_checkpoint_save(tr->desc->resume, &tr->list[0], &tr->place);
+    for (int64_t i = 0; i < tr->run->n_streams; i++) {
+        fct_row_source *source = &tr->run->stream[i];
+        if (!source->tell || !source->seek)
+            return fct_fail(FCT_ERR_ARG,
+                            "these rows cannot say where they stand: no checkpoints are possible");
+        memset(tr->s.place[i].blob, 0, sizeof tr->s.place[i].blob);
+        FCT_TRY(source->tell(source->self, tr->s.place[i].blob));
+    }
+    return fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
+}
+
+/* Steps of the SAE that goes on for longest; 0: until the rows end. */
+static int64_t all_steps(const training *tr)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < tr->s.n; i++) {
+        if (tr->s.trainee[i].plan.steps == 0) return 0;
+        if (tr->s.trainee[i].plan.steps > most) most = tr->s.trainee[i].plan.steps;
+    }
+    return most;
+}
+
+static fct_status seek_streams(training *tr)
+{
+    for (int64_t i = 0; i < tr->run->n_streams; i++) {
+        fct_row_source *source = &tr->run->stream[i];
+        if (!source->seek)
+            return fct_fail(FCT_ERR_ARG, "these rows cannot be continued from the middle");
+        if (source->rewind) FCT_TRY(source->rewind(source->self, tr->s.place[i].pass));
+        FCT_TRY(source->seek(source->self, tr->s.place[i].blob));
+    }
+    return FCT_OK;
+}
+
+static void say_start(const training *tr, const fct_trainee *t)
+{
+    const fct_train_plan *p = &t->plan;
+    fct_log_line(tr->desc->log, FCT_LOG_INFO,
+                 "training%s%s: D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld "
+                 "steps, lr %g, loss scale %g, seed %llu",
+                 t->name ? " " : "", t->name ? t->name : "", (long long)t->sae->d, (long long)p->f,
+                 (long long)p->k, (long long)p->auxk,
+                 p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", (long long)p->batch,
+                 (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);
 }
 
 static fct_status start(training *tr)
 {
-    fct_trainee *t = &tr->list[0];
-    if (tr->source->describe) FCT_TRY(tr->source->describe(tr->source->self, &tr->place.data));
-    if (tr->desc->resume && fct_sae_checkpoint_exists(tr->desc->resume)) {
-        FCT_TRY(fct_checkpoint_load(tr->desc->resume, t, &tr->place, tr->desc->log));
-        if (!tr->source->seek)
-            return fct_fail(FCT_ERR_ARG, "these rows cannot be continued from the middle");
-        if (tr->source->rewind) FCT_TRY(tr->source->rewind(tr->source->self, tr->place.pass));
-        FCT_TRY(tr->source->seek(tr->source->self, tr->place.blob));
-        fct_log_line(tr->desc->log, FCT_LOG_INFO, "continuing at step %lld of %lld",
-                     (long long)t->step, (long long)t->plan.steps);
-    } else {
-        if (tr->source->rewind) FCT_TRY(tr->source->rewind(tr->source->self, 0));
-        FCT_TRY(calibrate(tr));
+    for (int64_t i = 0; i < tr->run->n_streams; i++) {
+        fct_row_source *source = &tr->run->stream[i];
+        if (source->describe) FCT_TRY(source->describe(source->self, &tr->s.place[i].data));
     }
-    const fct_train_plan *p = &t->plan;
-    fct_log_line(tr->desc->log, FCT_LOG_INFO,
-                 "training: D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld steps, "
-                 "lr %g, loss scale %g, seed %llu",
-                 (long long)tr->d, (long long)p->f, (long long)p->k, (long long)p->auxk,
-                 p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", (long long)p->batch,
-                 (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);
-    tr->first_step = tr->logged_step = t->step;
-    tr->started = tr->logged_at = fct_seconds();
-    return open_log(tr);
+    if (tr->desc->resume && fct_sae_checkpoint_exists(tr->desc->resume)) {
+        FCT_TRY(fct_checkpoint_load(tr->desc->resume, &tr->s, tr->desc->log));
+        FCT_TRY(seek_streams(tr));
+        fct_log_line(tr->desc->log, FCT_LOG_INFO, "continuing at step %lld of %lld",
+                     (long long)tr->s.step, (long long)all_steps(tr));
+    } else {
+        for (int64_t i = 0; i < tr->run->n_streams; i++) {
+            fct_row_source *source = &tr->run->stream[i];
+            if (source->rewind) FCT_TRY(source->rewind(source->self, 0));
+            FCT_TRY(calibrate_stream(tr, i));
+        }
+    }
+    for (int64_t i = 0; i < tr->s.n; i++) say_start(tr, &tr->s.trainee[i]);
+    tr->started = fct_seconds();
+    return fct_course_open(&tr->course, tr->desc, &tr->s);
 }
 
-static fct_status run(training *tr, bool *out_end)
+static bool is_done(const fct_trainee *t)
 {
-    const fct_train_plan *p = &tr->list[0].plan;
-    int64_t step = tr->list[0].step + 1, n;
-    *out_end = false;
-    FCT_TRY(read_rows(tr, tr->rows, tr->batch, p->steps > 0, &n));
-    if (n < tr->batch) { /* only rows of unknown number end here: what fills no batch is left out */
-        *out_end = true;
+    return t->lost || (t->plan.steps > 0 && t->step >= t->plan.steps);
+}
+
+/* One step of one SAE. Among several, one whose loss is not finite is given up. */
+static fct_status step(training *tr, fct_trainee *t, bool log)
+{
+    fct_status st = fct_trainee_backward(t, tr->rows[t->stream], log);
+    if (st == FCT_OK) {
+        fct_trainee_update(t);
         return FCT_OK;
     }
-    bool log = step % p->log_every == 0 || step == 1 || step == p->steps;
-    for (int64_t i = 0; i < tr->n; i++) {
-        fct_trainee *t = &tr->list[i];
-        FCT_TRY(fct_trainee_backward(t, tr->rows, log));
-        fct_trainee_update(t);
-        if (log) FCT_TRY(write_log(tr, t));
+    if (st != FCT_ERR_RANGE || tr->s.n == 1) return st;
+    FCT_TRY(fct_strdup(&t->lost, fct_error_text()));
+    fct_log_line(tr->desc->log, FCT_LOG_WARN, "%s is given up: %s", t->name, t->lost);
+    for (int64_t i = 0; i < tr->s.n; i++)
+        if (!tr->s.trainee[i].lost) return FCT_OK;
+    return fct_fail(FCT_ERR_RANGE, "every SAE was lost; the last: %s", t->lost);
+}
+
+static fct_status run_batch(training *tr, bool *out_end)
+{
+    int64_t all = all_steps(tr), number = tr->s.step + 1, n;
+    bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1;
+    *out_end = false;
+    for (int64_t i = 0; i < tr->run->n_streams; i++) {
+        FCT_TRY(read_rows(tr, i, tr->rows[i], tr->batch, all > 0, &n));
+        if (n < tr->batch) { /* only rows of unknown number end here: what fills no batch is left */
+            *out_end = true;
+            return FCT_OK;
+        }
     }
-    fct_log_progress(tr->desc->log, "training", step, p->steps);
+    for (int64_t i = 0; i < tr->s.n; i++)
+        log = log || (!is_done(&tr->s.trainee[i]) && number == tr->s.trainee[i].plan.steps);
+    for (int64_t i = 0; i < tr->s.n; i++)
+        if (!is_done(&tr->s.trainee[i])) FCT_TRY(step(tr, &tr->s.trainee[i], log));
+    tr->s.step = number;
+    if (log) FCT_TRY(fct_course_note(&tr->course, &tr->s));
+    fct_log_progress(tr->desc->log, "training", number, all);
     return FCT_OK;
+}
+
+static bool all_done(const training *tr)
+{
+    for (int64_t i = 0; i < tr->s.n; i++)
+        if (!is_done(&tr->s.trainee[i])) return false;
+    return true;
 }
 
 static fct_status loop(training *tr)
 {
-    fct_trainee *t = &tr->list[0];
-    int64_t every = t->plan.checkpoint_every, saved = t->step;
+    int64_t every = tr->s.trainee[0].plan.checkpoint_every, saved = tr->s.step;
     bool end = false;
-    while (!end && (t->plan.steps == 0 || t->step < t->plan.steps)) {
+    while (!end && !all_done(tr)) {
         fct_status st = fct_log_check_stop(tr->desc->log);
-        if (st == FCT_ERR_STOPPED && t->step > saved)
+        if (st == FCT_ERR_STOPPED && tr->s.step > saved)
             FCT_TRY(checkpoint(tr)); /* keeps what was done */
         if (st != FCT_OK) return fct_log_check_stop(tr->desc->log);
-        FCT_TRY(run(tr, &end));
-        if (every > 0 && t->step % every == 0 && !end) {
+        FCT_TRY(run_batch(tr, &end));
+        if (every > 0 && tr->s.step % every == 0 && !end) {
             FCT_TRY(checkpoint(tr));
-            saved = t->step;
+            saved = tr->s.step;
         }
     }
-    if (t->step == 0)
+    if (tr->s.step == 0)
         return fct_fail(FCT_ERR_ARG, "the rows do not fill one batch of %lld",
                         (long long)tr->batch);
-    return t->step > saved ? checkpoint(tr) : FCT_OK;
+    return tr->s.step > saved ? checkpoint(tr) : FCT_OK;
 }
 
 /* ---- the result ---- */
+
+static fct_status replace(char **text, const char *by)
+{
+    if (!by) return FCT_OK;
+    fct_free(*text);
+    *text = NULL;
+    return fct_strdup(text, by);
+}
 
 static fct_status describe(fct_trainee *t, const fct_train_desc *desc, const char *data)
 {
@@ -263,19 +261,9 @@ static fct_status describe(fct_trainee *t, const fct_train_desc *desc, const cha
         goto out;
     }
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
-    fct_free(t->sae->facet_json);
-    t->sae->facet_json = NULL;
-    FCT_TRY_OUT(fct_strdup(&t->sae->facet_json, text.p));
-    if (desc->block) {
-        fct_free(t->sae->block);
-        t->sae->block = NULL;
-        FCT_TRY_OUT(fct_strdup(&t->sae->block, desc->block));
-    }
-    if (desc->model) {
-        fct_free(t->sae->model);
-        t->sae->model = NULL;
-        FCT_TRY_OUT(fct_strdup(&t->sae->model, desc->model));
-    }
+    FCT_TRY_OUT(replace(&t->sae->facet_json, text.p));
+    FCT_TRY_OUT(replace(&t->sae->block, desc->block));
+    FCT_TRY_OUT(replace(&t->sae->model, desc->model));
 out:
     json_decref(rows);
     json_decref(j);
@@ -283,58 +271,163 @@ out:
     return st;
 }
 
-static void fill_report(fct_train_report *r, const training *tr)
+static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
 {
-    const fct_trainee *t = &tr->list[0];
-    *r = (fct_train_report){.steps = t->step,
-                            .rows = t->step * tr->batch,
-                            .n_features = t->plan.f,
-                            .k = t->plan.k,
-                            .dead = t->n_dead,
-                            .loss = t->loss,
-                            .mse = t->mse,
-                            .aux = t->aux,
-                            .ev = t->ev,
-                            .l0 = t->l0,
-                            .loss_scale = t->plan.loss_scale,
-                            .seconds = fct_seconds() - tr->started};
+    m->report = (fct_train_report){.steps = t->step,
+                                   .rows = t->step * tr->batch,
+                                   .n_features = t->plan.f,
+                                   .k = t->plan.k,
+                                   .dead = t->n_dead,
+                                   .loss = t->loss,
+                                   .mse = t->mse,
+                                   .aux = t->aux,
+                                   .ev = t->ev,
+                                   .l0 = t->l0,
+                                   .loss_scale = t->plan.loss_scale,
+                                   .seconds = fct_seconds() - tr->started};
+    if (t->lost) return fct_strdup(&m->lost, t->lost);
+    FCT_TRY(describe(t, &m->desc, tr->s.place[t->stream].data));
+    if (t->ev < 0)
+        fct_log_line(tr->desc->log, FCT_LOG_WARN,
+                     "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
+                     "the rows' mean): a smaller --lr, or more steps",
+                     t->name ? t->name : "", t->name ? ": " : "", t->ev);
+    m->sae = t->sae;
+    t->sae = NULL;
+    return FCT_OK;
+}
+
+/* ---- the whole ---- */
+
+static fct_status check_members(const fct_train_run *run)
+{
+    if (run->n_members < 1 || run->n_streams < 1)
+        return fct_fail(FCT_ERR_ARG, "there is no SAE to train, or no rows");
+    for (int64_t i = 0; i < run->n_members; i++) {
+        const fct_train_member *m = &run->member[i];
+        if (m->stream < 0 || m->stream >= run->n_streams)
+            return fct_fail(FCT_ERR_ARG, "SAE %lld: there is no stream %lld", (long long)i,
+                            (long long)m->stream);
+        if (run->n_members > 1 && (!m->name || !*m->name))
+            return fct_fail(FCT_ERR_ARG, "SAE %lld of several has no name", (long long)i);
+        for (int64_t k = 0; k < i && m->name; k++)
+            if (strcmp(run->member[k].name, m->name) == 0)
+                return fct_fail(FCT_ERR_ARG, "two SAEs are called %s", m->name);
+    }
+    for (int64_t i = 0; i < run->n_streams; i++)
+        if (run->stream[i].d < 1)
+            return fct_fail(FCT_ERR_SHAPE, "rows of %lld numbers cannot be trained on",
+                            (long long)run->stream[i].d);
+    return FCT_OK;
+}
+
+/* What all SAEs must agree in, since they share the batches. */
+static fct_status check_shared(const fct_trainee *t, const fct_trainee *with)
+{
+    const fct_train_plan *a = &with->plan, *b = &t->plan;
+    if (a->batch != b->batch)
+        return fct_fail(FCT_ERR_ARG,
+                        "%s has batches of %lld rows, %s of %lld: SAEs that share rows need one "
+                        "batch size",
+                        with->name, (long long)a->batch, t->name, (long long)b->batch);
+    if (t->stream != with->stream) return FCT_OK;
+    if (a->train_calibration != b->train_calibration ||
+        (!a->train_calibration && a->calibration_rows != b->calibration_rows))
+        return fct_fail(FCT_ERR_ARG,
+                        "%s and %s take different rows for calibration, so they cannot share what "
+                        "follows: give both the same preset and calibration rows",
+                        with->name, t->name);
+    return FCT_OK;
+}
+
+static fct_status init_trainee(training *tr, int64_t i)
+{
+    fct_status st = FCT_OK;
+    const fct_train_member *m = &tr->run->member[i];
+    fct_trainee *t = &tr->s.trainee[i];
+    const fct_row_source *rows = &tr->run->stream[m->stream];
+    fct_sae *init = NULL;
+    fct_train_plan plan;
+    if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
+    FCT_TRY_OUT(fct_train_plan_init(&plan, &m->desc, rows->d, rows->total, init));
+    FCT_TRY_OUT(fct_trainee_init(t, &plan, rows->d, init));
+    t->name = tr->run->n_members > 1 ? m->name : NULL;
+    t->stream = m->stream;
+    for (int64_t k = 0; k < i; k++) FCT_TRY_OUT(check_shared(t, &tr->s.trainee[k]));
+out:
+    fct_sae_free(init);
+    return tr->run->n_members > 1 ? fct_where(st, "%s", m->name) : st;
+}
+
+static fct_status take_memory(training *tr)
+{
+    fct_train_run *run = tr->run;
+    FCT_TRY(fct_new(&tr->s.trainee, run->n_members, sizeof *tr->s.trainee));
+    tr->s.n = run->n_members;
+    FCT_TRY(fct_new(&tr->s.place, run->n_streams, sizeof *tr->s.place));
+    tr->s.n_places = run->n_streams;
+    for (int64_t i = 0; i < run->n_members; i++) FCT_TRY(init_trainee(tr, i));
+    tr->batch = tr->s.trainee[0].plan.batch;
+    FCT_TRY(fct_new(&tr->rows, run->n_streams, sizeof *tr->rows));
+    for (int64_t i = 0; i < run->n_streams; i++) {
+        int64_t numbers;
+        FCT_TRY(fct_mul_i64(&numbers, tr->batch, run->stream[i].d));
+        FCT_TRY(fct_new_raw(&tr->rows[i], numbers, sizeof(float)));
+    }
+    return FCT_OK;
+}
+
+static void clear(training *tr)
+{
+    fct_course_close(&tr->course);
+    for (int64_t i = 0; i < tr->run->n_streams && tr->rows; i++) fct_free(tr->rows[i]);
+    fct_free(tr->rows);
+    for (int64_t i = 0; i < tr->s.n; i++) fct_trainee_clear(&tr->s.trainee[i]);
+    fct_free(tr->s.trainee);
+    fct_free(tr->s.place);
+}
+
+fct_status fct_sae_train_many(fct_train_run *run)
+{
+    fct_status st = FCT_OK;
+    training tr = {.run = run, .desc = run->n_members > 0 ? &run->member[0].desc : NULL};
+    for (int64_t i = 0; i < run->n_members; i++) {
+        run->member[i].sae = NULL;
+        run->member[i].lost = NULL;
+    }
+    FCT_TRY_OUT(check_members(run));
+    FCT_TRY_OUT(take_memory(&tr));
+    FCT_TRY_OUT(start(&tr));
+    FCT_TRY_OUT(loop(&tr));
+    for (int64_t i = 0; i < run->n_members; i++)
+        FCT_TRY_OUT(finish(&tr, &tr.s.trainee[i], &run->member[i]));
+out:
+    clear(&tr);
+    return fct_where(st, "training");
+}
+
+void fct_train_run_clear(fct_train_run *run)
+{
+    for (int64_t i = 0; i < run->n_members; i++) {
+        fct_sae_free(run->member[i].sae);
+        fct_free(run->member[i].lost);
+        run->member[i].sae = NULL;
+        run->member[i].lost = NULL;
+    }
 }
 
 fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                          fct_train_report *report)
 {
-    fct_status st = FCT_OK;
-    fct_trainee trainee = {0};
-    fct_sae *init = NULL;
-    fct_train_plan plan;
-    training tr = {
-        .desc = desc, .source = rows, .list = &trainee, .n = 1, .d = rows->d, .log_fd = -1};
+    fct_train_member member = {.desc = *desc};
+    fct_train_run run = {.stream = rows, .n_streams = 1, .member = &member, .n_members = 1};
+    fct_status st = fct_sae_train_many(&run);
     *out = NULL;
-    if (rows->d < 1)
-        return fct_fail(FCT_ERR_SHAPE, "rows of %lld numbers cannot be trained on",
-                        (long long)rows->d);
-    if (desc->init_from) FCT_TRY_OUT(fct_sae_load(&init, desc->init_from, NULL));
-    FCT_TRY_OUT(fct_train_plan_init(&plan, desc, rows->d, rows->total, init));
-    FCT_TRY_OUT(fct_trainee_init(&trainee, &plan, rows->d, init));
-    tr.batch = plan.batch;
-    int64_t numbers;
-    FCT_TRY_OUT(fct_mul_i64(&numbers, tr.batch, tr.d));
-    FCT_TRY_OUT(fct_new_raw(&tr.rows, numbers, sizeof *tr.rows));
-    FCT_TRY_OUT(start(&tr));
-    FCT_TRY_OUT(loop(&tr));
-    FCT_TRY_OUT(describe(&trainee, desc, tr.place.data));
-    if (trainee.ev < 0)
-        fct_log_line(desc->log, FCT_LOG_WARN,
-                     "the SAE explains less than nothing (explained variance %.4g, worse than the "
-                     "rows' mean): a smaller --lr, or more steps",
-                     trainee.ev);
-    if (report) fill_report(report, &tr);
-    *out = trainee.sae;
-    trainee.sae = NULL;
-out:
-    if (tr.log_fd >= 0) close(tr.log_fd);
-    fct_free(tr.rows);
-    fct_sae_free(init);
-    fct_trainee_clear(&trainee);
-    return fct_where(st, "training");
+    if (st == FCT_OK) {
+        *out = member.sae;
+        member.sae = NULL;
+        if (report) *report = member.report;
+    }
+    fct_train_run_clear(&run);
+    return st;
 }

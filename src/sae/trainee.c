@@ -19,6 +19,7 @@ void fct_trainee_clear(fct_trainee *t)
     }
     fct_sae_engine_clear(&t->engine);
     fct_sae_free(t->sae);
+    fct_free(t->lost);
     *t = (fct_trainee){0};
 }
 

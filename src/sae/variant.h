@@ -36,7 +36,7 @@ fct_status fct_step_select_aux(fct_trainee *t) FCT_MUST_CHECK;
 fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active) FCT_MUST_CHECK;
 /* t->loss from its parts; fails when it is not finite. */
 fct_status fct_step_loss(fct_trainee *t) FCT_MUST_CHECK;
-/* t->ev, from t->error. */
+/* t->ev and t->fvu, from t->error. */
 void fct_step_measure(fct_trainee *t, const float *x);
 void fct_step_clear_gradients(fct_trainee *t);
 /* Gradients of both weights and b_enc through one set of codes [B,k]; g [B,D] is the gradient of

@@ -330,6 +330,33 @@ static void test_log(void **state)
     assert_true(fct_threads() >= 1);
 }
 
+static void test_crc32c(void **state)
+{
+    (void)state;
+    fct_crc32c c;
+    uint8_t bytes[32];
+    static const struct { /* RFC 3720 B.4: 32 bytes each */
+        int first, by;
+        uint32_t crc;
+    } row[] = {
+        {0, 0, 0x8a9136aau}, {0xff, 0, 0x62a8ab43u}, {0, 1, 0x46dd794eu}, {31, -1, 0x113fdb5cu}};
+    fct_crc32c_init(&c);
+    assert_int_equal(c.value, 0);
+    for (size_t i = 0; i < FCT_COUNT(row); i++) {
+        for (int k = 0; k < 32; k++) bytes[k] = (uint8_t)(row[i].first + k * row[i].by);
+        c.value = 0;
+        fct_crc32c_add(&c, bytes, 32);
+        assert_int_equal(c.value, row[i].crc);
+        c.value = 0; /* in pieces of every length */
+        for (int at = 0, n = 0; at < 32; at += n++)
+            fct_crc32c_add(&c, bytes + at, n < 32 - at ? n : 32 - at);
+        assert_int_equal(c.value, row[i].crc);
+    }
+    c.value = 0;
+    fct_crc32c_add(&c, "123456789", 9); /* the usual check value */
+    assert_int_equal(c.value, 0xe3069283u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_error_text),
@@ -344,6 +371,7 @@ int main(void)
                                        cmocka_unit_test(test_json),
                                        cmocka_unit_test(test_json_text),
                                        cmocka_unit_test(test_sha256),
+                                       cmocka_unit_test(test_crc32c),
                                        cmocka_unit_test(test_log)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

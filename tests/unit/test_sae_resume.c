@@ -1,5 +1,7 @@
 /* test_sae_resume.c - training that was cut off: what a checkpoint is continued with and refuses,
  * what its log and its report say, what is removed in the end. */
+#include <math.h>
+
 #include "facet/store.h"
 #include "fct_test.h"
 #include "sae/sae.h"
@@ -152,12 +154,20 @@ static void test_log_and_report(void **state)
     remove_tree(temp_path("part"));
 }
 
-/* The checkpoint's bytes with one digit after `key` changed. */
+/* The file of a step's checkpoint. */
+static const char *file_of(const char *dir, int64_t step)
+{
+    static char file[1200];
+    snprintf(file, sizeof file, "%s/checkpoint-%012d.safetensors", dir, (int)step);
+    return file;
+}
+
+/* The newest checkpoint's bytes with one digit after `key` changed. */
 static void damage(const char *dir, const char *key)
 {
-    char file[1200], *text;
+    const char *file = file_of(dir, fct_path_exists(file_of(dir, 16)) ? 16 : 30);
+    char *text;
     int64_t n, at = 0;
-    snprintf(file, sizeof file, "%s/checkpoint.safetensors", dir);
     assert_ok(fct_file_read(&text, &n, file));
     while (at < n && strncmp(text + at, key, strlen(key)) != 0) at++;
     while (at < n && (text[at] < '0' || text[at] > '9')) at++;
@@ -212,6 +222,138 @@ static void test_refuses_others(void **state)
     remove_tree(dir);
 }
 
+/* ---- rotation ---- */
+
+static fct_sae *untouched(void)
+{
+    fct_sae *whole;
+    assert_ok(train(&whole, &shuffled, &options, NULL));
+    return whole;
+}
+
+static void cut_file(const char *file, int64_t less)
+{
+    char *text;
+    int64_t n;
+    assert_ok(fct_file_read(&text, &n, file));
+    assert_ok(fct_file_write(file, text, n - less));
+    fct_free(text);
+}
+
+/* One bit of the last tensor changed: only the checksum can tell. */
+static void flip_bit(const char *file)
+{
+    char *text;
+    int64_t n;
+    assert_ok(fct_file_read(&text, &n, file));
+    text[n - 200] ^= 4;
+    assert_ok(fct_file_write(file, text, n));
+    fct_free(text);
+}
+
+static void test_rotation(void **state)
+{
+    (void)state;
+    char dir[1024];
+    fct_sae *s, *whole;
+    ear heard = {0};
+    fct_log log = {.user = &heard, .line = hear};
+    fct_train_desc desc = options;
+    make_rows(1);
+    whole = untouched();
+    snprintf(dir, sizeof dir, "%s", temp_path("rotation"));
+    desc.resume = dir;
+    desc.log = &log;
+    for (int how = 0; how < 2; how++) { /* checkpoints of steps 8, 16, 24: two stay */
+        cut_off(&desc, 27);
+        assert_false(fct_path_exists(file_of(dir, 8)));
+        assert_true(fct_path_exists(file_of(dir, 16)) && fct_path_exists(file_of(dir, 24)));
+        heard.n = 0;
+        if (how == 0)
+            cut_file(file_of(dir, 24), 1000);
+        else
+            flip_bit(file_of(dir, 24));
+        assert_ok(train(&s, &shuffled, &desc, NULL));
+        assert_int_equal(heard.n, 1);
+        assert_non_null(strstr(heard.text, "checkpoint-000000000024"));
+        assert_non_null(strstr(heard.text, how == 0 ? "continuing from" : "damaged; continuing"));
+        assert_memory_equal(whole->w_dec, s->w_dec, sizeof(float) * (size_t)whole->f * D);
+        fct_sae_free(s);
+        fct_sae_checkpoint_remove(dir);
+        assert_false(fct_path_exists(dir));
+    }
+    /* none that is whole: told, not started anew; and one can be kept alone */
+    desc.keep_checkpoints = 1;
+    cut_off(&desc, 20);
+    assert_false(fct_path_exists(file_of(dir, 8)));
+    flip_bit(file_of(dir, 16));
+    assert_fails(FCT_ERR_FORMAT, "no other checkpoint", train(&s, &shuffled, &desc, NULL));
+    assert_true(fct_path_exists(file_of(dir, 16)));
+    fct_sae_checkpoint_remove(dir);
+    fct_sae_free(whole);
+}
+
+/* A write that fails, at every write of the second checkpoint: the first one stays and is good. */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    char dir[1024];
+    fct_sae *s, *whole;
+    fct_train_desc desc = options;
+    make_rows(1);
+    whole = untouched();
+    snprintf(dir, sizeof dir, "%s", temp_path("full"));
+    desc.resume = dir;
+    fct_fault_write(1);
+    assert_fails(FCT_ERR_IO, "saving a checkpoint: write", train(&s, &shuffled, &desc, NULL));
+    fct_fault_write(0);
+    assert_false(fct_sae_checkpoint_exists(dir));
+    int failed = 0;
+    for (int nth = 1; nth < 12; nth++) {
+        fct_sae_checkpoint_remove(dir);
+        fct_fault_write(nth);
+        fct_status st = train(&s, &shuffled, &desc, NULL);
+        fct_fault_write(0);
+        if (st == FCT_OK) {
+            fct_sae_free(s);
+            break;
+        }
+        assert_int_equal(st, FCT_ERR_IO);
+        bool there = fct_sae_checkpoint_exists(dir);
+        if (there) assert_non_null(strstr(fct_error_text(), "stays"));
+        failed += there;
+        assert_ok(train(&s, &shuffled, &desc, NULL));
+        assert_memory_equal(whole->w_dec, s->w_dec, sizeof(float) * (size_t)whole->f * D);
+        fct_sae_free(s);
+    }
+    assert_true(failed >= 3);
+    fct_sae_checkpoint_remove(dir);
+    fct_sae_free(whole);
+}
+
+/* Weights that overflowed would replace a good checkpoint. */
+static void test_lost_weights_are_not_kept(void **state)
+{
+    (void)state;
+    char dir[1024];
+    fct_train_plan plan;
+    fct_trainee t;
+    fct_train_place place = {0};
+    make_rows(1);
+    snprintf(dir, sizeof dir, "%s", temp_path("lost"));
+    assert_ok(fct_train_plan_init(&plan, &options, D, N, NULL));
+    assert_ok(fct_trainee_init(&t, &plan, D, NULL));
+    fct_train_state s = {.trainee = &t, .n = 1, .place = &place, .n_places = 1, .step = 3};
+    assert_ok(fct_checkpoint_save(dir, 2, &s));
+    t.sae->w_dec[5] = INFINITY;
+    s.step = 4;
+    assert_fails(FCT_ERR_RANGE, "not finite", fct_checkpoint_save(dir, 2, &s));
+    assert_true(fct_path_exists(file_of(dir, 3)));
+    assert_false(fct_path_exists(file_of(dir, 4)));
+    fct_trainee_clear(&t);
+    fct_sae_checkpoint_remove(dir);
+}
+
 static void test_removes_its_own(void **state)
 {
     (void)state;
@@ -221,7 +363,8 @@ static void test_removes_its_own(void **state)
     desc.resume = dir;
     make_rows(1);
     cut_off(&desc, 20);
-    snprintf(file, sizeof file, "%s/checkpoint.safetensors.tmp-1-0", dir); /* left by a kill */
+    snprintf(file, sizeof file, "%s/checkpoint-000000000024.safetensors.tmp-1-0",
+             dir); /* left by a kill */
     assert_ok(fct_file_write(file, "x", 1));
     snprintf(file, sizeof file, "%s/notes.txt", dir);
     assert_ok(fct_file_write(file, "x", 1));
@@ -286,8 +429,13 @@ static void test_lost_training_warns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_log_and_report),      cmocka_unit_test(test_refuses_others),
-        cmocka_unit_test(test_removes_its_own),     cmocka_unit_test(test_few_dead_rows),
+        cmocka_unit_test(test_log_and_report),
+        cmocka_unit_test(test_refuses_others),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_lost_weights_are_not_kept),
+        cmocka_unit_test(test_removes_its_own),
+        cmocka_unit_test(test_few_dead_rows),
         cmocka_unit_test(test_lost_training_warns),
     };
     return cmocka_run_group_tests(tests, NULL, temp_clear);

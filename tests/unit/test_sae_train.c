@@ -403,10 +403,11 @@ static void test_revives(void **state)
 
 /* ---- stop and continue ---- */
 
+/* The last checkpoint of 40 steps. */
 static char *read_bytes(const char *dir, int64_t *n)
 {
     char path[1100], *text;
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
+    snprintf(path, sizeof path, "%s/checkpoint-000000000040.safetensors", dir);
     assert_ok(fct_file_read(&text, n, path));
     return text;
 }
@@ -423,14 +424,6 @@ static void count_down(void *user, const char *what, int64_t done, int64_t total
     (void)total;
     stopper *s = user;
     if (s->left > 0 && --s->left == 0) s->flag = 1;
-}
-
-static void remove_checkpoint(const char *dir)
-{
-    char path[1100];
-    snprintf(path, sizeof path, "%s/checkpoint.safetensors", dir);
-    unlink(path);
-    rmdir(dir);
 }
 
 static void test_continues(void **state)
@@ -491,9 +484,9 @@ static void test_continues(void **state)
     fct_fault_write(1);
     assert_fails(FCT_ERR_IO, "checkpoint", fct_sae_train(&part, &source, &desc, NULL));
     fct_fault_write(0);
-    remove_checkpoint(temp_path("whole"));
-    remove_checkpoint(temp_path("part"));
-    remove_checkpoint(temp_path("faulty"));
+    fct_sae_checkpoint_remove(temp_path("whole"));
+    fct_sae_checkpoint_remove(temp_path("part"));
+    fct_sae_checkpoint_remove(temp_path("faulty"));
     fct_free(rows);
 }
 
