@@ -6,8 +6,9 @@
        fct_sae_encode(sae, rows, n, index, value);       k strongest features of each row
        fct_sae_free(sae);
 
-   TopK autoencoder: z = topk(W_enc (x - b_dec) + b_enc, k) after ReLU;  x' = sum_f z_f W_dec[f] +
-   b_dec. Rows are f32 [n,D]. Features are counted from 0. */
+   With a = x - b_dec (or x) and h = W_enc a + b_enc the kinds differ in which activations z they
+   keep; always x' = sum_f z_f W_dec[f] + b_dec. Rows are f32 [n,D]. Features are counted from 0.
+   What can be trained is another table (fct_train_desc); this one is what can be applied. */
 #ifndef FACET_SAE_H
 #define FACET_SAE_H
 
@@ -18,21 +19,40 @@ extern "C" {
 #endif
 
 typedef enum fct_sae_kind {
-    FCT_SAE_TOPK,
-    FCT_SAE_RELU
-} fct_sae_kind; /* RELU: no fixed k (SAELens "standard") */
+    FCT_SAE_TOPK,     /* the k largest h of a row, after ReLU: the only kind with a fixed k */
+    FCT_SAE_RELU,     /* z = ReLU(h): SAELens' "standard" */
+    FCT_SAE_JUMPRELU, /* z = ReLU(h) where h > threshold */
+    FCT_SAE_GATED, /* z = ReLU(exp(r_mag) W_enc a + b_mag) where h > 0: b_enc is the gate's bias */
+    FCT_SAE_BATCHTOPK /* as JUMPRELU with one threshold for all features, which keeps k a row on
+                         average; also Matryoshka, whose groups matter in training alone */
+} fct_sae_kind;
+
+/* What is taken out of each row before all else, and put back into its reconstruction. */
+typedef enum fct_sae_normalize {
+    FCT_SAE_NORMALIZE_NONE,
+    FCT_SAE_NORMALIZE_LAYER, /* (x - mean) / (std + 1e-5), std with D - 1; back: x' std + mean */
+    FCT_SAE_NORMALIZE_NORM   /* x sqrt(D)/|x|; back: x' |x|/sqrt(D) */
+} fct_sae_normalize;
 
 typedef struct fct_sae { /* read-only for users; made by load or training, released by fct_sae_free
                           */
     fct_sae_kind kind;
-    int64_t d, f, k;
+    int64_t d, f;
+    int64_t k;    /* TOPK: active features a row; BATCHTOPK: on average, 0 when unknown; else 0 */
     float *w_enc; /* [F,D]: one row a feature (SAELens stores the transpose) */
     float *b_enc; /* [F] */
     float *w_dec; /* [F,D]: row f is feature f's direction */
     float *b_dec; /* [D] */
+    float *threshold;     /* [F]: JUMPRELU; BATCHTOPK: F times the same; else NULL */
+    float *b_mag, *r_mag; /* [F] each: GATED; else NULL */
+    float *dec_norm; /* [F], or NULL. SAELens' rescale_acts_by_decoder_norm: |W_dec[f]|, by which h
+                        is multiplied before anything is kept, and z divided when it is decoded */
     bool apply_b_dec_to_input;
-    char *block; /* "down.2.1" or a full name; NULL when the folder does not say */
-    char *model; /* name of the model it was trained on; NULL: unknown */
+    fct_sae_normalize normalize;
+    int64_t n_groups;    /* Matryoshka: groups of features, the first the coarsest; else 0 */
+    int64_t *group_size; /* [n_groups]; NULL without groups */
+    char *block;         /* "down.2.1" or a full name; NULL when the folder does not say */
+    char *model;         /* name of the model it was trained on; NULL: unknown */
     char *path;
     bool has_stats;    /* any of these statistics, each [F]; NULL when absent: */
     float *density;    /* share of rows in which the feature is active */
@@ -48,6 +68,8 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
    error lists them. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
+/* "topk", "standard", "jumprelu", "gated", "batchtopk". */
+FCT_API const char *fct_sae_kind_name(fct_sae_kind kind);
 /* Whether an SAE can be put there: the folder is not there or empty, or holds an SAE of that layout
    (which is replaced), or what a kill left of one. Else a sentence; saving asks it too. */
 typedef enum fct_sae_layout { FCT_SAE_SAELENS, FCT_SAE_AUTHORS } fct_sae_layout;
@@ -64,16 +86,24 @@ FCT_API fct_status fct_sae_save_authors(const fct_sae *s, const char *dir) FCT_M
  */
 FCT_API fct_status fct_sae_save_stats(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
-/* TopK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
-   beyond the positive ones have value 0 and distinct unused indices. */
+/* TOPK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
+   beyond the positive ones have value 0 and distinct unused indices. Other kinds are refused. */
 FCT_API fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
                                   float *value) FCT_MUST_CHECK;
-/* Any kind: all activations, dense [n,F]; features outside the top k are 0. */
+/* Any kind: all activations, dense [n,F]; features that are not kept are 0. */
 FCT_API fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n,
                                         float *z) FCT_MUST_CHECK;
+/* Rows from k activations each, with b_dec. Of an SAE with `normalize` they still lack what each
+   row had taken out of it: see fct_sae_restore. */
 FCT_API fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value,
                                   int64_t n, int64_t k, float *rows) FCT_MUST_CHECK;
-/* rows' reconstruction in one call, with b_dec. */
+/* What `normalize` takes out of each row, [n] each: a decoded row y stands for y * scale + shift. 1
+   and 0 without it. */
+FCT_API fct_status fct_sae_row_scale(const fct_sae *s, const float *rows, int64_t n, float *scale,
+                                     float *shift) FCT_MUST_CHECK;
+FCT_API void fct_sae_restore(float *rows, int64_t n, int64_t d, const float *scale,
+                             const float *shift);
+/* rows' reconstruction in one call, with b_dec and all that `normalize` took out. */
 FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t n,
                                    float *out) FCT_MUST_CHECK;
 
@@ -176,7 +206,7 @@ FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *row
                                            fct_sae_quality *out) FCT_MUST_CHECK;
 
 /* Codes of any kind, only what is active: row r's are [row_offsets[r], row_offsets[r+1]). TOPK:
- * strongest first; RELU: by index. */
+ * strongest first; others: by index. */
 typedef struct fct_sae_csr {
     int64_t rows, n;
     int64_t *row_offsets; /* [rows+1] */

@@ -64,7 +64,7 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
 {
     fct_sae *s = NULL;
     FCT_TRY(fct_sae_load(&s, path, NULL));
-    const char *kind = s->kind == FCT_SAE_TOPK ? "topk" : "relu";
+    const char *kind = fct_sae_kind_name(s->kind);
     fct_cli_say(c,
                 "%s: an SAE (%s layout), %s, %" PRId64 " features of width %" PRId64 ", k %" PRId64
                 ", block %s, model %s, %s",

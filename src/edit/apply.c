@@ -27,6 +27,19 @@ static const fct_codes *codes_for(const context *c, const fct_edit *e)
     return e->is_static ? c->a->clean : &c->incoming;
 }
 
+/* What the row's own code of a feature adds to it, in units of the feature's direction. */
+static double part_of(const context *c, const fct_codes *codes, int64_t row, int64_t feature)
+{
+    double z = fct_codes_at(codes, row, feature);
+    return z == 0 ? 0 : z * fct_codes_worth(codes, c->a->sae, row, feature);
+}
+
+/* A strength given in units of codes, in units of the direction: here, on this row. */
+static double worth(const context *c, int64_t row, int64_t feature)
+{
+    return fct_codes_worth(&c->incoming, c->a->sae, row, feature);
+}
+
 /* M of one row. */
 static double mask_at(const context *c, const fct_live_edit *live, int64_t row, int64_t place)
 {
@@ -61,8 +74,8 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     if (m == 0) return false;
     if (e->op == FCT_EDIT_REBUILD) return blend(c->base, c->rebuilt + row * d, 1, m, d);
     if (e->op == FCT_EDIT_ZERO || !acts) return blend(c->base, NULL, 0, m, d);
-    return blend(c->base, sae->w_dec + e->feature * d, e->value * (double)sae->k * live->unit, m,
-                 d);
+    return blend(c->base, sae->w_dec + e->feature * d,
+                 e->value * (double)sae->k * live->unit * worth(c, row, e->feature), m, d);
 }
 
 /* ---- adding ---- */
@@ -80,7 +93,7 @@ static bool add_source(const context *c, const fct_live_edit *live, double scale
     bool changed = false;
     for (int64_t i = 0; i < live->edit->n_features; i++) {
         int64_t f = live->edit->features[i];
-        if (add_direction(c, f, scale * fct_codes_at(live->source, place, f))) changed = true;
+        if (add_direction(c, f, scale * part_of(c, live->source, place, f))) changed = true;
     }
     return changed;
 }
@@ -93,15 +106,18 @@ static bool add_row(const context *c, const fct_live_edit *live, bool uncond, in
     double m = mask_at(c, live, row, place), sign = uncond ? -1 : 1;
     if (m == 0) return false;
     switch (e->op) {
-    case FCT_EDIT_ADD: return add_direction(c, e->feature, sign * e->value * live->unit * m);
+    case FCT_EDIT_ADD:
+        return add_direction(c, e->feature,
+                             sign * e->value * live->unit * worth(c, row, e->feature) * m);
     case FCT_EDIT_FROM: return add_source(c, live, sign * e->value * m, place);
     case FCT_EDIT_SCALE:
         return add_direction(c, e->feature,
-                             (e->value - 1) * fct_codes_at(codes_for(c, e), row, e->feature) * m);
+                             (e->value - 1) * part_of(c, codes_for(c, e), row, e->feature) * m);
     default: /* SET */
-        return add_direction(
-            c, e->feature,
-            (e->value * live->unit - fct_codes_at(codes_for(c, e), row, e->feature)) * m);
+        return add_direction(c, e->feature,
+                             (e->value * live->unit * worth(c, row, e->feature) -
+                              part_of(c, codes_for(c, e), row, e->feature)) *
+                                 m);
     }
 }
 
@@ -140,7 +156,8 @@ static fct_status prepare(context *c)
     }
     FCT_TRY(fct_new_raw(&c->base, a->d, (int64_t)sizeof *c->base));
     FCT_TRY(fct_new_raw(&c->sum, a->d, (int64_t)sizeof *c->sum));
-    if (reads) FCT_TRY(fct_codes_of_rows(&c->incoming, a->sae, a->delta, rows));
+    if (reads || (a->sae && a->sae->normalize != FCT_SAE_NORMALIZE_NONE)) /* the rows' own scale */
+        FCT_TRY(fct_codes_of_rows(&c->incoming, a->sae, a->delta, rows));
     if (!rebuild) return FCT_OK;
     FCT_TRY(fct_new_raw(&c->rebuilt, rows * a->d, (int64_t)sizeof *c->rebuilt));
     return fct_codes_decode(codes_for(c, rebuild), a->sae, c->rebuilt);

@@ -63,10 +63,14 @@ typedef struct fct_codes { /* of n rows: TopK holds index, value [n,k]; SAEs wit
     int64_t n, k, f;
     int32_t *index;
     float *value;
+    float *scale, *shift; /* [n] each, of SAEs that normalise rows (fct_sae_row_scale); else NULL */
 } fct_codes;
 fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows,
                              int64_t n) FCT_MUST_CHECK;
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature); /* 0 where it is not active */
+/* What one unit of a feature's code is worth in this row, in units of its direction: 1, unless the
+ * SAE scales rows or codes. */
+double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int64_t feature);
 fct_status fct_codes_decode(const fct_codes *c, const fct_sae *sae,
                             float *rows) FCT_MUST_CHECK; /* [n,d] */
 void fct_codes_clear(fct_codes *c);

@@ -228,7 +228,8 @@ static fct_status fill(void *user, const char *temp)
 
 fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
 {
-    if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input)
+    if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input || s->dec_norm ||
+        s->normalize != FCT_SAE_NORMALIZE_NONE)
         return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract "
                                              "the decoder's bias from the input, no other");
     return fct_where(fct_sae_put_dir(dir, FCT_SAE_AUTHORS, fill, (void *)(uintptr_t)s), "saving %s",

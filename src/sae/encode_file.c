@@ -38,6 +38,12 @@ static void close_input(input *in)
 
 enum { CHUNK = 4096 };
 
+/* Codes a row, 0 without a fixed number. */
+static int64_t codes_a_row(const fct_sae *s)
+{
+    return fct_sae_kind_of(s)->fixed_k ? s->k : 0;
+}
+
 typedef struct codes {
     int32_t *index;
     float *value;
@@ -47,7 +53,7 @@ typedef struct codes {
 
 static fct_status encode_chunk(codes *c, const fct_sae *s, const float *rows, int64_t at, int64_t n)
 {
-    if (s->kind == FCT_SAE_TOPK)
+    if (c->offset == NULL)
         return fct_sae_encode(s, rows, n, c->index + at * s->k, c->value + at * s->k);
     fct_sae_csr csr;
     fct_status st = FCT_OK;
@@ -69,7 +75,7 @@ static fct_status write_codes(const codes *c, const fct_sae *s, const char *path
 {
     char name[3][16] = {"indices", "values", "row_offsets"};
     int64_t fixed[2] = {rows, s->k}, offsets = rows + 1;
-    bool flat = s->kind != FCT_SAE_TOPK;
+    bool flat = c->offset != NULL;
     const fct_st_entry entry[3] = {
         {name[0], fct_tensor_of(c->index, FCT_I32, flat ? 1 : 2, flat ? &c->n : fixed)},
         {name[1], fct_tensor_of(c->value, FCT_F32, flat ? 1 : 2, flat ? &c->n : fixed)},
@@ -88,9 +94,9 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
     FCT_TRY_OUT(open_input(&in, desc, s->d));
     int64_t n = in.rows.dim[0];
     FCT_TRY_OUT(fct_new_raw(&rows, CHUNK * s->d, sizeof *rows));
-    FCT_TRY_OUT(fct_new(&c.index, n * s->k, sizeof *c.index));
-    FCT_TRY_OUT(fct_new(&c.value, n * s->k, sizeof *c.value));
-    if (s->kind != FCT_SAE_TOPK) FCT_TRY_OUT(fct_new(&c.offset, n + 1, sizeof *c.offset));
+    FCT_TRY_OUT(fct_new(&c.index, n * codes_a_row(s), sizeof *c.index));
+    FCT_TRY_OUT(fct_new(&c.value, n * codes_a_row(s), sizeof *c.value));
+    if (codes_a_row(s) == 0) FCT_TRY_OUT(fct_new(&c.offset, n + 1, sizeof *c.offset));
     for (int64_t at = 0; at < n; at += CHUNK) {
         int64_t m = n - at < CHUNK ? n - at : CHUNK;
         FCT_TRY_OUT(fct_log_check_stop(desc->log));

@@ -43,21 +43,40 @@ FCT_CLONES static void subtract(float *y, const float *x, const float *b, int64_
         for (int64_t i = 0; i < d; i++) y[r * d + i] = x[r * d + i] - b[i];
 }
 
+FCT_CLONES static void scale_columns(float *pre, const float *by, int64_t n, int64_t f)
+{
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < f; i++) pre[r * f + i] *= by[i];
+}
+
+fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
+                            const float *bias, float *centred, float *pre)
+{
+    if (s->normalize != FCT_SAE_NORMALIZE_NONE) {
+        FCT_TRY(fct_sae_normalize_rows(s, x, n, centred));
+        x = centred;
+    }
+    if (s->apply_b_dec_to_input)
+        subtract(centred, x, s->b_dec, n, s->d);
+    else if (x != centred)
+        memcpy(centred, x, (size_t)(n * s->d) * sizeof *x);
+    for (int64_t r = 0; bias && r < n; r++)
+        memcpy(pre + r * s->f, bias, (size_t)s->f * sizeof *pre);
+    FCT_TRY(fct_op_matmul(&e->cx, &(fct_matmul_args){.a = centred,
+                                                     .b = s->w_enc,
+                                                     .c = pre,
+                                                     .m = n,
+                                                     .n = s->f,
+                                                     .k = s->d,
+                                                     .trans_b = true,
+                                                     .alpha = 1,
+                                                     .beta = bias ? 1 : 0}));
+    if (s->dec_norm) scale_columns(pre, s->dec_norm, n, s->f);
+    return FCT_OK;
+}
+
 fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
                           float *centred, float *pre)
 {
-    if (s->apply_b_dec_to_input)
-        subtract(centred, x, s->b_dec, n, s->d);
-    else
-        memcpy(centred, x, (size_t)(n * s->d) * sizeof *x);
-    for (int64_t r = 0; r < n; r++) memcpy(pre + r * s->f, s->b_enc, (size_t)s->f * sizeof *pre);
-    return fct_op_matmul(&e->cx, &(fct_matmul_args){.a = centred,
-                                                    .b = s->w_enc,
-                                                    .c = pre,
-                                                    .m = n,
-                                                    .n = s->f,
-                                                    .k = s->d,
-                                                    .trans_b = true,
-                                                    .alpha = 1,
-                                                    .beta = 1});
+    return fct_sae_products(e, s, x, n, s->b_enc, centred, pre);
 }

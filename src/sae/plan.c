@@ -92,9 +92,11 @@ static fct_status set_sizes(fct_train_plan *p, const fct_train_desc *desc,
         return fct_fail(FCT_ERR_SHAPE,
                         "the SAE to start from has %lld features, the options say %lld",
                         (long long)init->f, (long long)p->f);
-    if (init->kind != FCT_SAE_TOPK || !init->apply_b_dec_to_input)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "only a TopK SAE that subtracts its decoder's bias "
-                                             "from the input can be trained further");
+    if (init->kind != FCT_SAE_TOPK || !init->apply_b_dec_to_input || init->dec_norm ||
+        init->normalize != FCT_SAE_NORMALIZE_NONE)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "only a TopK SAE that subtracts its decoder's bias from the input, and "
+                        "scales neither rows nor codes, can be trained further");
     return FCT_OK;
 }
 

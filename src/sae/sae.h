@@ -8,12 +8,47 @@
 #include "facet/sae.h"
 #include "tensor/tensor.h"
 
+/* ---- kinds (kinds.c) ---- */
+typedef enum fct_sae_part { /* the tensors of an SAE; every kind has the first four */
+                            FCT_SAE_PART_W_ENC,
+                            FCT_SAE_PART_B_ENC,
+                            FCT_SAE_PART_W_DEC,
+                            FCT_SAE_PART_B_DEC,
+                            FCT_SAE_PART_THRESHOLD,
+                            FCT_SAE_PART_B_MAG,
+                            FCT_SAE_PART_R_MAG,
+                            FCT_SAE_PART_COUNT
+} fct_sae_part;
+#define FCT_SAE_HAS(part) (1u << FCT_SAE_PART_##part)
+
+typedef struct fct_sae_kind_info {
+    const char *name; /* as SAELens names the architecture */
+    unsigned parts;   /* FCT_SAE_HAS(...) of its tensors */
+    bool wants_k;     /* k means something */
+    bool fixed_k;     /* every row has k codes: chosen by topk, not by keep */
+    bool own_bias;    /* keep adds b_enc itself */
+    void (*keep)(const fct_sae *s, float *z, int64_t n); /* pre-activations [n,F] to codes */
+} fct_sae_kind_info;
+const fct_sae_kind_info *fct_sae_kind_get(fct_sae_kind kind);
+const fct_sae_kind_info *fct_sae_kind_of(const fct_sae *s);
+float **fct_sae_part_at(fct_sae *s, fct_sae_part part);          /* the member */
+int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part); /* numbers of it */
+fct_status fct_sae_set_dec_norm(fct_sae *s) FCT_MUST_CHECK;      /* dec_norm from w_dec */
+/* The same codes and rows without dec_norm, within rounding. */
+void fct_sae_fold_dec_norm(fct_sae *s);
+
 /* ---- one SAE in memory (sae.c) ---- */
-/* Empty weights of that size, all zero. */
+/* Empty weights of that size and kind, all zero. */
 fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f,
                        int64_t k) FCT_MUST_CHECK;
 fct_status fct_sae_clone(fct_sae **out,
                          const fct_sae *s) FCT_MUST_CHECK; /* weights, names; no statistics */
+fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MUST_CHECK;
+
+/* ---- rows as the SAE reads them (normalize.c) ---- */
+/* Of an SAE with `normalize`; out may be rows. */
+fct_status fct_sae_normalize_rows(const fct_sae *s, const float *rows, int64_t n,
+                                  float *out) FCT_MUST_CHECK;
 
 /* ---- operations with their arena (engine.c) ---- */
 typedef struct fct_sae_engine { /* zero-initialised is empty */
@@ -27,10 +62,25 @@ fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64
 void fct_sae_engine_clear(fct_sae_engine *e);
 int64_t fct_sae_chunk(const fct_sae *s); /* rows at a time, so that pre-activations stay small; a
                                             function of the sizes alone */
-/* centred [n,D] = x - b_dec (or x where the SAE does not subtract it); pre [n,F] = centred W_encT +
- * b_enc. */
+/* centred [n,D] = x, normalised where the SAE says so, minus b_dec where it subtracts it; pre [n,F]
+ * = centred W_encT + b_enc, times dec_norm where there is one. */
 fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
                           float *centred, float *pre) FCT_MUST_CHECK;
+/* The same with another bias [F]; NULL: none. */
+fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
+                            const float *bias, float *centred, float *pre) FCT_MUST_CHECK;
+
+/* ---- encoding in chunks (encode.c) ---- */
+typedef struct fct_sae_work { /* memory for one chunk */
+    fct_sae_engine e;
+    int64_t rows; /* of a chunk */
+    float *centred, *pre;
+} fct_sae_work;
+fct_status fct_sae_work_init(fct_sae_work *w, const fct_sae *s, int64_t n) FCT_MUST_CHECK;
+void fct_sae_work_clear(fct_sae_work *w);
+/* Codes z [n,F] of one chunk of an SAE without a fixed k; `first` counts rows for messages. */
+fct_status fct_sae_keep_chunk(fct_sae_work *w, const fct_sae *s, const float *rows, int64_t first,
+                              int64_t n, float *z) FCT_MUST_CHECK;
 
 /* ---- names (names.c) ---- */
 /* "unet.down_blocks.2.attentions.1" -> "down.2.1" and back; other names are copied. Release with

@@ -3,8 +3,7 @@
 
    Architectures topk and standard (ReLU); older files say topk by activation_fn_str. What would
    change the numbers and is not done here (normalised or reshaped activations, other architectures)
-   is refused by name. Codes that were scaled by the decoder's norms are brought to the plain form:
-   W_enc and b_enc times the norm, W_dec divided by it, gives the same codes and rows. */
+   is refused by name. */
 #include <math.h>
 #include <string.h>
 
@@ -124,19 +123,6 @@ out:
     return st;
 }
 
-static void fold_norms(fct_sae *s)
-{
-    for (int64_t f = 0; f < s->f; f++) {
-        double sum = 0;
-        float *enc = s->w_enc + f * s->d, *dec = s->w_dec + f * s->d;
-        for (int64_t i = 0; i < s->d; i++) sum += (double)dec[i] * dec[i];
-        float norm = (float)sqrt(sum);
-        for (int64_t i = 0; i < s->d; i++) enc[i] *= norm;
-        s->b_enc[f] *= norm;
-        for (int64_t i = 0; norm > 0 && i < s->d; i++) dec[i] /= norm;
-    }
-}
-
 static fct_status read_stats(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
@@ -176,7 +162,7 @@ fct_status fct_sae_load_saelens(fct_sae **out, const char *dir)
     FCT_TRY_OUT(fct_sae_new(&s, c.kind, c.d, c.f, c.k));
     s->apply_b_dec_to_input = c.subtract;
     FCT_TRY_OUT(read_weights(s, dir));
-    if (c.rescale) fold_norms(s);
+    if (c.rescale) FCT_TRY_OUT(fct_sae_set_dec_norm(s));
     FCT_TRY_OUT(read_stats(s, dir));
     FCT_TRY_OUT(fct_sae_read_facet(s, dir, c.hook, c.model)); /* more exact than SAELens' fields */
     FCT_TRY_OUT(fct_strdup(&s->path, dir));

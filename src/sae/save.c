@@ -38,7 +38,8 @@ static fct_status write_config(const fct_sae *s, const char *dir)
     fct_free(hook);
     if (j && topk &&
         (json_object_set_new(j, "k", json_integer(s->k)) != 0 ||
-         json_object_set_new(j, "rescale_acts_by_decoder_norm", json_false()) != 0)) {
+         json_object_set_new(j, "rescale_acts_by_decoder_norm",
+                             json_boolean(s->dec_norm != NULL)) != 0)) {
         json_decref(j);
         j = NULL;
     }
