@@ -128,6 +128,14 @@ typedef struct fct_row_source {
 
 typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;
 
+/* Which step trains. The fast one gives what the plain one gives to within rounding, and codes
+   equal up to ties; it has no gradients to look at, so some options need the plain one. */
+typedef enum fct_train_engine {
+    FCT_ENGINE_AUTO,
+    FCT_ENGINE_PLAIN,
+    FCT_ENGINE_FAST
+} fct_train_engine; /* auto: the fast one where it can */
+
 typedef struct fct_train_desc { /* zero: the preset's value */
     const char *preset;         /* "unboxing" (the paper's) or "demo"; NULL: "unboxing" */
     int64_t k, auxk, n_features, batch_size, steps, dead_rows,
@@ -137,6 +145,7 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     double loss_scale; /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
     fct_aux_mode aux;
     bool aux_set; /* aux was chosen, not left to the preset */
+    fct_train_engine engine;
     uint64_t seed;
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
     /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,

@@ -185,17 +185,99 @@ typedef struct fct_sparse_dot_args {
     int64_t n; /* rows of table; 0: not told, which costs speed where k is large */
 } fct_sparse_dot_args;
 
+/* ---- the training step of a sparse autoencoder, in four operations ---- */
+
+/* The encoder W [n,d] in the form that select reads: nothing more than the weights themselves in
+   f32, or a 16- or 8-bit copy with the rounding errors of its rows. encoder_fill makes the copy;
+   after a change of W it must run again (adam does it in passing). */
+typedef enum fct_product { FCT_PRODUCT_F32, FCT_PRODUCT_BF16, FCT_PRODUCT_INT8 } fct_product;
+typedef struct fct_encoder { /* made by fct_encoder_init */
+    fct_product product;
+    int64_t n, d;
+    int64_t bytes; /* held by impl */
+    const fct_backend *be;
+    void *impl;
+} fct_encoder;
+
+typedef struct fct_encoder_fill_args {
+    fct_encoder *enc;
+    const float *w; /* [n,d] */
+} fct_encoder_fill_args;
+
+/* The k largest of each row of (x - shift)·Wᵀ + bias, as topk would take them, while the rows of
+   products [rows,n] never exist as a whole. Whatever the encoder's copy: candidates are found with
+   it, by a margin, and their values are f32 products of x and w; so the selected set is that of an
+   f32 product up to ties within its own rounding. A row with too many candidates is computed in
+   f32. bf16: the margin bounds every rounding (Cauchy-Schwarz). int8: it is 8 standard deviations
+   of the rounding noise. centred [rows,d] receives x - shift. */
+typedef struct fct_select_args {
+    const fct_encoder *enc; /* filled from w */
+    const float *x;         /* [rows,d] */
+    const float *shift;     /* [d] */
+    const float *w, *bias;  /* [n,d], [n] */
+    int64_t rows, k;
+    float *centred;
+    int32_t *index; /* [rows,k] */
+    float *value;
+    int64_t *recomputed; /* how many rows had too many candidates; NULL: not asked */
+} fct_select_args;
+
+/* What codes leave unexplained, and what that means for them: error [rows,d] = bias + sum_j
+   value[r,j]·table[index[r,j],:] - target[r,:]; coef[r,j] = scale · error[r,:]·table[index[r,j],:]
+   where value > 0, else 0. sum [d]: the columns' sums of error; *squares: the sum of its squares.
+   Entries with value 0 are skipped. */
+typedef struct fct_sparse_error_args {
+    const int32_t *index; /* [rows,k] */
+    const float *value;
+    int64_t rows, k, n, d;
+    const float *table;  /* [n,d] */
+    const float *bias;   /* [d] */
+    const float *target; /* [rows,d] */
+    float scale;
+    float *error, *coef;
+    double *sum, *squares;
+} fct_sparse_error_args;
+
+/* Adam on both weights and the encoder's bias of a sparse autoencoder, gradients made on the way:
+   for every feature f, with (r,j) where index[r,j] == f and value > 0,
+     g_enc = sum coef[r,j]·input[r,:] + more_enc,  g_dec = sum scale·value[r,j]·error[r,:] +
+   more_dec, g_bias = sum coef[r,j] + more_bias; w_dec is scaled to unit length (zero rows stay),
+   g_dec loses what lies along it; then torch's Adam: m += (1-beta1)(g-m), v = beta2·v +
+   (1-beta2)g², w -= rate·m/(sqrt(v)/root + eps). through [d] = sum_f g_bias[f]·w_enc[f,:], of the
+   weights before the step. coef must be what sparse_error gives for the same codes, error, scale
+   and w_dec. Every feature is updated, with or without a gradient. */
+typedef struct fct_adam_args {
+    const int32_t *index; /* [rows,k] */
+    const float *value, *coef;
+    int64_t rows, k, n, d;
+    const float *input, *error; /* [rows,d] */
+    float scale;
+    const int32_t *more; /* [n]: row of more_* that belongs to f, or -1; NULL: none */
+    const float *more_enc, *more_dec, *more_bias;         /* [m,d], [m,d], [m] */
+    float *w_enc, *m_enc, *v_enc, *w_dec, *m_dec, *v_dec; /* [n,d] */
+    float *b_enc, *m_bias, *v_bias;                       /* [n] */
+    float rate, root, eps, beta1, beta2;
+    float *through;
+    fct_encoder *enc; /* filled from the new w_enc; NULL: none */
+} fct_adam_args;
+
 /* ---- the table: X(name) makes the struct's members, the wrappers and the check that none is
  * missing ---- */
 #define FCT_OP_LIST(X)                                                                            \
     X(linear)                                                                                     \
-    X(conv2d) X(group_norm) X(layer_norm) X(attention) X(geglu) X(unary) X(add) X(concat) X(pool) \
-        X(matmul) X(topk) X(sparse_decode) X(sparse_outer) X(sparse_dot)
+    X(conv2d)                                                                                     \
+    X(group_norm) X(layer_norm) X(attention) X(geglu) X(unary) X(add) X(concat) X(pool) X(matmul) \
+        X(topk) X(sparse_decode) X(sparse_outer) X(sparse_dot) X(encoder_fill) X(select)          \
+            X(sparse_error) X(adam)
 
 struct fct_backend {
     const char *name; /* "ref", "cpu" */
     fct_status (*pack)(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc);
-    void (*unpack)(fct_weight *w);        /* releases impl */
+    void (*unpack)(fct_weight *w); /* releases impl */
+    /* What the product of select runs in here, by instruction set, shape and k: a table. */
+    fct_product (*product)(int64_t n, int64_t d, int64_t k);
+    fct_status (*encoder_new)(fct_encoder *enc); /* product, n and d are set */
+    void (*encoder_free)(fct_encoder *enc);
     bool (*has_bf16)(void);               /* bf16 is fast here (AVX512-BF16 or AMX) */
     fct_status (*describe)(fct_str *out); /* "oneDNN 2.6.3, AVX512-BF16, AMX; 2 threads" */
 #define FCT_OP_MEMBER(op) fct_status (*op)(fct_cx * cx, const fct_##op##_args *a);
@@ -210,6 +292,10 @@ fct_status fct_backend_find(const fct_backend **out, const char *name) FCT_MUST_
 fct_status fct_weight_pack(const fct_backend *be, fct_weight *out,
                            const fct_pack_desc *desc) FCT_MUST_CHECK;
 void fct_weight_clear(fct_weight *w);
+fct_status fct_encoder_init(fct_encoder *out, const fct_backend *be, fct_product product, int64_t n,
+                            int64_t d) FCT_MUST_CHECK;
+void fct_encoder_clear(fct_encoder *enc);
+const char *fct_product_name(fct_product p); /* "f32", "bf16", "int8" */
 #define FCT_OP_WRAPPER(op) \
     fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
 FCT_OP_LIST(FCT_OP_WRAPPER)

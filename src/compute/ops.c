@@ -368,6 +368,94 @@ static fct_status check_sparse_dot(const fct_cx *cx, const fct_sparse_dot_args *
     return check_pointer(cx, a->coef, "coef");
 }
 
+/* ---- the training step of a sparse autoencoder ---- */
+
+static fct_status check_encoder(const fct_cx *cx, const fct_encoder *enc)
+{
+    if (!enc || !enc->be) return fct_fail(FCT_ERR_ARG, "no encoder");
+    if (enc->be != cx->be)
+        return fct_fail(FCT_ERR_ARG, "the encoder was made for %s, this run is on %s",
+                        enc->be->name, cx->be->name);
+    return FCT_OK;
+}
+
+/* All of them, or a failure that names the first that is NULL. */
+typedef struct named {
+    const void *p;
+    const char *name;
+} named;
+
+static fct_status check_pointers(const fct_cx *cx, const named *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) FCT_TRY(check_pointer(cx, list[i].p, list[i].name));
+    return FCT_OK;
+}
+
+static fct_status check_codes(int64_t rows, int64_t k, int64_t n, int64_t d)
+{
+    FCT_TRY(check_counts((const int64_t[]){rows, k, n, d}, 4));
+    if (n < 1 || d < 1) return fct_fail(FCT_ERR_SHAPE, "there are no features");
+    if (n > INT32_MAX || rows > INT32_MAX)
+        return fct_fail(FCT_ERR_RANGE, "too many rows or features for an int32 index");
+    return FCT_OK;
+}
+
+static fct_status check_encoder_fill(const fct_cx *cx, const fct_encoder_fill_args *a, bool *empty)
+{
+    *empty = false;
+    FCT_TRY(check_encoder(cx, a->enc));
+    return check_pointer(cx, a->w, "w");
+}
+
+static fct_status check_select(const fct_cx *cx, const fct_select_args *a, bool *empty)
+{
+    FCT_TRY(check_encoder(cx, a->enc));
+    FCT_TRY(check_codes(a->rows, a->k, a->enc->n, a->enc->d));
+    if (a->k > a->enc->n)
+        return fct_fail(FCT_ERR_SHAPE, "k is %lld but there are %lld features", (long long)a->k,
+                        (long long)a->enc->n);
+    *empty = a->rows == 0 || a->k == 0;
+    const named list[] = {{a->x, "x"},        {a->shift, "shift"},     {a->w, "w"},
+                          {a->bias, "bias"},  {a->centred, "centred"}, {a->index, "index"},
+                          {a->value, "value"}};
+    return *empty ? FCT_OK : check_pointers(cx, list, FCT_COUNT(list));
+}
+
+static fct_status check_sparse_error(const fct_cx *cx, const fct_sparse_error_args *a, bool *empty)
+{
+    FCT_TRY(check_codes(a->rows, a->k, a->n, a->d));
+    *empty = false; /* of no rows the sums are 0 */
+    FCT_TRY(check_pointer(cx, a->sum, "sum"));
+    FCT_TRY(check_pointer(cx, a->squares, "squares"));
+    if (a->rows == 0) return FCT_OK;
+    const named list[] = {{a->table, "table"}, {a->bias, "bias"}, {a->target, "target"},
+                          {a->error, "error"}, {a->coef, "coef"}, {a->index, "index"},
+                          {a->value, "value"}};
+    FCT_TRY(check_pointers(cx, list, FCT_COUNT(list)));
+    return check_index(cx, a->index, a->rows, a->k, a->n);
+}
+
+static fct_status check_adam(const fct_cx *cx, const fct_adam_args *a, bool *empty)
+{
+    FCT_TRY(check_codes(a->rows, a->k, a->n, a->d));
+    *empty = false;
+    if (a->enc) FCT_TRY(check_encoder(cx, a->enc));
+    if (a->enc && (a->enc->n != a->n || a->enc->d != a->d))
+        return fct_fail(FCT_ERR_SHAPE, "the encoder is of other sizes");
+    const named list[] = {{a->w_enc, "w_enc"},     {a->m_enc, "m_enc"},   {a->v_enc, "v_enc"},
+                          {a->w_dec, "w_dec"},     {a->m_dec, "m_dec"},   {a->v_dec, "v_dec"},
+                          {a->b_enc, "b_enc"},     {a->m_bias, "m_bias"}, {a->v_bias, "v_bias"},
+                          {a->through, "through"}, {a->input, "input"},   {a->error, "error"},
+                          {a->index, "index"},     {a->value, "value"},   {a->coef, "coef"}};
+    FCT_TRY(check_pointers(cx, list, a->rows > 0 && a->k > 0 ? FCT_COUNT(list) : 10));
+    if (a->more) {
+        const named extra[] = {
+            {a->more_enc, "more_enc"}, {a->more_dec, "more_dec"}, {a->more_bias, "more_bias"}};
+        FCT_TRY(check_pointers(cx, extra, FCT_COUNT(extra)));
+    }
+    return check_index(cx, a->index, a->rows, a->k, a->n);
+}
+
 /* ---- the wrappers ---- */
 
 static fct_status check_cx(const fct_cx *cx, const void *args)

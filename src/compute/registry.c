@@ -12,7 +12,11 @@ static fct_status check_complete(const fct_backend *be)
     if (!be->op) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no %s", be->name, #op);
     MEMBER(pack)
     MEMBER(unpack)
-    MEMBER(has_bf16) MEMBER(describe) FCT_OP_LIST(MEMBER)
+    MEMBER(product)
+    MEMBER(encoder_new)
+    MEMBER(encoder_free)
+    MEMBER(has_bf16)
+    MEMBER(describe) FCT_OP_LIST(MEMBER)
 #undef MEMBER
         return FCT_OK;
 }
@@ -116,4 +120,38 @@ void fct_weight_clear(fct_weight *w)
     if (!w) return;
     if (w->be && w->impl) w->be->unpack(w);
     *w = (fct_weight){0};
+}
+
+/* ---- encoders of sparse autoencoders ---- */
+
+fct_status fct_encoder_init(fct_encoder *out, const fct_backend *be, fct_product product, int64_t n,
+                            int64_t d)
+{
+    int64_t count;
+    *out = (fct_encoder){0};
+    if (!be) return fct_fail(FCT_ERR_ARG, "encoder: no backend");
+    if (n < 1 || n > INT32_MAX || d < 1)
+        return fct_fail(FCT_ERR_SHAPE, "encoder: [%lld,%lld] is not a possible size", (long long)n,
+                        (long long)d);
+    FCT_TRY(fct_mul_i64(&count, n, d));
+    fct_encoder enc = {.product = product, .n = n, .d = d, .be = be};
+    fct_status st = be->encoder_new(&enc);
+    if (st != FCT_OK) {
+        be->encoder_free(&enc);
+        return fct_where(st, "encoder");
+    }
+    *out = enc;
+    return FCT_OK;
+}
+
+void fct_encoder_clear(fct_encoder *enc)
+{
+    if (enc->be) enc->be->encoder_free(enc);
+    *enc = (fct_encoder){0};
+}
+
+const char *fct_product_name(fct_product p)
+{
+    static const char *const name[] = {"f32", "bf16", "int8"};
+    return (int)p >= 0 && (size_t)p < FCT_COUNT(name) ? name[p] : "unknown";
 }

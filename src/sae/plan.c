@@ -7,7 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "sae/sae.h"
+#include "sae/fast.h"
+#include "sae/variant.h"
 
 static const struct preset {
     const char *name;
@@ -134,6 +135,25 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
     return FCT_OK;
 }
 
+/* The fast step knows TopK with everything as the plain step has it. */
+static fct_status set_engine(fct_train_plan *p, const fct_train_desc *desc, int64_t d)
+{
+    const fct_backend *be;
+    p->fast = desc->engine != FCT_ENGINE_PLAIN;
+    p->product = FCT_PRODUCT_F32;
+    if (p->fast && !fct_fast_fits(p)) {
+        if (desc->engine == FCT_ENGINE_FAST)
+            return fct_fail(FCT_ERR_UNSUPPORTED,
+                            "the fast engine trains TopK autoencoders without extras only: use "
+                            "--engine auto or plain");
+        p->fast = false;
+    }
+    if (!p->fast) return FCT_OK;
+    FCT_TRY(fct_backend_find(&be, NULL));
+    p->product = be->product(p->f, d, p->k);
+    return FCT_OK;
+}
+
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init)
 {
@@ -158,6 +178,7 @@ fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, 
     };
     FCT_TRY(set_sizes(out, desc, base, d, init));
     FCT_TRY(check_ranges(out));
+    FCT_TRY(set_engine(out, desc, d));
     return set_amounts(out, desc, base, total);
 }
 
@@ -176,7 +197,7 @@ fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_
 {
     *out =
         json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:f, s:s, s:I, "
-                  "s:b, s:s, s:I}",
+                  "s:b, s:s, s:I, s:s, s:s}",
                   "preset", p->preset, "d", (json_int_t)d, "n_features", (json_int_t)p->f, "k",
                   (json_int_t)p->k, "auxk", (json_int_t)p->auxk, "batch_size", (json_int_t)p->batch,
                   "steps", (json_int_t)p->steps, "dead_rows", (json_int_t)p->dead_rows,
@@ -185,7 +206,8 @@ fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_
                   p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", "seed", (json_int_t)p->seed,
                   "trained_on_calibration", (int)p->train_calibration, "loss_scale_from",
                   p->auto_scale ? "calibration" : "option", "aux_dead_steps",
-                  (json_int_t)fct_train_plan_dead_steps(p));
+                  (json_int_t)fct_train_plan_dead_steps(p), "engine", p->fast ? "fast" : "plain",
+                  "encoder_product", fct_product_name(p->product));
     return *out ? FCT_OK
                 : fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
 }

@@ -111,6 +111,7 @@ fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block,
 
 /* ---- training ---- */
 typedef struct fct_variant fct_variant; /* variant.h */
+typedef struct fct_fast fct_fast;       /* fast.h */
 
 typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
                                    nothing */
@@ -124,6 +125,8 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
                      */
     bool train_calibration; /* the calibration rows are trained on as well */
     bool decay;             /* lr falls linearly over the last third */
+    bool fast;              /* the fast step (fast.h) */
+    fct_product product;    /* what the fast step's encoder product runs in */
     uint64_t seed;
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
@@ -163,6 +166,7 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     double ev;                 /* mean over dimensions of 1 - var(x-x')/var(x) */
     double fvu;                /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
     fct_sae_engine engine;
+    fct_fast *fast; /* NULL: the plain step */
     /* scratch of one step */
     float *pre, *centred, *error, *aux_out, *g_rec, *g_aux, *value, *aux_value, *coef, *aux_coef;
     int32_t *index, *aux_index;
@@ -180,7 +184,7 @@ fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n) F
 /* Losses and gradients of one batch; want_ev: fill ev and l0 as well. Updates not_fired. */
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev) FCT_MUST_CHECK;
 /* Normalise the decoder, project its gradient, Adam. */
-void fct_trainee_update(fct_trainee *t);
+fct_status fct_trainee_update(fct_trainee *t) FCT_MUST_CHECK;
 void fct_sae_normalise_decoder(fct_sae *s); /* rows of unit length; zero rows stay */
 
 fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,

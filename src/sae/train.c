@@ -172,10 +172,7 @@ static bool is_done(const fct_trainee *t)
 static fct_status step(training *tr, fct_trainee *t, bool log)
 {
     fct_status st = fct_trainee_backward(t, tr->rows[t->stream], log);
-    if (st == FCT_OK) {
-        fct_trainee_update(t);
-        return FCT_OK;
-    }
+    if (st == FCT_OK) return fct_trainee_update(t);
     if (st != FCT_ERR_RANGE || tr->s.n == 1) return st;
     FCT_TRY(fct_strdup(&t->lost, fct_error_text()));
     fct_log_line(tr->desc->log, FCT_LOG_WARN, "%s is given up: %s", t->name, t->lost);

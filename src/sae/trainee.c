@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "sae/fast.h"
 #include "sae/variant.h"
 
 enum { MEDIAN_ROWS = 32768 };
@@ -17,6 +18,7 @@ void fct_trainee_clear(fct_trainee *t)
         fct_free(t->m[w]);
         fct_free(t->v[w]);
     }
+    fct_fast_free(t->fast);
     fct_sae_engine_clear(&t->engine);
     fct_sae_free(t->sae);
     fct_free(t->lost);
@@ -27,22 +29,23 @@ static fct_status take_memory(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     int64_t rows = p->batch, d = t->sae->d, wide = p->k > p->auxk ? p->k : p->auxk;
+    int64_t whole = p->fast ? 0 : rows, some = p->fast ? fct_fast_aux_rows(p) : rows;
     const struct {
         void *at;
         int64_t rows, width, size;
     } part[] = {
-        {&t->pre, rows, p->f, sizeof(float)},
+        {&t->pre, whole, p->f, sizeof(float)},
         {&t->centred, rows, d, sizeof(float)},
         {&t->error, rows, d, sizeof(float)},
-        {&t->aux_out, rows, d, sizeof(float)},
-        {&t->g_rec, rows, d, sizeof(float)},
-        {&t->g_aux, rows, d, sizeof(float)},
+        {&t->aux_out, whole, d, sizeof(float)},
+        {&t->g_rec, whole, d, sizeof(float)},
+        {&t->g_aux, whole, d, sizeof(float)},
         {&t->value, rows, p->k, sizeof(float)},
         {&t->coef, rows, p->k, sizeof(float)},
         {&t->index, rows, p->k, sizeof(int32_t)},
-        {&t->aux_value, rows, p->auxk, sizeof(float)},
-        {&t->aux_coef, rows, p->auxk, sizeof(float)},
-        {&t->aux_index, rows, p->auxk, sizeof(int32_t)},
+        {&t->aux_value, some, p->auxk, sizeof(float)},
+        {&t->aux_coef, some, p->auxk, sizeof(float)},
+        {&t->aux_index, some, p->auxk, sizeof(int32_t)},
         {&t->dead, p->f, 1, 1},
         {&t->not_fired, p->f, 1, sizeof(int64_t)},
         {&t->sum, 4, d, sizeof(double)},
@@ -55,10 +58,11 @@ static fct_status take_memory(fct_trainee *t)
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
         if (!fct_trainee_param(t, w, &n)) continue;
-        FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
+        if (!p->fast) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->m[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->v[w], n, sizeof(float)));
     }
+    if (p->fast) return fct_fast_new(&t->fast, t);
     return fct_sae_engine_init(&t->engine, rows, d, p->f, wide);
 }
 

@@ -6,6 +6,7 @@
    step. */
 #include <math.h>
 
+#include "sae/fast.h"
 #include "sae/variant.h"
 
 static const double beta1 = 0.9, beta2 = 0.999;
@@ -39,7 +40,7 @@ float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n)
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     t->k = t->plan.k;
-    return t->variant->backward(t, rows, want_ev);
+    return t->fast ? fct_fast_backward(t, rows, want_ev) : t->variant->backward(t, rows, want_ev);
 }
 
 void fct_sae_normalise_decoder(fct_sae *s)
@@ -65,8 +66,9 @@ FCT_CLONES static void adam_run(float *w, float *m, float *v, const float *g, in
     }
 }
 
-void fct_trainee_update(fct_trainee *t)
+fct_status fct_trainee_update(fct_trainee *t)
 {
+    if (t->fast) return fct_fast_update(t);
     fct_sae *s = t->sae;
     double lr = fct_train_plan_lr(&t->plan, t->step), n = (double)++t->step;
     adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))),
@@ -82,4 +84,5 @@ void fct_trainee_update(fct_trainee *t)
         float *param = fct_trainee_param(t, w, &size);
         adam_run(param, t->m[w], t->v[w], t->grad[w], size, &a);
     }
+    return FCT_OK;
 }

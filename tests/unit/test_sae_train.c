@@ -65,7 +65,7 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
     double worst = 0;
     for (int step = 0; step < 20; step++) {
         assert_ok(fct_trainee_backward(&t, rows + step * 64 * 24, true));
-        fct_trainee_update(&t);
+        assert_ok(fct_trainee_update(&t));
         double off = fabs(t.loss - loss[step]) / loss[step];
         if (off > worst) worst = off;
         assert_int_equal(t.n_dead, (int)dead[step]);

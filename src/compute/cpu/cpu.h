@@ -34,6 +34,11 @@ fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
 fct_status cpu_winograd_product(fct_cx *cx, const fct_weight *w, const dn_shape *s,
                                 const dn_io *io) FCT_MUST_CHECK;
 
+/* ---- encoders of sparse autoencoders (sae_select.c) ---- */
+fct_product cpu_product(int64_t n, int64_t d, int64_t k);
+fct_status cpu_encoder_new(fct_encoder *enc) FCT_MUST_CHECK;
+void cpu_encoder_free(fct_encoder *enc);
+
 /* ---- shared loops (elementwise.c) ---- */
 /* Contiguous elements between f32 and bf16. */
 void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64_t n);

@@ -8,7 +8,12 @@
 
 static dnnl_data_type_t type_of(fct_dtype t)
 {
-    return t == FCT_BF16 ? dnnl_bf16 : dnnl_f32;
+    switch (t) {
+    case FCT_BF16: return dnnl_bf16;
+    case FCT_I8: return dnnl_s8;
+    case FCT_I32: return dnnl_s32;
+    default: return dnnl_f32;
+    }
 }
 
 /* The dimensions of a shape's operands; convolutions are written N,C,H,W and stored N,H,W,C. */
@@ -194,12 +199,17 @@ out:
 
 fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain)
 {
+    return dn_packed_fill_from(p, d, plain, FCT_F32);
+}
+
+fct_status dn_packed_fill_from(dn_packed *p, dn *d, const void *plain, fct_dtype dtype)
+{
     operands o = operands_of(&p->shape);
     dn_md md = {0};
     dnnl_memory_t memory = NULL;
     fct_status st = FCT_OK;
-    DN_TRY_OUT(dn_md_tag(&md, o.nd, o.w, dnnl_f32, o.plain_tag), "weights");
-    DN_TRY_OUT(dnnl_memory_create(&memory, dn_md_get(&md), d->engine, (void *)(uintptr_t)plain),
+    DN_TRY_OUT(dn_md_tag(&md, o.nd, o.w, type_of(dtype), o.plain_tag), "weights");
+    DN_TRY_OUT(dnnl_memory_create(&memory, dn_md_get(&md), d->engine, dn_unconst(plain)),
                "weights");
     FCT_TRY_OUT(reorder(d, dn_md_get(&md), memory, dn_md_get(&p->layout), p->memory));
 out:

@@ -17,7 +17,7 @@ typedef enum dn_kind { DN_MATMUL, DN_CONV } dn_kind;
  * (dn_shape_init). */
 typedef struct dn_shape {
     dn_kind kind;
-    fct_dtype x, w, y; /* f32 or bf16 each */
+    fct_dtype x, w, y; /* f32 or bf16 each; or int8, int8, int32 */
     fct_act act;       /* after the bias */
     int bias;          /* 0 or 1; [n], f32 */
     int residual;      /* 0: none; 1: f32, 2: bf16; added last, shape of y */
@@ -42,6 +42,9 @@ fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n) F
 /* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout
  * is bf16. */
 fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain) FCT_MUST_CHECK;
+/* The same from plain weights of another type: products of int8 take int8. */
+fct_status dn_packed_fill_from(dn_packed *p, dn *d, const void *plain,
+                               fct_dtype dtype) FCT_MUST_CHECK;
 int64_t dn_packed_bytes(const dn_packed *p);
 void dn_packed_free(dn_packed *p);
 
@@ -86,6 +89,7 @@ fct_status dn_half_run(dn_half *h, int thread, const uint16_t *a, const uint16_t
                        void *scratch) FCT_MUST_CHECK;
 
 bool dn_has_bf16(void);
+bool dn_has_int8(void);                              /* VNNI */
 fct_status dn_describe(fct_str *out) FCT_MUST_CHECK; /* "oneDNN 2.6.3, AVX512-BF16, AMX" */
 
 #endif

@@ -150,6 +150,12 @@ bool dn_has_bf16(void)
     return ((int)isa & (int)dnnl_cpu_isa_avx512_core_bf16) == (int)dnnl_cpu_isa_avx512_core_bf16;
 }
 
+bool dn_has_int8(void)
+{
+    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+    return ((int)isa & (int)dnnl_cpu_isa_avx512_core_vnni) == (int)dnnl_cpu_isa_avx512_core_vnni;
+}
+
 fct_status dn_describe(fct_str *out)
 {
     static const struct {

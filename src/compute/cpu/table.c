@@ -12,6 +12,9 @@ static fct_status describe(fct_str *out)
 const fct_backend fct_backend_cpu = {.name = "cpu",
                                      .pack = cpu_pack,
                                      .unpack = cpu_unpack,
+                                     .product = cpu_product,
+                                     .encoder_new = cpu_encoder_new,
+                                     .encoder_free = cpu_encoder_free,
                                      .has_bf16 = dn_has_bf16,
                                      .describe = describe,
                                      FCT_OP_LIST(CPU_ENTRY)};

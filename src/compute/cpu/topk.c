@@ -6,92 +6,9 @@
 #include <math.h>
 
 #include "compute/cpu/cpu.h"
-#include "compute/cpu/vec.h"
+#include "compute/cpu/keys.h"
 
 enum { BLOCK = 64 };
-
-/* Floats as unsigned numbers of the same order; -0 equals +0, NaN is above everything so that it
- * comes to light. */
-CPU_INLINE uint32_t order_of(float v)
-{
-    uint32_t b = vec_bits(v + 0.0f);
-    uint32_t o = b >> 31 ? ~b : b | 0x80000000u;
-    return v != v ? 0xffffffffu : o;
-}
-
-CPU_INLINE float value_of(uint32_t order) /* the other way; NaN for orders that no number has */
-{
-    return vec_of_bits(order >> 31 ? order & 0x7fffffffu : ~order);
-}
-
-CPU_INLINE uint64_t key_of(uint32_t order, int64_t i)
-{
-    return ((uint64_t)order << 32) | (0xffffffffu - (uint32_t)i);
-}
-static int64_t index_of(uint64_t key)
-{
-    return (int64_t)(0xffffffffu - (uint32_t)key);
-}
-
-static void swap_keys(uint64_t *a, uint64_t *b)
-{
-    uint64_t t = *a;
-    *a = *b;
-    *b = t;
-}
-
-/* Reorders so that the k largest come first (quickselect, middle as pivot: no state, no
- * randomness). */
-static void select_keys(uint64_t *key, int64_t n, int64_t k)
-{
-    int64_t lo = 0, hi = n - 1;
-    while (lo < hi) {
-        uint64_t pivot = key[lo + (hi - lo) / 2];
-        int64_t i = lo, j = hi;
-        while (i <= j) {
-            while (key[i] > pivot) i++;
-            while (key[j] < pivot) j--;
-            if (i <= j) swap_keys(&key[i++], &key[j--]);
-        }
-        if (k - 1 <= j)
-            hi = j;
-        else if (k - 1 >= i)
-            lo = i;
-        else
-            return;
-    }
-}
-
-static void sift(uint64_t *key, int64_t root, int64_t n) /* smallest at the top */
-{
-    for (int64_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && key[child + 1] < key[child]) child++;
-        if (key[root] <= key[child]) return;
-        swap_keys(&key[root], &key[child]);
-    }
-}
-
-static void sort_keys(uint64_t *key,
-                      int64_t n) /* largest first: by insertion, long ones as a heap */
-{
-    if (n <= 32) {
-        for (int64_t i = 1; i < n; i++)
-            for (int64_t j = i; j > 0 && key[j] > key[j - 1]; j--) swap_keys(&key[j], &key[j - 1]);
-        return;
-    }
-    for (int64_t i = n / 2 - 1; i >= 0; i--) sift(key, i, n);
-    for (int64_t i = n - 1; i > 0; i--) {
-        swap_keys(&key[0], &key[i]);
-        sift(key, 0, i);
-    }
-}
-
-static uint32_t least_order(const uint64_t *key, int64_t n)
-{
-    uint64_t least = key[0];
-    for (int64_t i = 1; i < n; i++) least = key[i] < least ? key[i] : least;
-    return (uint32_t)(least >> 32);
-}
 
 /* Lanes [width] of a row take every width-th entry; the k-th largest of their maxima is a lower
    bound of the k-th largest entry, since it stands for k different ones. A close one, as there are
@@ -106,9 +23,9 @@ FCT_CLONES static uint32_t lane_bound(uint64_t *key, float *lane, int64_t width,
                 lane[j] = mask[c + j] && x[c + j] > lane[j] ? x[c + j] : lane[j];
         else
             for (int64_t j = 0; j < width; j++) lane[j] = x[c + j] > lane[j] ? x[c + j] : lane[j];
-    for (int64_t j = 0; j < width; j++) key[j] = key_of(order_of(lane[j]), j);
-    select_keys(key, width, k);
-    return least_order(key, k);
+    for (int64_t j = 0; j < width; j++) key[j] = key_make(key_order(lane[j]), j);
+    key_select(key, width, k);
+    return key_least(key, k);
 }
 
 /* How many of the block reach the bar; NaN does. */
@@ -129,21 +46,21 @@ FCT_CLONES static int64_t scan(uint64_t *buffer, int64_t cap, const float *x, co
     for (int64_t c = 0; c < n; c += BLOCK) {
         int64_t m = n - c < BLOCK ? n - c : BLOCK;
         uint32_t order[BLOCK];
-        if (m == BLOCK && count_reaching(x + c, value_of(bar)) == 0) continue;
+        if (m == BLOCK && count_reaching(x + c, key_value(bar)) == 0) continue;
         if (fill + BLOCK >
             cap) { /* full: the k best stay, and later entries must exceed the least of them */
-            select_keys(buffer, fill, k);
+            key_select(buffer, fill, k);
             fill = k;
-            bar = least_order(buffer, k) + 1;
+            bar = key_least(buffer, k) + 1;
             if (bar == 0) return k; /* all NaN */
         }
-        for (int64_t i = 0; i < m; i++) order[i] = order_of(x[c + i]);
+        for (int64_t i = 0; i < m; i++) order[i] = key_order(x[c + i]);
         for (int64_t i = 0; i < m; i++) {
-            buffer[fill] = key_of(order[i], c + i);
+            buffer[fill] = key_make(order[i], c + i);
             fill += (order[i] >= bar) & (!mask || mask[c + i] != 0);
         }
     }
-    if (fill > k) select_keys(buffer, fill, k);
+    if (fill > k) key_select(buffer, fill, k);
     return fill < k ? fill : k;
 }
 
@@ -179,9 +96,9 @@ static void topk_row(const fct_topk_args *a, int64_t r, const room *s)
     uint32_t bar =
         a->n >= 2 * s->width ? lane_bound(s->key, s->lane, s->width, x, a->mask, a->n, a->k) : 0;
     int64_t have = scan(s->key, s->cap, x, a->mask, a->n, a->k, bar);
-    sort_keys(s->key, have);
+    key_sort(s->key, have);
     for (int64_t j = 0; j < have; j++) {
-        int64_t i = index_of(s->key[j]);
+        int64_t i = key_index(s->key[j]);
         index[j] = (int32_t)i;
         value[j] = x[i] <= 0 ? 0 : x[i];
     }

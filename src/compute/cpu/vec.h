@@ -141,6 +141,26 @@ typedef float vec_16 __attribute__((vector_size(64)));
 typedef float vec_8 __attribute__((vector_size(32)));
 typedef float vec_4 __attribute__((vector_size(16)));
 
+/* 64 numbers in registers, from and to anywhere. */
+typedef struct vec_64 {
+    vec_16 v[4];
+} vec_64;
+
+CPU_INLINE void vec_64_load(vec_64 *a, const float *x)
+{
+    memcpy(a->v, x, sizeof a->v);
+}
+CPU_INLINE void vec_64_store(float *x, const vec_64 *a)
+{
+    memcpy(x, a->v, sizeof a->v);
+}
+CPU_INLINE void vec_64_add_scaled(vec_64 *a, float by, const float *x) /* a += by * x */
+{
+    vec_16 v[4];
+    memcpy(v, x, sizeof v);
+    for (int i = 0; i < 4; i++) a->v[i] += by * v[i];
+}
+
 CPU_INLINE float vec_lanes_sum(const float *lane)
 {
     vec_16 a[4];

@@ -37,10 +37,32 @@ static fct_status describe(fct_str *out)
     return fct_str_append(out, "plain loops in float64, one thread");
 }
 
+static fct_product product(int64_t n, int64_t d, int64_t k)
+{
+    (void)n;
+    (void)d;
+    (void)k;
+    return FCT_PRODUCT_F32;
+}
+
+static fct_status encoder_new(fct_encoder *enc)
+{
+    enc->product = FCT_PRODUCT_F32; /* whatever was asked for: nothing here is rounded */
+    return FCT_OK;
+}
+
+static void encoder_free(fct_encoder *enc)
+{
+    enc->impl = NULL;
+}
+
 #define REF_ENTRY(op) .op = ref_##op,
 const fct_backend fct_backend_ref = {.name = "ref",
                                      .pack = pack,
                                      .unpack = unpack,
+                                     .product = product,
+                                     .encoder_new = encoder_new,
+                                     .encoder_free = encoder_free,
                                      .has_bf16 = has_bf16,
                                      .describe = describe,
                                      FCT_OP_LIST(REF_ENTRY)};
