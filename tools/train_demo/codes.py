@@ -102,13 +102,14 @@ class Codes(nn.Module):
         return ends[0] + (ends[1] - ends[0]) * float(torch.rand((), generator=self.gen))
 
     def _spread(self, factor: str, delta: torch.Tensor, want: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """mean squared distance to the own code within the space of the factor's codes, in their mean squared length"""
+        """mean squared distance to the own code within the space of the factor's codes, as a share of the delta's own
+        mean square: a measure in the codes' length would be met by shrinking"""
         means = self.total[self.span(factor)] / self.weight[self.span(factor)].clamp(min=1e-3)[:, None]
         centre = means.mean(0)
         basis = torch.linalg.svd(means - centre, full_matrices=False).Vh[:len(means) - 1]     # [V-1,D]
         off = (delta - means[want][:, None]) @ basis.T                                       # [B,64,V-1]
-        length = (means - centre).square().sum(1).mean().clamp(min=1e-6)
-        return (off.square().sum(-1) * weight).sum() / weight.sum().clamp(min=1) / length
+        whole = (delta - centre).square().sum(-1)
+        return (off.square().sum(-1) * weight).sum() / (whole * weight).sum().clamp(min=1e-6)
 
     @torch.no_grad()
     def _learn(self, factor: str, delta: torch.Tensor, want: torch.Tensor, weight: torch.Tensor) -> None:
