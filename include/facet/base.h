@@ -58,6 +58,9 @@ typedef struct fct_log {
     void *user;
     void (*line)(void *user, fct_log_level level, const char *text);
     void (*progress)(void *user, const char *what, int64_t done, int64_t total);
+    /* What stands beside progress until it is called again: "8,120 rows/s  EV 0.81". May be NULL.
+     */
+    void (*detail)(void *user, const char *text);
     const volatile int
         *stop; /* non-zero asks long work to end soon with FCT_ERR_STOPPED; may be NULL */
 } fct_log;

@@ -157,6 +157,9 @@ typedef struct fct_train_desc { /* zero: the preset's value */
                                  the one before it, with a warning */
     const char *log_jsonl;    /* file for one line every log_every steps; NULL: none */
     int64_t log_every;
+    const char *tensorboard; /* folder for TensorBoard's event files; of several SAEs each has a
+                                folder of its name in it; NULL: none */
+    int64_t eval_every;      /* steps between measurements on held-out rows; 0: none */
     const char *block, *model, *model_hash; /* recorded in the result; NULL: unknown */
     const fct_log *log;
 } fct_train_desc;
@@ -170,6 +173,14 @@ typedef struct fct_train_report {
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
 
+typedef struct fct_train_point { /* a logged step: all doubles, so that checkpoints keep them as
+                                    they are */
+    double step, loss, mse, aux;
+    double ev, fvu, l0, dead_share, lr; /* fvu: sum (x-x')² / sum (x - mean)² */
+    double held_ev, held_fvu, held_l0,
+        held_dead_share; /* on held-out rows; NaN: not measured at this step */
+} fct_train_point;
+
 /* Several SAEs from one pass over rows. A stream is a source of rows; all streams advance together,
    a batch at a time, and a batch is read once however many SAEs learn from it. All SAEs have one
    batch size, and those of one stream the same calibration rows. Each ends as if it had been
@@ -182,10 +193,13 @@ typedef struct fct_train_member {
     fct_sae *sae;        /* what came of it: the caller's; NULL: it was lost */
     char *lost; /* why it was given up at some step while others went on; NULL: it was not */
     fct_train_report report;
+    fct_train_point *course; /* [n_course]: from the first step on, also of a continued run */
+    int64_t n_course;
 } fct_train_member;
 typedef struct fct_train_run {
     fct_row_source *stream;
     int64_t n_streams;
+    fct_row_source *held_out; /* [n_streams]: rows not trained on, for eval_every; NULL: none */
     fct_train_member *member;
     int64_t n_members;
 } fct_train_run;

@@ -250,6 +250,7 @@ double fct_seconds(void); /* monotonic */
 void fct_log_line(const fct_log *log, fct_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void fct_log_progress(const fct_log *log, const char *what, int64_t done, int64_t total);
+void fct_log_detail(const fct_log *log, const char *text);
 fct_status fct_log_check_stop(const fct_log *log)
     FCT_MUST_CHECK; /* FCT_ERR_STOPPED when the stop flag is up */
 

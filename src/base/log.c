@@ -30,6 +30,11 @@ void fct_log_progress(const fct_log *log, const char *what, int64_t done, int64_
     if (log && log->progress) log->progress(log->user, what, done, total);
 }
 
+void fct_log_detail(const fct_log *log, const char *text)
+{
+    if (log && log->detail) log->detail(log->user, text);
+}
+
 fct_status fct_log_check_stop(const fct_log *log)
 {
     if (log && log->stop && *log->stop) return fct_fail(FCT_ERR_STOPPED, "stopped on request");

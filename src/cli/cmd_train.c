@@ -45,8 +45,11 @@ static fct_status train(job *j)
     desc->block = j->rows.stream[0].block;
     desc->model = j->rows.model;
     desc->model_hash = j->rows.model_hash;
-    j->run = (fct_train_run){
-        .stream = j->rows.source, .n_streams = 1, .member = &j->member, .n_members = 1};
+    j->run = (fct_train_run){.stream = j->rows.source,
+                             .held_out = j->rows.held,
+                             .n_streams = 1,
+                             .member = &j->member,
+                             .n_members = 1};
     FCT_TRY(fct_sae_train_many(&j->run));
     fct_row_source *rows = &j->rows.source[0];
     FCT_TRY(rows->rewind(rows->self, 0));
@@ -55,10 +58,10 @@ static fct_status train(job *j)
 
 static fct_status measure(job *j)
 {
-    train_stream *s = &j->rows.stream[0];
-    if (s->n_held == 0) return FCT_OK;
-    FCT_TRY(s->held.rewind(s->held.self, 0));
-    return fct_sae_measure_quality(j->member.sae, &s->held, 0, &j->quality);
+    fct_row_source *held = &j->rows.held[0];
+    if (j->rows.stream[0].n_held == 0) return FCT_OK;
+    FCT_TRY(held->rewind(held->self, 0));
+    return fct_sae_measure_quality(j->member.sae, held, 0, &j->quality);
 }
 
 static void say(job *j)

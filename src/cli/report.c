@@ -54,8 +54,11 @@ static void progress_text(char *out, size_t size, const fct_cli_bar *b, double n
                      (int)(100 * done / total));
     if (rate <= 0 || n < 0 || (size_t)n >= size) return;
     time_text(left, sizeof left, (double)(total - done) / rate);
-    snprintf(out + n, size - (size_t)n, rate >= 10 ? "  %.0f/s  %s left" : "  %.2f/s  %s left",
-             rate, left);
+    if (b->detail[0])
+        snprintf(out + n, size - (size_t)n, "  %s left  %s", left, b->detail);
+    else
+        snprintf(out + n, size - (size_t)n, rate >= 10 ? "  %.0f/s  %s left" : "  %.2f/s  %s left",
+                 rate, left);
 }
 
 static void on_progress(void *user, const char *what, int64_t done, int64_t total)
@@ -72,7 +75,7 @@ static void on_progress(void *user, const char *what, int64_t done, int64_t tota
     }
     if (done >= total) { /* the command's own lines say what came of it */
         close_bar(c);
-        b->what[0] = '\0';
+        b->what[0] = b->detail[0] = '\0';
         return;
     }
     if (now - b->shown < (c->terminal ? REDRAW : PLAIN)) return;
@@ -88,10 +91,17 @@ static void on_progress(void *user, const char *what, int64_t done, int64_t tota
     }
 }
 
+static void on_detail(void *user, const char *text)
+{
+    fct_cli_bar *b = ((fct_cli *)user)->bar;
+    snprintf(b->detail, sizeof b->detail, "%s", text);
+}
+
 void fct_cli_report_init(fct_cli *c, const volatile int *stop)
 {
     c->terminal = isatty(STDERR_FILENO) != 0;
-    c->log = (fct_log){.user = c, .line = on_line, .progress = on_progress, .stop = stop};
+    c->log = (fct_log){
+        .user = c, .line = on_line, .progress = on_progress, .detail = on_detail, .stop = stop};
 }
 
 const fct_log *fct_cli_log(const fct_cli *c)

@@ -16,7 +16,7 @@ typedef struct fct_cli_value {
 } fct_cli_value;
 
 typedef struct fct_cli_bar { /* of the progress being shown */
-    char what[64];
+    char what[64], detail[160]; /* detail: in place of the rate; empty: none */
     double start, shown; /* seconds */
     int64_t first;       /* units done when it began */
     bool live;           /* a line without end stands on the terminal */

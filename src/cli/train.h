@@ -14,13 +14,13 @@ fct_status train_options_read(fct_train_desc *out, const fct_cli *c) FCT_MUST_CH
 /* ---- rows (train_rows.c) ---- */
 typedef struct train_stream { /* one block's rows */
     const char *block;
-    fct_row_source held; /* those that are not trained on; closed when there are none */
-    int64_t n_held;
+    int64_t n_held; /* rows that are not trained on */
 } train_stream;
 typedef struct train_rows { /* zero-initialised is empty */
     fct_store *store;
     const char *model, *model_hash; /* NULL: unknown */
     fct_row_source *source;         /* [n]: trained on */
+    fct_row_source *held;           /* [n]: not trained on; empty where there are none */
     train_stream *stream;           /* [n] */
     int64_t n;
 } train_rows;

@@ -12,6 +12,8 @@ fct_status train_options_check(fct_cli *c)
         return fct_cli_usage(c, "--loss-scale %s: want auto or a number above 0", text);
     if (fct_cli_given(c, "n-features") && fct_cli_given(c, "expansion-factor"))
         return fct_cli_usage(c, "--n-features and --expansion-factor say the same thing: give one");
+    if (fct_cli_i64(c, "eval-every") > 0 && fct_cli_i64(c, "hold-out") == 0)
+        return fct_cli_usage(c, "--eval-every needs rows that are not trained on: --hold-out N");
     return FCT_OK;
 }
 
@@ -37,6 +39,8 @@ fct_status train_options_read(fct_train_desc *out, const fct_cli *c)
                             .keep_checkpoints = fct_cli_i64(c, "keep-checkpoints"),
                             .log_jsonl = fct_cli_text(c, "log"),
                             .log_every = fct_cli_i64(c, "log-every"),
+                            .tensorboard = fct_cli_text(c, "tensorboard"),
+                            .eval_every = fct_cli_i64(c, "eval-every"),
                             .log = fct_cli_log(c)};
     if (fct_cli_given(c, "auxk"))
         out->auxk = fct_cli_i64(c, "auxk") == 0 ? -1 : fct_cli_i64(c, "auxk"); /* -1: no aux term */
@@ -186,4 +190,15 @@ const fct_cli_option train_options[] = {
      .lo = 1,
      .hi = 9223372036854775807.0,
      .help = "steps between two lines of the log"},
+    {.name = "tensorboard",
+     .kind = FCT_CLI_FOLDER,
+     .value = "DIR",
+     .help = "write the course of the training as TensorBoard's event files"},
+    {.name = "eval-every",
+     .kind = FCT_CLI_INT,
+     .value = "N",
+     .fallback = "0",
+     .lo = 0,
+     .hi = 9223372036854775807.0,
+     .help = "steps between measurements on the rows of --hold-out; 0: at the end only"},
     {0}};

@@ -24,7 +24,7 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
     r->n++;
     if (held == 0) return FCT_OK;
     return fct_store_rows(
-        &s->held, r->store,
+        &r->held[r->n - 1], r->store,
         &(fct_rows_desc){.block = block->name, .first = block->rows - held, .n = held});
 }
 
@@ -39,6 +39,7 @@ fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block
     out->model = fct_store_get_info(out->store)->model;
     out->model_hash = fct_store_get_info(out->store)->model_hash;
     FCT_TRY_OUT(fct_new(&out->source, n > 0 ? n : 1, sizeof *out->source));
+    FCT_TRY_OUT(fct_new(&out->held, n > 0 ? n : 1, sizeof *out->held));
     FCT_TRY_OUT(fct_new(&out->stream, n > 0 ? n : 1, sizeof *out->stream));
     for (int64_t i = 0; i < n || i == 0; i++)
         FCT_TRY_OUT(open_stream(out, c, n > 0 ? block[i] : only));
@@ -51,9 +52,10 @@ void train_rows_close(train_rows *r)
 {
     for (int64_t i = 0; i < r->n; i++) {
         if (r->source[i].close) r->source[i].close(r->source[i].self);
-        if (r->stream[i].held.close) r->stream[i].held.close(r->stream[i].held.self);
+        if (r->held[i].close) r->held[i].close(r->held[i].self);
     }
     fct_free(r->source);
+    fct_free(r->held);
     fct_free(r->stream);
     fct_store_close(r->store);
     *r = (train_rows){0};

@@ -12,7 +12,8 @@
 
 static const char *const param_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", "w_dec", "b_dec",
                                                         "threshold_ln", "b_mag", "r_mag"};
-enum { PER_TRAINEE = 3 * FCT_PARAM_COUNT + 1, NAME_SIZE = 48 };
+enum { PER_TRAINEE = 3 * FCT_PARAM_COUNT + 2, NAME_SIZE = 48 };
+enum { POINT = sizeof(fct_train_point) / sizeof(double) };
 
 typedef struct list { /* the tensors of a checkpoint, with their memory in the run */
     fct_st_entry *entry;
@@ -38,6 +39,8 @@ static void put_trainee(list *l, int64_t owner, const fct_trainee *t)
         put(l, owner, "v.", param_name[w], fct_tensor_of(t->v[w], FCT_F32, 1, &size));
     }
     put(l, owner, "", "not_fired", fct_tensor_of(t->not_fired, FCT_I64, 1, &t->plan.f));
+    int64_t numbers = t->n_course * POINT;
+    put(l, owner, "", "course", fct_tensor_of(t->course, FCT_F64, 1, &numbers));
 }
 
 static void list_clear(list *l)
@@ -88,11 +91,11 @@ static fct_status put_state(char **out, const fct_train_state *s)
     for (int64_t i = 0; i < s->n; i++) {
         const fct_trainee *t = &s->trainee[i];
         bad |= json_array_append_new(
-            saes,
-            json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:s?}", "step", (json_int_t)t->step,
-                      "loss_scale", t->plan.loss_scale, "loss", number(t->loss), "mse",
-                      number(t->mse), "aux", number(t->aux), "ev", number(t->ev), "l0",
-                      number(t->l0), "dead", (json_int_t)t->n_dead, "lost", t->lost));
+            saes, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b, s:s?}", "step",
+                            (json_int_t)t->step, "loss_scale", t->plan.loss_scale, "loss",
+                            number(t->loss), "mse", number(t->mse), "aux", number(t->aux), "ev",
+                            number(t->ev), "l0", number(t->l0), "fvu", number(t->fvu), "dead",
+                            (json_int_t)t->n_dead, "warned", (int)t->warned, "lost", t->lost));
     }
     for (int64_t i = 0; i < s->n_places; i++)
         bad |= json_array_append_new(streams,
@@ -114,10 +117,11 @@ static fct_status get_trainee(fct_trainee *t, const json_t *j, const char *path)
     const struct {
         const char *name;
         double *at;
-    } part[] = {{"loss_scale", &scale}, {"loss", &t->loss}, {"mse", &t->mse},
-                {"aux", &t->aux},       {"ev", &t->ev},     {"l0", &t->l0}};
+    } part[] = {{"loss_scale", &scale}, {"loss", &t->loss}, {"mse", &t->mse}, {"aux", &t->aux},
+                {"ev", &t->ev},         {"l0", &t->l0},     {"fvu", &t->fvu}};
     FCT_TRY(fct_json_i64(&t->step, j, "step", 0, path));
     FCT_TRY(fct_json_i64(&t->n_dead, j, "dead", 0, path));
+    FCT_TRY(fct_json_bool(&t->warned, j, "warned", false, path));
     for (size_t i = 0; i < FCT_COUNT(part); i++)
         FCT_TRY(fct_json_f64(part[i].at, j, part[i].name, 0, path));
     FCT_TRY(fct_json_str(&lost, j, "lost", NULL, path));
@@ -225,6 +229,26 @@ out:
     return st;
 }
 
+/* The course is as long as the file says. */
+static fct_status read_lengths(const fct_st *file, fct_train_state *s, const char *path)
+{
+    char name[NAME_SIZE];
+    for (int64_t i = 0; i < s->n; i++) {
+        fct_trainee *t = &s->trainee[i];
+        snprintf(name, sizeof name, "%" PRId64 ".course", i);
+        const fct_tensor *from = fct_st_find(file, name);
+        if (!from || from->ndim != 1 || from->dim[0] % POINT != 0)
+            return fct_fail(FCT_ERR_FORMAT,
+                            "%s: %s is missing or of another size: not a checkpoint", path, name);
+        fct_free(t->course);
+        t->course = NULL;
+        t->n_course = t->room_course = 0;
+        FCT_TRY(fct_new(&t->course, from->dim[0] / POINT, sizeof *t->course));
+        t->n_course = t->room_course = from->dim[0] / POINT;
+    }
+    return FCT_OK;
+}
+
 static fct_status read_tensors(const fct_st *file, const list *l, const char *path)
 {
     for (int64_t i = 0; i < l->n; i++) {
@@ -233,7 +257,7 @@ static fct_status read_tensors(const fct_st *file, const list *l, const char *pa
             return fct_fail(FCT_ERR_FORMAT,
                             "%s: %s is missing or of another size: not a checkpoint of this run",
                             path, l->entry[i].name);
-        memcpy(to->data, from->data, (size_t)fct_tensor_bytes(to));
+        if (to->dim[0] > 0) memcpy(to->data, from->data, (size_t)fct_tensor_bytes(to));
     }
     return FCT_OK;
 }
@@ -249,6 +273,7 @@ fct_status fct_checkpoint_read(const char *path, fct_train_state *s, const fct_l
     FCT_TRY_OUT(fct_st_open(&file, path));
     FCT_TRY_OUT(read_metadata(value, &file, path));
     FCT_TRY_OUT(check_identity(value, s, path));
+    FCT_TRY_OUT(read_lengths(&file, s, path));
     FCT_TRY_OUT(list_tensors(&l, s));
     FCT_TRY_OUT(read_tensors(&file, &l, path));
     checksum(crc, &l, value[STATE]);

@@ -1,12 +1,17 @@
-/* course.c - what is seen of a training run while it goes on: a line of JSON for every SAE at every
-   logged step, under the names that SAELens gives to wandb. The log continues with the run: lines
-   of steps after the checkpoint's are dropped, since they come again. */
+/* course.c - what is seen of a training run while it goes on: at every logged step a line of JSON
+   and an event for TensorBoard for every SAE, under the names that SAELens gives to wandb; a
+   measurement on held-out rows now and then; a warning when features die. The logs continue with
+   the run: what they hold of steps after the checkpoint's does not count, since it comes again. */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "sae/sae.h"
+
+static const double DYING = 0.25; /* share of dead features that is worth a warning */
 
 /* The step that a line of the log is of; -1: it is of none, or cut off. */
 static int64_t step_of(const char *line, int64_t n)
@@ -43,11 +48,38 @@ out:
     return st;
 }
 
-fct_status fct_course_open(fct_course *c, const fct_train_desc *desc, const fct_train_state *s)
+static fct_status open_boards(fct_course *c, const fct_train_state *s)
+{
+    fct_status st = FCT_OK;
+    char *dir = NULL;
+    if (!c->desc->tensorboard) return FCT_OK;
+    FCT_TRY(fct_new(&c->board, s->n, sizeof *c->board));
+    for (; c->n_board < s->n && st == FCT_OK; c->n_board++) {
+        const char *name = s->trainee[c->n_board].name;
+        if (name)
+            st = fct_path_join(&dir, c->desc->tensorboard, name);
+        else
+            st = fct_strdup(&dir, c->desc->tensorboard);
+        if (st == FCT_OK) st = fct_tfevents_open(&c->board[c->n_board], dir, s->step);
+        fct_free(dir);
+        dir = NULL;
+    }
+    return st;
+}
+
+fct_status fct_course_open(fct_course *c, const fct_train_desc *desc, fct_row_source *held_out,
+                           const fct_train_state *s)
 {
     const char *path = desc->log_jsonl;
-    *c = (fct_course){
-        .desc = desc, .log_fd = -1, .logged_step = s->step, .logged_at = fct_seconds()};
+    double now = fct_seconds();
+    *c = (fct_course){.desc = desc,
+                      .held_out = held_out,
+                      .log_fd = -1,
+                      .first_step = s->step,
+                      .logged_step = s->step,
+                      .started = now,
+                      .logged_at = now};
+    FCT_TRY(open_boards(c, s));
     if (!path) return FCT_OK;
     FCT_TRY(trim_log(path, s->step));
     c->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -59,8 +91,12 @@ fct_status fct_course_open(fct_course *c, const fct_train_desc *desc, const fct_
 void fct_course_close(fct_course *c)
 {
     if (c->open) close(c->log_fd);
+    for (int64_t i = 0; i < c->n_board; i++) fct_tfevents_close(&c->board[i]);
+    fct_free(c->board);
     *c = (fct_course){.log_fd = -1};
 }
+
+/* ---- a logged step ---- */
 
 static fct_status write_line(const fct_course *c, const fct_str *line)
 {
@@ -74,22 +110,57 @@ static fct_status write_line(const fct_course *c, const fct_str *line)
     return FCT_OK;
 }
 
-/* One SAE's line. SAELens sums squared errors over a row's numbers, the loss here is their mean. */
-static fct_status log_trainee(const fct_course *c, const fct_trainee *t, double rows_per_second)
+enum { MOST_SCALARS = 20 };
+
+/* One list serves both logs. SAELens sums squared errors over a row's numbers, the loss here is
+   their mean; its explained variance is 1 - fvu, the authors' the mean over dimensions. */
+static int64_t list_scalars(fct_tfevents_scalar out[MOST_SCALARS], const fct_trainee *t,
+                            double rows_per_second)
+{
+    const fct_train_plan *p = &t->plan;
+    const fct_train_point *at = &t->course[t->n_course - 1];
+    const fct_tfevents_scalar all[MOST_SCALARS] = {
+        {"losses/overall_loss", at->loss},
+        {"losses/mse_loss", at->mse * (double)t->sae->d},
+        {"losses/auxiliary_reconstruction_loss", p->aux_coef * at->aux},
+        {"metrics/explained_variance", 1 - at->fvu},
+        {"metrics/explained_variance_by_dimension", at->ev},
+        {"metrics/fvu", at->fvu},
+        {"metrics/l0", at->l0},
+        {"sparsity/dead_features", (double)t->n_dead},
+        {"sparsity/dead_share", at->dead_share},
+        {"details/current_learning_rate", at->lr},
+        {"details/n_training_samples", (double)(t->step * p->batch)},
+        {"details/rows_per_second", rows_per_second},
+        {"held_out/explained_variance", 1 - at->held_fvu},
+        {"held_out/explained_variance_by_dimension", at->held_ev},
+        {"held_out/l0", at->held_l0},
+        {"held_out/never_active_share", at->held_dead_share},
+    };
+    int64_t n = 0;
+    for (int64_t i = 0; i < MOST_SCALARS && all[i].tag; i++)
+        if (isfinite(all[i].value)) out[n++] = all[i];
+    return n;
+}
+
+static json_t *whole_or_real(double x)
+{
+    return x == floor(x) && fabs(x) < 9e15 ? json_integer((json_int_t)x) : json_real(x);
+}
+
+static fct_status log_line(const fct_course *c, const fct_trainee *t,
+                           const fct_tfevents_scalar *scalar, int64_t n)
 {
     fct_status st = FCT_OK;
     fct_str line = {0};
-    const fct_train_plan *p = &t->plan;
-    json_t *j = json_pack(
-        "{s:s*, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f, s:I, s:f}", "sae", t->name,
-        "step", (json_int_t)t->step, "losses/overall_loss", t->loss, "losses/mse_loss",
-        t->mse * (double)t->sae->d, "losses/auxiliary_reconstruction_loss", p->aux_coef * t->aux,
-        "metrics/explained_variance", 1 - t->fvu, "metrics/explained_variance_by_dimension", t->ev,
-        "metrics/fvu", t->fvu, "metrics/l0", t->l0, "sparsity/dead_features", (json_int_t)t->n_dead,
-        "sparsity/dead_share", (double)t->n_dead / (double)p->f, "details/current_learning_rate",
-        fct_train_plan_lr(p, t->step - 1), "details/n_training_samples",
-        (json_int_t)(t->step * p->batch), "details/rows_per_second", rows_per_second);
-    if (!j) return fct_fail(FCT_ERR_MEMORY, "out of memory: a line of the training log");
+    json_t *j = json_pack("{s:s*, s:I}", "sae", t->name, "step", (json_int_t)t->step);
+    bool bad = !j;
+    for (int64_t i = 0; i < n; i++)
+        bad = json_object_set_new(j, scalar[i].tag, whole_or_real(scalar[i].value)) != 0 || bad;
+    if (bad) {
+        st = fct_fail(FCT_ERR_MEMORY, "out of memory: a line of the training log");
+        goto out;
+    }
     FCT_TRY_OUT(fct_json_text(&line, j, 0));
     FCT_TRY_OUT(fct_str_append(&line, "\n"));
     FCT_TRY_OUT(write_line(c, &line));
@@ -99,15 +170,102 @@ out:
     return st;
 }
 
-fct_status fct_course_note(fct_course *c, const fct_train_state *s)
+static fct_status add_point(const fct_course *c, fct_trainee *t)
+{
+    fct_sae_quality held = {0};
+    if (t->n_course == t->room_course) {
+        int64_t room = t->room_course * 2 + 64;
+        FCT_TRY(fct_grow(&t->course, t->room_course, room, sizeof *t->course));
+        t->room_course = room;
+    }
+    fct_row_source *rows = c->held_out ? &c->held_out[t->stream] : NULL;
+    bool measured = rows && rows->next && c->desc->eval_every > 0 &&
+                    (t->step % c->desc->eval_every == 0 || t->step == t->plan.steps);
+    if (measured) {
+        FCT_TRY(rows->rewind(rows->self, 0));
+        FCT_TRY(fct_sae_measure_quality(t->sae, rows, 0, &held));
+    }
+    t->course[t->n_course++] =
+        (fct_train_point){.step = (double)t->step,
+                          .loss = t->loss,
+                          .mse = t->mse,
+                          .aux = t->aux,
+                          .ev = t->ev,
+                          .fvu = t->fvu,
+                          .l0 = t->l0,
+                          .dead_share = (double)t->n_dead / (double)t->plan.f,
+                          .lr = fct_train_plan_lr(&t->plan, t->step - 1),
+                          .held_ev = measured ? held.ev : NAN,
+                          .held_fvu = measured ? 1 - held.ev_total : NAN,
+                          .held_l0 = measured ? held.l0 : NAN,
+                          .held_dead_share = measured ? held.dead_share : NAN};
+    if (measured)
+        fct_log_line(c->desc->log, FCT_LOG_INFO,
+                     "%s%sstep %lld: held out: explained variance %.4f, %.2f features a row",
+                     t->name ? t->name : "", t->name ? ": " : "", (long long)t->step, held.ev,
+                     held.l0);
+    return FCT_OK;
+}
+
+/* Once a run: later lines tell how it goes on. */
+static void warn_of_dying(const fct_course *c, fct_trainee *t)
+{
+    double share = (double)t->n_dead / (double)t->plan.f;
+    if (t->warned || share < DYING || t->step <= fct_train_plan_dead_steps(&t->plan)) return;
+    t->warned = true;
+    fct_log_line(c->desc->log, FCT_LOG_WARN,
+                 "%s%s%.0f %% of the features are dead at step %lld (silent for %lld rows): a "
+                 "larger --auxk, a smaller --lr, or fewer --n-features",
+                 t->name ? t->name : "", t->name ? ": " : "", 100 * share, (long long)t->step,
+                 (long long)t->plan.dead_rows);
+}
+
+fct_status fct_course_note(fct_course *c, fct_train_state *s)
 {
     double now = fct_seconds(), seconds = now - c->logged_at;
     double rows = (double)((s->step - c->logged_step) * s->trainee[0].plan.batch);
     double rate = rows / (seconds > 1e-9 ? seconds : 1e-9);
-    for (int64_t i = 0; i < s->n && c->open; i++)
-        if (!s->trainee[i].lost && s->trainee[i].step == s->step)
-            FCT_TRY(log_trainee(c, &s->trainee[i], rate));
+    for (int64_t i = 0; i < s->n; i++) {
+        fct_trainee *t = &s->trainee[i];
+        fct_tfevents_scalar scalar[MOST_SCALARS];
+        if (t->lost || t->step != s->step) continue;
+        FCT_TRY(add_point(c, t));
+        warn_of_dying(c, t);
+        int64_t n = list_scalars(scalar, t, rate);
+        if (c->open) FCT_TRY(log_line(c, t, scalar, n));
+        if (c->n_board > i) FCT_TRY(fct_tfevents_write(&c->board[i], t->step, scalar, n));
+    }
     c->logged_at = now;
     c->logged_step = s->step;
     return FCT_OK;
+}
+
+/* ---- progress ---- */
+
+void fct_course_show(const fct_course *c, const fct_train_state *s, int64_t all_steps)
+{
+    char text[160];
+    double now = fct_seconds(), seconds = now - c->started, lo[3] = {0}, hi[3] = {0};
+    double rate = (double)((s->step - c->first_step) * s->trainee[0].plan.batch) /
+                  (seconds > 1e-9 ? seconds : 1e-9);
+    int64_t seen = 0;
+    for (int64_t i = 0; i < s->n; i++) {
+        const fct_trainee *t = &s->trainee[i];
+        const double v[3] = {t->ev, t->l0, 100 * (double)t->n_dead / (double)t->plan.f};
+        if (t->lost || t->n_course == 0) continue;
+        for (int k = 0; k < 3; k++) {
+            lo[k] = seen == 0 || v[k] < lo[k] ? v[k] : lo[k];
+            hi[k] = seen == 0 || v[k] > hi[k] ? v[k] : hi[k];
+        }
+        seen++;
+    }
+    if (seen == 1)
+        snprintf(text, sizeof text, "%.0f rows/s  EV %.3f  FVU %.3f  L0 %.1f  dead %.1f %%", rate,
+                 lo[0], s->trainee[0].fvu, lo[1], lo[2]);
+    else
+        snprintf(text, sizeof text,
+                 "%.0f rows/s  %lld SAEs  EV %.3f to %.3f  L0 %.1f to %.1f  dead %.0f to %.0f %%",
+                 rate, (long long)seen, lo[0], hi[0], lo[1], hi[1], lo[2], hi[2]);
+    fct_log_detail(c->desc->log, text);
+    fct_log_progress(c->desc->log, "training", s->step, all_steps);
 }

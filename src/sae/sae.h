@@ -152,7 +152,10 @@ enum { /* what Adam moves; the last three only in the variants that have them */
 typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of them */
     const char *name;        /* of several; NULL: the only one. Not owned */
     int64_t stream;
-    char *lost; /* why it was given up while others go on; NULL: it was not */
+    char *lost;              /* why it was given up while others go on; NULL: it was not */
+    bool warned;             /* that features die */
+    fct_train_point *course; /* [n_course] of room for room_course */
+    int64_t n_course, room_course;
     fct_train_plan plan;
     const fct_variant *variant;
     fct_sae *sae;
@@ -204,19 +207,40 @@ typedef struct fct_train_state { /* all that the next batch depends on */
     int64_t step; /* batches done; a trainee whose own steps are done stays behind */
 } fct_train_state;
 
+/* ---- TensorBoard's event files (tfevents.c) ---- */
+typedef struct fct_tfevents {
+    char *path; /* NULL: not open */
+    int fd;
+    fct_crc32c crc;
+} fct_tfevents;
+typedef struct fct_tfevents_scalar {
+    const char *tag;
+    double value;
+} fct_tfevents_scalar;
+/* A new file in the folder; what other files there hold of later steps than after_step is void. */
+fct_status fct_tfevents_open(fct_tfevents *t, const char *dir, int64_t after_step) FCT_MUST_CHECK;
+fct_status fct_tfevents_write(fct_tfevents *t, int64_t step, const fct_tfevents_scalar *scalar,
+                              int64_t n) FCT_MUST_CHECK;
+void fct_tfevents_close(fct_tfevents *t);
+
 /* ---- what is seen of a run (course.c) ---- */
 typedef struct fct_course { /* zero-initialised is empty */
     const fct_train_desc *desc;
-    int log_fd; /* used when desc->log_jsonl is set */
+    fct_row_source *held_out; /* one a stream; NULL: none */
+    int log_fd;               /* used when open */
     bool open;
-    double logged_at; /* seconds */
-    int64_t logged_step;
+    fct_tfevents *board; /* [n_board]: one a trainee */
+    int64_t n_board;
+    double started, logged_at; /* seconds */
+    int64_t first_step, logged_step;
 } fct_course;
 /* Drops what the log holds of steps after s->step: they come again. */
-fct_status fct_course_open(fct_course *c, const fct_train_desc *desc,
+fct_status fct_course_open(fct_course *c, const fct_train_desc *desc, fct_row_source *held_out,
                            const fct_train_state *s) FCT_MUST_CHECK;
-/* After a logged step of all trainees. */
-fct_status fct_course_note(fct_course *c, const fct_train_state *s) FCT_MUST_CHECK;
+/* After a logged step of all trainees: adds to their courses, writes the logs, warns. */
+fct_status fct_course_note(fct_course *c, fct_train_state *s) FCT_MUST_CHECK;
+/* After every step: the line of progress. */
+void fct_course_show(const fct_course *c, const fct_train_state *s, int64_t all_steps);
 void fct_course_close(fct_course *c);
 
 /* ---- checkpoints: one file (checkpoint.c), what it is of (identity.c), the folder (rotate.c) ----

@@ -160,7 +160,7 @@ static fct_status start(training *tr)
     }
     for (int64_t i = 0; i < tr->s.n; i++) say_start(tr, &tr->s.trainee[i]);
     tr->started = fct_seconds();
-    return fct_course_open(&tr->course, tr->desc, &tr->s);
+    return fct_course_open(&tr->course, tr->desc, tr->run->held_out, &tr->s);
 }
 
 static bool is_done(const fct_trainee *t)
@@ -184,7 +184,9 @@ static fct_status step(training *tr, fct_trainee *t, bool log)
 static fct_status run_batch(training *tr, bool *out_end)
 {
     int64_t all = all_steps(tr), number = tr->s.step + 1, n;
-    bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1;
+    int64_t every = tr->run->held_out ? tr->desc->eval_every : 0;
+    bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1 ||
+               (every > 0 && number % every == 0);
     *out_end = false;
     for (int64_t i = 0; i < tr->run->n_streams; i++) {
         FCT_TRY(read_rows(tr, i, tr->rows[i], tr->batch, all > 0, &n));
@@ -199,7 +201,7 @@ static fct_status run_batch(training *tr, bool *out_end)
         if (!is_done(&tr->s.trainee[i])) FCT_TRY(step(tr, &tr->s.trainee[i], log));
     tr->s.step = number;
     if (log) FCT_TRY(fct_course_note(&tr->course, &tr->s));
-    fct_log_progress(tr->desc->log, "training", number, all);
+    fct_course_show(&tr->course, &tr->s, all);
     return FCT_OK;
 }
 
@@ -282,6 +284,9 @@ static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
                                    .l0 = t->l0,
                                    .loss_scale = t->plan.loss_scale,
                                    .seconds = fct_seconds() - tr->started};
+    m->course = t->course;
+    m->n_course = t->n_course;
+    t->course = NULL;
     if (t->lost) return fct_strdup(&m->lost, t->lost);
     FCT_TRY(describe(t, &m->desc, tr->s.place[t->stream].data));
     if (t->ev < 0)
@@ -391,6 +396,8 @@ fct_status fct_sae_train_many(fct_train_run *run)
     for (int64_t i = 0; i < run->n_members; i++) {
         run->member[i].sae = NULL;
         run->member[i].lost = NULL;
+        run->member[i].course = NULL;
+        run->member[i].n_course = 0;
     }
     FCT_TRY_OUT(check_members(run));
     FCT_TRY_OUT(take_memory(&tr));
@@ -408,8 +415,11 @@ void fct_train_run_clear(fct_train_run *run)
     for (int64_t i = 0; i < run->n_members; i++) {
         fct_sae_free(run->member[i].sae);
         fct_free(run->member[i].lost);
+        fct_free(run->member[i].course);
         run->member[i].sae = NULL;
         run->member[i].lost = NULL;
+        run->member[i].course = NULL;
+        run->member[i].n_course = 0;
     }
 }
 

@@ -22,6 +22,7 @@ void fct_trainee_clear(fct_trainee *t)
     fct_sae_engine_clear(&t->engine);
     fct_sae_free(t->sae);
     fct_free(t->lost);
+    fct_free(t->course);
     *t = (fct_trainee){0};
 }
 

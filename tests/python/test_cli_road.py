@@ -389,7 +389,9 @@ def test_import_train_from_it(road: Path) -> None:
         and said["train"]["k"] == 4
     )
     lines = [json.loads(line) for line in (road / "t.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines][-1] == 25 and lines[-1]["loss"] < lines[0]["loss"]
+    assert [line["step"] for line in lines] == [1, 5, 10, 15, 20, 25]
+    losses = [line["losses/overall_loss"] for line in lines]
+    assert losses[-1] < losses[0] and lines[-1]["details/n_training_samples"] == 2500
     good(*train, "-o", "twice", cwd=road)
     assert (road / "twice/sae_weights.safetensors").read_bytes() == (
         road / "mine/sae_weights.safetensors"
