@@ -149,7 +149,11 @@ fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev)
     FCT_TRY(forward(t, rows));
     FCT_TRY(aux_term(t));
     FCT_TRY(fct_step_loss(t));
-    if (want_ev) fct_step_measure(t, rows);
+    if (!want_ev) return FCT_OK;
+    int64_t active = 0;
+    fct_step_measure(t, rows);
+    for (int64_t i = 0; i < t->plan.batch * t->k; i++) active += t->value[i] > 0;
+    t->l0 = (double)active / (double)t->plan.batch;
     return FCT_OK;
 }
 
