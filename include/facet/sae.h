@@ -62,17 +62,28 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
                          seed): text; NULL: nothing */
 } fct_sae;
 
-/* Reads a SAELens folder (cfg.json, sae_weights.safetensors [, facet.json, stats.safetensors]) or
-   the authors' (config.json, state_dict.pth [, mean.pt, std.pt, facet.json]), or the authors'
-   checkpoints root / a run folder with `final/`: with several SAEs that fit `block` (NULL: any) the
-   error lists them. */
+/* Reads an SAE's folder in any of the formats below (told by what is there), a torch file of
+   openai's or of dictionary_learning's, or a folder with several (the authors' checkpoints root, a
+   run folder with `final/`): with several that fit `block` (NULL: any) the error lists them.
+   Pickles with anything beyond tensors are refused, and never run. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
 /* "topk", "standard", "jumprelu", "gated", "batchtopk". */
 FCT_API const char *fct_sae_kind_name(fct_sae_kind kind);
+typedef enum fct_sae_layout {
+    FCT_SAE_SAELENS,   /* cfg.json, sae_weights.safetensors */
+    FCT_SAE_AUTHORS,   /* sdxl-unbox: config.json, state_dict.pth, mean.pt, std.pt */
+    FCT_SAE_DICTLEARN, /* dictionary-learning: config.json, ae.pt */
+    FCT_SAE_SPARSIFY,  /* EleutherAI's: cfg.json, sae.safetensors */
+    FCT_SAE_OPENAI,    /* openai/sparse_autoencoder: one torch file, here autoencoder.pt */
+    FCT_SAE_LAYOUT_COUNT
+} fct_sae_layout;
+FCT_API const char *fct_sae_layout_name(fct_sae_layout layout); /* "saelens", "sdxl-unbox", ... */
+FCT_API fct_status fct_sae_layout_find(fct_sae_layout *out, const char *name) FCT_MUST_CHECK;
+/* The name of the format that an SAE lies in; NULL: none is there. */
+FCT_API const char *fct_sae_layout_of(const char *path);
 /* Whether an SAE can be put there: the folder is not there or empty, or holds an SAE of that layout
    (which is replaced), or what a kill left of one. Else a sentence; saving asks it too. */
-typedef enum fct_sae_layout { FCT_SAE_SAELENS, FCT_SAE_AUTHORS } fct_sae_layout;
 FCT_API fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout) FCT_MUST_CHECK;
 /* SAELens layout + facet.json + stats.safetensors with the statistics that there are. `facet_json`:
    extra members kept there (text of a JSON object), may be NULL. The folder appears whole or not at
@@ -80,7 +91,10 @@ FCT_API fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout) F
  */
 FCT_API fct_status fct_sae_save(const fct_sae *s, const char *dir,
                                 const char *facet_json) FCT_MUST_CHECK;
-/* The authors' layout + facet.json when the block, the model or how it was made is known. */
+/* In any format, with facet.json and the statistics beside it; what the format cannot say is
+   refused with the reason. See docs/formats.md for what each keeps. */
+FCT_API fct_status fct_sae_save_as(const fct_sae *s, const char *dir,
+                                   fct_sae_layout layout) FCT_MUST_CHECK;
 FCT_API fct_status fct_sae_save_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 /* Only the statistics, beside the SAE that lies in `dir`, in its layout; no other file is touched.
  */

@@ -50,7 +50,7 @@ static fct_status encode(fct_cli *c)
             fct_cli_say(c, "%s: codes of %" PRId64 " rows", desc.out, rows);
         fct_cli_put(c, "out", json_string(desc.out));
         fct_cli_put(c, "rows", json_integer(rows));
-        fct_cli_put(c, "k", sae->kind == FCT_SAE_TOPK ? json_integer(sae->k) : json_null());
+        fct_cli_put(c, "k", fct_sae_kind_of(sae)->fixed_k ? json_integer(sae->k) : json_null());
         fct_cli_put(c, "n_features", json_integer(sae->f));
     }
     fct_sae_free(sae);
@@ -105,10 +105,11 @@ static fct_status convert(fct_cli *c)
     fct_sae *sae = NULL;
     const char *out = fct_cli_text(c, "output");
     FCT_TRY(fct_cli_check_dir(out));
-    bool authors = fct_cli_choice(c, "to") == 0;
-    FCT_TRY(fct_sae_check_place(out, authors ? FCT_SAE_AUTHORS : FCT_SAE_SAELENS));
+    fct_sae_layout to;
+    FCT_TRY(fct_sae_layout_find(&to, fct_cli_text(c, "to")));
+    FCT_TRY(fct_sae_check_place(out, to));
     FCT_TRY(load(c, &sae, fct_cli_operand_at(c, 0)));
-    fct_status st = authors ? fct_sae_save_authors(sae, out) : fct_sae_save(sae, out, NULL);
+    fct_status st = fct_sae_save_as(sae, out, to);
     if (st == FCT_OK) {
         fct_cli_say(c, "%s: %" PRId64 " features of width %" PRId64 ", %s layout", out, sae->f,
                     sae->d, fct_cli_text(c, "to"));
@@ -125,10 +126,11 @@ static const fct_cli_option convert_options[] = {
     {.name = "to",
      .kind = FCT_CLI_CHOICE,
      .value = "LAYOUT",
-     .choices = "sdxl-unbox,saelens",
+     .choices = "sdxl-unbox,saelens,dictionary-learning,sparsify,openai",
      .required = true,
-     .help = "sdxl-unbox: the paper's authors' (config.json, state_dict.pth, mean.pt, std.pt, and "
-             "facet.json for the block)"},
+     .help = "sdxl-unbox: the paper's authors' (config.json, state_dict.pth, mean.pt, std.pt); "
+             "saelens: cfg.json, sae_weights.safetensors; dictionary-learning: config.json, ae.pt; "
+             "sparsify: cfg.json, sae.safetensors; openai: autoencoder.pt"},
     {.name = "output",
      .letter = 'o',
      .kind = FCT_CLI_FOLDER,
@@ -141,11 +143,16 @@ static const fct_cli_option convert_options[] = {
 const fct_cli_command fct_cmd_convert = {
     .name = "convert",
     .summary = "write an SAE in another layout",
+    .text =
+        "Tensors are kept byte for byte. What a layout cannot say (a kind of SAE, rows that are "
+        "normalised, a bias that is not subtracted) is refused with the reason; "
+        "docs/formats.md lists what each keeps. facet.json beside the result tells the block, "
+        "the model and how the SAE was made; stats.safetensors its statistics.",
     .examples = "facet convert sae --to sdxl-unbox -o sae-pth\nfacet convert checkpoints --block "
                 "down.2.1 --to saelens -o down.2.1",
     .operand = {{.name = "SAE",
-                 .help = "an SAE's folder, in either layout; or the authors' checkpoints folder "
-                         "with --block"}},
+                 .help = "an SAE's folder in any of the layouts, or its .pt file; or the "
+                         "authors' checkpoints folder with --block"}},
     .options = {convert_options, fct_cli_common},
     .run = convert,
 };

@@ -337,15 +337,16 @@ static fct_status run_stats(fct_cli *c)
     bool beside = !out;
     if (beside) out = sae->path ? sae->path : dir;
     FCT_TRY_OUT(fct_cli_check_dir(out));
-    bool authors = fct_sae_dir_is_authors(out) && !fct_sae_dir_is_saelens(out);
-    if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, authors ? FCT_SAE_AUTHORS : FCT_SAE_SAELENS));
+    fct_sae_layout layout =
+        FCT_SAE_SAELENS; /* that of the SAE which is replaced, if there is one */
+    const char *name = fct_path_is_dir(out) ? fct_sae_layout_of(out) : NULL;
+    if (name) FCT_TRY_OUT(fct_sae_layout_find(&layout, name));
+    if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, layout));
     FCT_TRY_OUT(fct_store_open(&store, fct_cli_text(c, "store")));
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
     FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
-    FCT_TRY_OUT(beside    ? fct_sae_save_stats(sae, out)
-                : authors ? fct_sae_save_authors(sae, out)
-                          : fct_sae_save(sae, out, NULL));
+    FCT_TRY_OUT(beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout));
     say_stats(c, sae, out);
 out:
     if (rows.close) rows.close(rows.self);

@@ -65,17 +65,17 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
     fct_sae *s = NULL;
     FCT_TRY(fct_sae_load(&s, path, NULL));
     const char *kind = fct_sae_kind_name(s->kind);
+    const char *layout = fct_sae_layout_of(s->path ? s->path : path);
     fct_cli_say(c,
                 "%s: an SAE (%s layout), %s, %" PRId64 " features of width %" PRId64 ", k %" PRId64
                 ", block %s, model %s, %s",
-                path, fct_sae_dir_is_authors(s->path ? s->path : path) ? "authors'" : "SAELens",
-                kind, s->f, s->d, s->k, s->block ? s->block : "not said",
-                s->model ? s->model : "not said",
+                path, layout ? layout : "unknown", kind, s->f, s->d, s->k,
+                s->block ? s->block : "not said", s->model ? s->model : "not said",
                 s->has_stats ? "with statistics" : "no statistics");
-    json_t *o =
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:s?, s:s?, s:b}", "path", path, "architecture", kind,
-                  "d", (json_int_t)s->d, "n_features", (json_int_t)s->f, "k", (json_int_t)s->k,
-                  "block", s->block, "model", s->model, "has_stats", (int)s->has_stats);
+    json_t *o = json_pack("{s:s, s:s?, s:s, s:I, s:I, s:I, s:s?, s:s?, s:b}", "path", path,
+                          "layout", layout, "architecture", kind, "d", (json_int_t)s->d,
+                          "n_features", (json_int_t)s->f, "k", (json_int_t)s->k, "block", s->block,
+                          "model", s->model, "has_stats", (int)s->has_stats);
     fct_sae_free(s);
     return json_array_append_new(list, o) == 0
                ? FCT_OK

@@ -6,41 +6,29 @@
 #include <math.h>
 #include <string.h>
 
-#include "sae/sae.h"
+#include "sae/formats.h"
 
-bool fct_sae_dir_is_authors(const char *dir)
+static bool detect(const char *dir)
 {
     return fct_sae_dir_has(dir, "config.json") && fct_sae_dir_has(dir, "state_dict.pth");
 }
 
 /* ---- reading ---- */
 
-/* Tensor `name`, or `state_dict.name`, of that shape, as f32. */
-static fct_status take(float *out, const fct_pth *p, const char *path, const char *name, int ndim,
-                       const int64_t *dim)
+enum { N_SLOTS = 4 };
+static const fct_sae_slot weights[N_SLOTS] = {
+    {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
+    {.name = "latent_bias", .part = FCT_SAE_PART_B_ENC},
+    {.name = "pre_bias", .part = FCT_SAE_PART_B_DEC},
+    {.name = "decoder.weight", .part = FCT_SAE_PART_W_DEC, .transposed = true}};
+
+/* Inside the dictionary that their trainer saves, or bare. */
+static const fct_tensor *find(const void *file, const char *name)
 {
-    char have_text[64], want_text[64], full[64] = "state_dict.";
+    char full[64] = "state_dict.";
     memcpy(full + strlen(full), name, strlen(name) + 1);
-    const fct_tensor *t = fct_pth_find(p, full);
-    if (!t) t = fct_pth_find(p, name);
-    if (!t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", path, name);
-    fct_tensor want = fct_tensor_of(NULL, FCT_F32, ndim, dim);
-    fct_shape_text(have_text, sizeof have_text, t);
-    fct_shape_text(want_text, sizeof want_text, &want);
-    bool same = t->ndim == ndim;
-    for (int i = 0; same && i < ndim; i++) same = t->dim[i] == dim[i];
-    if (!same)
-        return fct_fail(FCT_ERR_SHAPE, "%s: %s: want %s, file has %s", path, name, want_text,
-                        have_text);
-    if (t->dtype != FCT_F32 && t->dtype != FCT_F16 && t->dtype != FCT_BF16 && t->dtype != FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want floating point, file has %s", path, name,
-                        fct_dtype_name(t->dtype));
-    FCT_TRY(fct_convert(out, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
-    for (int64_t i = 0; i < fct_tensor_count(t); i++)
-        if (!isfinite(out[i]))
-            return fct_fail(FCT_ERR_RANGE, "%s: %s: number %lld is not finite", path, name,
-                            (long long)i);
-    return FCT_OK;
+    const fct_tensor *t = fct_pth_find(file, full);
+    return t ? t : fct_pth_find(file, name);
 }
 
 static fct_status read_weights(fct_sae *s, const char *dir)
@@ -48,20 +36,12 @@ static fct_status read_weights(fct_sae *s, const char *dir)
     fct_status st = FCT_OK;
     fct_pth file = {0};
     char *path = NULL;
-    float *w = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
     FCT_TRY_OUT(fct_pth_open(&file, path));
-    FCT_TRY_OUT(fct_new_raw(&w, s->d * s->f, sizeof *w));
-    FCT_TRY_OUT(take(s->w_enc, &file, path, "encoder.weight", 2, (int64_t[]){s->f, s->d}));
-    FCT_TRY_OUT(take(s->b_enc, &file, path, "latent_bias", 1, &s->f));
-    FCT_TRY_OUT(take(s->b_dec, &file, path, "pre_bias", 1, &s->d));
-    FCT_TRY_OUT(take(w, &file, path, "decoder.weight", 2, (int64_t[]){s->d, s->f}));
-    for (int64_t f = 0; f < s->f; f++)
-        for (int64_t i = 0; i < s->d; i++) s->w_dec[f * s->d + i] = w[i * s->f + f];
+    FCT_TRY_OUT(fct_sae_take_slots(s, &(fct_sae_tensors){path, &file, find}, weights, N_SLOTS));
 out:
     fct_pth_close(&file);
     fct_free(path);
-    fct_free(w);
     return st;
 }
 
@@ -113,7 +93,7 @@ out:
     return st;
 }
 
-fct_status fct_sae_load_authors(fct_sae **out, const char *dir)
+static fct_status load(fct_sae **out, const char *dir)
 {
     fct_status st = FCT_OK;
     fct_sae *s = NULL;
@@ -125,6 +105,10 @@ fct_status fct_sae_load_authors(fct_sae **out, const char *dir)
     FCT_TRY_OUT(fct_json_i64(&d, j, "d_model", 0, path));
     FCT_TRY_OUT(fct_json_i64(&f, j, "n_dirs_local", 0, path));
     FCT_TRY_OUT(fct_json_i64(&k, j, "k", 0, path));
+    if (!json_object_get(j, "k")) {
+        st = fct_fail(FCT_ERR_FORMAT, "%s: k is missing", path);
+        goto out;
+    }
     FCT_TRY_OUT(fct_where(fct_sae_new(&s, FCT_SAE_TOPK, d, f, k), "%s", path));
     FCT_TRY_OUT(read_weights(s, dir));
     FCT_TRY_OUT(read_stat(&s->mean, s, dir, "mean.pt"));
@@ -132,7 +116,6 @@ fct_status fct_sae_load_authors(fct_sae **out, const char *dir)
     s->has_stats = s->mean || s->std;
     FCT_TRY_OUT(fct_sae_read_facet(s, dir, NULL, NULL));
     if (!s->block) FCT_TRY_OUT(block_of_path(&s->block, dir));
-    FCT_TRY_OUT(fct_strdup(&s->path, dir));
     *out = s;
     s = NULL;
 out:
@@ -195,43 +178,50 @@ static fct_status write_weights(const fct_sae *s, const char *dir)
     int64_t *not_fired = NULL;
     FCT_TRY_OUT(fct_new(&not_fired, s->f, sizeof *not_fired));
     FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
-    char name[5][24] = {"pre_bias", "latent_bias", "stats_last_nonzero", "encoder.weight",
-                        "decoder.weight"};
-    const fct_st_entry entry[5] = {
-        {name[0], fct_tensor_of(s->b_dec, FCT_F32, 1, &s->d)},
-        {name[1], fct_tensor_of(s->b_enc, FCT_F32, 1, &s->f)},
-        {name[2], fct_tensor_of(not_fired, FCT_I64, 1, &s->f)},
-        {name[3], fct_tensor_of(s->w_enc, FCT_F32, 2, (int64_t[]){s->f, s->d})},
-        {name[4], fct_tensor_of(s->w_dec, FCT_F32, 2, (int64_t[]){s->d, s->f})},
-    };
-    FCT_TRY_OUT(fct_pth_write(path, entry, 5, "state_dict", (const uint8_t[]){0, 0, 0, 0, 1}));
+    const fct_sae_slot slot[] = {
+        weights[2],
+        weights[1],
+        {.name = "stats_last_nonzero", .other = fct_tensor_of(not_fired, FCT_I64, 1, &s->f)},
+        weights[0],
+        weights[3]};
+    FCT_TRY_OUT(fct_sae_write_pth(s, path, slot, (int)FCT_COUNT(slot),
+                                  &(fct_pth_write_desc){.nest = "state_dict"}));
 out:
     fct_free(path);
     fct_free(not_fired);
     return st;
 }
 
-fct_status fct_sae_write_stats_authors(const fct_sae *s, const char *dir)
+static fct_status write_stats(const fct_sae *s, const char *dir)
 {
     FCT_TRY(write_stat(s->mean, s, dir, "mean.pt"));
     return write_stat(s->std, s, dir, "std.pt");
 }
 
-static fct_status fill(void *user, const char *temp)
+static fct_status fill(const fct_sae *s, const char *dir)
 {
-    const fct_sae *s = user;
-    FCT_TRY(write_config(s, temp));
-    FCT_TRY(write_weights(s, temp));
-    FCT_TRY(fct_sae_write_stats_authors(s, temp));
-    return s->block || s->model || s->facet_json ? fct_sae_write_facet(s, NULL, temp) : FCT_OK;
+    FCT_TRY(write_config(s, dir));
+    FCT_TRY(write_weights(s, dir));
+    return write_stats(s, dir);
 }
 
-fct_status fct_sae_save_authors(const fct_sae *s, const char *dir)
+static fct_status check(const fct_sae *s)
 {
-    if (s->kind != FCT_SAE_TOPK || !s->apply_b_dec_to_input || s->dec_norm ||
-        s->normalize != FCT_SAE_NORMALIZE_NONE)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "the authors' layout holds TopK SAEs that subtract "
-                                             "the decoder's bias from the input, no other");
-    return fct_where(fct_sae_put_dir(dir, FCT_SAE_AUTHORS, fill, (void *)(uintptr_t)s), "saving %s",
-                     dir);
+    if (s->kind == FCT_SAE_TOPK && s->apply_b_dec_to_input &&
+        s->normalize == FCT_SAE_NORMALIZE_NONE)
+        return FCT_OK;
+    return fct_fail(FCT_ERR_UNSUPPORTED,
+                    "the authors' layout (sdxl-unbox) holds TopK SAEs that subtract the decoder's "
+                    "bias from rows as they are, no other");
 }
+
+const fct_sae_format fct_sae_format_authors = {
+    .name = "sdxl-unbox",
+    .file = {"config.json", "state_dict.pth", "mean.pt", "std.pt", "facet.json"},
+    .n_key = 2,
+    .detect = detect,
+    .load = load,
+    .check = check,
+    .fill = fill,
+    .write_stats = write_stats,
+};

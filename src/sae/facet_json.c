@@ -1,6 +1,6 @@
-/* facet_json.c - facet.json, beside an SAE in either layout: what the layouts have no word for. The
-   block and the model under their own names, and the text of how the SAE was made, which is kept
-   through loading, saving and converting. */
+/* facet_json.c - facet.json, beside an SAE in any format: what the layouts have no word for. The
+   block and the model under their own names, what a BatchTopK SAE is beyond its threshold, and the
+   text of how the SAE was made, which is kept through loading, saving and converting. */
 #include <string.h>
 
 #include "sae/sae.h"
@@ -27,6 +27,53 @@ static fct_status put_text(json_t *j, const char *key, const char *text)
     return fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
 }
 
+/* Formats that hold a BatchTopK SAE as a JumpReLU one have no word for its k and its groups. */
+static fct_status put_kind(json_t *j, const fct_sae *s)
+{
+    static const char *const key[] = {"architecture", "k", "group_sizes"};
+    for (size_t i = 0; i < FCT_COUNT(key); i++) json_object_del(j, key[i]);
+    if (s->kind != FCT_SAE_BATCHTOPK) return FCT_OK;
+    json_t *sizes = json_array();
+    bool ok = sizes != NULL;
+    for (int64_t i = 0; i < s->n_groups; i++)
+        ok = json_array_append_new(sizes, json_integer(s->group_size[i])) == 0 && ok;
+    ok = json_object_set_new(j, key[0], json_string(fct_sae_kind_name(s->kind))) == 0 && ok;
+    ok = json_object_set_new(j, key[1], json_integer(s->k)) == 0 && ok;
+    ok = json_object_set_new(j, key[2], sizes) == 0 && ok;
+    return ok ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+}
+
+static bool one_threshold(const fct_sae *s)
+{
+    for (int64_t f = 1; f < s->f; f++)
+        if (s->threshold[f] != s->threshold[0]) return false;
+    return true;
+}
+
+static fct_status read_kind(fct_sae *s, const json_t *j, const char *path)
+{
+    const char *name;
+    FCT_TRY(fct_json_str(&name, j, "architecture", "", path));
+    if (strcmp(name, fct_sae_kind_name(FCT_SAE_BATCHTOPK)) != 0) return FCT_OK;
+    if (s->kind == FCT_SAE_JUMPRELU && one_threshold(s)) s->kind = FCT_SAE_BATCHTOPK;
+    if (s->kind != FCT_SAE_BATCHTOPK) return FCT_OK;
+    int64_t k = s->k;
+    FCT_TRY(fct_json_i64(&k, j, "k", s->k, path));
+    if (k < 0 || k > s->f)
+        return fct_fail(FCT_ERR_RANGE, "%s: k is %lld, want 0 to %lld", path, (long long)k,
+                        (long long)s->f);
+    s->k = k;
+    const json_t *sizes = json_object_get(j, "group_sizes");
+    int64_t n = (int64_t)json_array_size(sizes), *size = NULL;
+    if (n == 0 || s->n_groups > 0) return FCT_OK;
+    FCT_TRY(fct_new(&size, n, sizeof *size));
+    for (int64_t i = 0; i < n; i++) size[i] = json_integer_value(json_array_get(sizes, (size_t)i));
+    fct_status st = fct_sae_check_groups(size, n, s->f);
+    if (st == FCT_OK) st = fct_sae_set_groups(s, size, n);
+    fct_free(size);
+    return fct_where(st, "%s", path);
+}
+
 fct_status fct_sae_write_facet(const fct_sae *s, const char *more, const char *dir)
 {
     fct_status st = FCT_OK;
@@ -38,6 +85,7 @@ fct_status fct_sae_write_facet(const fct_sae *s, const char *more, const char *d
     FCT_TRY_OUT(put_text(j, "block", s->block)); /* it may have been named since */
     FCT_TRY_OUT(put_text(j, "model", s->model));
     FCT_TRY_OUT(add_members(j, more, "facet.json"));
+    FCT_TRY_OUT(put_kind(j, s));
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     FCT_TRY_OUT(fct_json_write(j, path));
 out:
@@ -57,6 +105,7 @@ fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block, co
         FCT_TRY_OUT(fct_json_read(&j, path));
         FCT_TRY_OUT(fct_json_str(&block, j, "block", block, path));
         FCT_TRY_OUT(fct_json_str(&model, j, "model", model, path));
+        FCT_TRY_OUT(read_kind(s, j, path));
         FCT_TRY_OUT(fct_json_text(&text, j, 0));
         FCT_TRY_OUT(fct_strdup(&s->facet_json, text.p));
     }

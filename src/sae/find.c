@@ -3,7 +3,7 @@
    are listed. */
 #include <string.h>
 
-#include "sae/sae.h"
+#include "sae/formats.h"
 
 enum { MAX_DEPTH = 2 };
 
@@ -14,7 +14,7 @@ typedef struct found {
 
 static bool is_sae(const char *dir)
 {
-    return fct_sae_dir_is_saelens(dir) || fct_sae_dir_is_authors(dir);
+    return fct_path_is_dir(dir) && fct_sae_format_of(dir) != NULL;
 }
 
 static fct_status add(found *f, const char *path)
@@ -78,7 +78,7 @@ static fct_status own_block(char **out, const char *dir)
     json_t *facet = NULL, *cfg = NULL;
     const char *block = NULL;
     *out = NULL;
-    if (fct_sae_dir_is_saelens(dir)) {
+    if (fct_sae_format_of(dir) == &fct_sae_format_saelens) {
         FCT_TRY_OUT(fct_path_join(&path, dir, "cfg.json"));
         FCT_TRY_OUT(fct_json_read(&cfg, path));
         const json_t *meta = json_object_get(cfg, "metadata");
@@ -119,9 +119,11 @@ out:
 static fct_status find_all(found *all, const char *root)
 {
     if (!fct_path_exists(root)) return fct_fail(FCT_ERR_MISSING, "%s: no such folder", root);
+    if (!fct_path_is_dir(root) && fct_sae_is_torch_file(root)) return add(all, root);
     if (!fct_path_is_dir(root))
         return fct_fail(FCT_ERR_ARG,
-                        "%s is a file: want the folder of an SAE (cfg.json or config.json in it)",
+                        "%s is a file: want the folder of an SAE (cfg.json or config.json in it), "
+                        "or a .pt file",
                         root);
     return search(all, root, 0);
 }
@@ -155,8 +157,9 @@ static fct_status fail_list(const char *dir, const char *block, char **path, int
     if (st == FCT_OK && n == 0)
         st = block ? fct_fail(FCT_ERR_MISSING, "%s: no SAE for %s in it", dir, block)
                    : fct_fail(FCT_ERR_MISSING,
-                              "%s: no SAE in it: want cfg.json with sae_weights.safetensors, or "
-                              "config.json with state_dict.pth",
+                              "%s: no SAE in it: want cfg.json with sae_weights.safetensors or "
+                              "sae.safetensors, config.json with state_dict.pth or ae.pt, or "
+                              "autoencoder.pt",
                               dir);
     else if (st == FCT_OK)
         st = fct_fail(FCT_ERR_ARG, "%s holds %s%s%s: name one of them", dir, text.p,
@@ -186,6 +189,13 @@ out:
     return st;
 }
 
+static fct_status load_one(fct_sae **out, const char *path)
+{
+    FCT_TRY(fct_path_is_dir(path) ? fct_sae_format_of(path)->load(out, path)
+                                  : fct_sae_load_file(out, path));
+    return fct_strdup(&(*out)->path, path);
+}
+
 fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
 {
     char **path = NULL;
@@ -196,9 +206,7 @@ fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
     if (n != 1)
         st = fct_where(fail_list(dir, block, path, n), "loading an SAE");
     else
-        st = fct_where(fct_sae_dir_is_saelens(path[0]) ? fct_sae_load_saelens(out, path[0])
-                                                       : fct_sae_load_authors(out, path[0]),
-                       "loading an SAE");
+        st = fct_where(load_one(out, path[0]), "loading an SAE");
     if (st == FCT_OK) st = name_block(*out, path[0]);
     if (st != FCT_OK) {
         fct_sae_free(*out);

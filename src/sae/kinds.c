@@ -34,6 +34,15 @@ int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part)
     return (p->by_feature ? s->f : 1) * (p->by_width ? s->d : 1);
 }
 
+int fct_sae_part_shape(const fct_sae *s, fct_sae_part part, int64_t dim[2])
+{
+    const struct part *p = &part_table[part];
+    int n = 0;
+    if (p->by_feature) dim[n++] = s->f;
+    if (p->by_width) dim[n++] = s->d;
+    return n;
+}
+
 /* ---- from pre-activations to codes, in place ---- */
 
 static void keep_positive(const fct_sae *s, float *z, int64_t n)

@@ -1,25 +1,12 @@
 /* place.c - where SAE folders are put: whole or not at all, and never into a folder that is
-   something else. Both layouts are a table of files; an SAE that replaces another of its layout
+   something else. Each format is a list of files; an SAE that replaces another of its layout
    leaves none of the old one's files beside its own. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "sae/sae.h"
-
-enum { MAX_FILES = 6 };
-
-static const struct layout {
-    const char *called, *file[MAX_FILES]; /* the first two make it an SAE; the very first, the key,
-                                             goes first and comes last */
-} layout_table[] = {
-    [FCT_SAE_SAELENS] = {"saelens",
-                         {"cfg.json", "sae_weights.safetensors", "stats.safetensors",
-                          "facet.json"}},
-    [FCT_SAE_AUTHORS] = {"sdxl-unbox",
-                         {"config.json", "state_dict.pth", "mean.pt", "std.pt", "facet.json"}},
-};
+#include "sae/formats.h"
 
 bool fct_sae_dir_has(const char *dir, const char *name)
 {
@@ -29,21 +16,23 @@ bool fct_sae_dir_has(const char *dir, const char *name)
     return there;
 }
 
-static bool holds(const char *dir, const struct layout *l)
+static bool holds(const char *dir, const fct_sae_format *l)
 {
-    return fct_sae_dir_has(dir, l->file[0]) && fct_sae_dir_has(dir, l->file[1]);
+    bool all = true;
+    for (int i = 0; i < l->n_key; i++) all = all && fct_sae_dir_has(dir, l->file[i]);
+    return all;
 }
 
-static bool knows(const struct layout *l, const char *name)
+static bool knows(const fct_sae_format *l, const char *name)
 {
-    for (int i = 0; i < MAX_FILES && l->file[i]; i++)
+    for (int i = 0; i < FCT_SAE_MAX_FILES && l->file[i]; i++)
         if (strcmp(l->file[i], name) == 0) return true;
     return strstr(name, ".tmp-") != NULL;
 }
 
 fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout)
 {
-    const struct layout *l = &layout_table[layout];
+    const fct_sae_format *l = fct_sae_format_get(layout);
     char **name = NULL;
     int64_t n = 0;
     if (!fct_path_exists(dir)) return FCT_OK;
@@ -58,7 +47,7 @@ fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout)
     if (ours) return FCT_OK;
     return fct_fail(FCT_ERR_ARG,
                     "%s is not empty and holds no SAE in the %s layout: choose another folder", dir,
-                    l->called);
+                    l->name);
 }
 
 /* ---- a folder, whole or not at all ---- */
@@ -100,25 +89,26 @@ static fct_status remove_file(const char *dir, const char *name)
 }
 
 /* The files of a layout that the folder has and the new SAE has not: statistics of old weights. */
-static fct_status remove_old(const char *temp, const char *dir, const struct layout *l)
+static fct_status remove_old(const char *temp, const char *dir, const fct_sae_format *l)
 {
-    for (int i = 0; i < MAX_FILES && l->file[i]; i++)
+    for (int i = 0; i < FCT_SAE_MAX_FILES && l->file[i]; i++)
         if (!fct_sae_dir_has(temp, l->file[i])) FCT_TRY(remove_file(dir, l->file[i]));
     return FCT_OK;
 }
 
 /* Into a folder that is there: without its key it is no SAE until all the rest is in place. Files
  * of others stay. */
-static fct_status move_into(const char *temp, const char *dir, const struct layout *l)
+static fct_status move_into(const char *temp, const char *dir, const fct_sae_format *l)
 {
     char **name = NULL;
     int64_t n = 0;
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_dir_list(&name, &n, temp));
     FCT_TRY_OUT(remove_file(dir, l->file[0]));
-    for (size_t i = 0; i < FCT_COUNT(layout_table); i++) /* the same SAE may lie there in both */
-        if (&layout_table[i] == l || holds(dir, &layout_table[i]))
-            FCT_TRY_OUT(remove_old(temp, dir, &layout_table[i]));
+    for (int i = 0; i < FCT_SAE_LAYOUT_COUNT; i++) { /* the same SAE may lie there in several */
+        const fct_sae_format *other = fct_sae_format_get((fct_sae_layout)i);
+        if (other == l || holds(dir, other)) FCT_TRY_OUT(remove_old(temp, dir, other));
+    }
     for (int64_t i = 0; i < n; i++)
         if (strcmp(name[i], l->file[0]) != 0) FCT_TRY_OUT(move_file(temp, dir, name[i]));
     FCT_TRY_OUT(move_file(temp, dir, l->file[0]));
@@ -163,7 +153,7 @@ fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
     FCT_TRY_OUT(fct_dir_make(temp));
     FCT_TRY_OUT(fill(user, temp));
     if (fct_path_is_dir(target) && rmdir(target) != 0) {
-        FCT_TRY_OUT(move_into(temp, target, &layout_table[layout]));
+        FCT_TRY_OUT(move_into(temp, target, fct_sae_format_get(layout)));
     } else if (rename(temp, target) != 0) {
         st = fct_fail(FCT_ERR_IO, "write %s: %s", target, strerror(errno));
         goto out;

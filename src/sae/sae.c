@@ -47,6 +47,19 @@ void fct_sae_free(fct_sae *s)
     fct_free(s);
 }
 
+fct_status fct_sae_check_groups(const int64_t *size, int64_t n, int64_t f)
+{
+    int64_t sum = 0;
+    bool positive = true;
+    for (int64_t i = 0; i < n && positive; i++) {
+        positive = size[i] > 0 && size[i] <= f;
+        sum += positive && sum <= f ? size[i] : 0;
+    }
+    if (positive && sum == f) return FCT_OK;
+    return fct_fail(FCT_ERR_FORMAT, "group_sizes must be positive and %lld, the features, in sum",
+                    (long long)f);
+}
+
 fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n)
 {
     fct_free(s->group_size);
@@ -79,5 +92,33 @@ fct_status fct_sae_clone(fct_sae **out, const fct_sae *s)
 out:
     fct_sae_free(c);
     *out = NULL;
+    return st;
+}
+
+static fct_status copy_floats(float **out, const float *from, int64_t n)
+{
+    if (!from) return FCT_OK;
+    FCT_TRY(fct_new_raw(out, n, sizeof **out));
+    memcpy(*out, from, (size_t)n * sizeof **out);
+    return FCT_OK;
+}
+
+fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s)
+{
+    fct_status st = FCT_OK;
+    fct_sae *c = NULL;
+    *out = NULL;
+    FCT_TRY(fct_sae_clone(&c, s));
+    FCT_TRY_OUT(copy_floats(&c->density, s->density, s->f));
+    FCT_TRY_OUT(copy_floats(&c->mean, s->mean, s->f));
+    FCT_TRY_OUT(copy_floats(&c->std, s->std, s->f));
+    FCT_TRY_OUT(copy_floats(&c->max, s->max, s->f));
+    FCT_TRY_OUT(fct_strdup(&c->path, s->path));
+    FCT_TRY_OUT(fct_strdup(&c->facet_json, s->facet_json));
+    c->has_stats = s->has_stats;
+    *out = c;
+    return FCT_OK;
+out:
+    fct_sae_free(c);
     return st;
 }

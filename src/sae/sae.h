@@ -31,9 +31,10 @@ typedef struct fct_sae_kind_info {
 } fct_sae_kind_info;
 const fct_sae_kind_info *fct_sae_kind_get(fct_sae_kind kind);
 const fct_sae_kind_info *fct_sae_kind_of(const fct_sae *s);
-float **fct_sae_part_at(fct_sae *s, fct_sae_part part);          /* the member */
-int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part); /* numbers of it */
-fct_status fct_sae_set_dec_norm(fct_sae *s) FCT_MUST_CHECK;      /* dec_norm from w_dec */
+float **fct_sae_part_at(fct_sae *s, fct_sae_part part);                      /* the member */
+int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part);             /* numbers of it */
+int fct_sae_part_shape(const fct_sae *s, fct_sae_part part, int64_t dim[2]); /* its rank */
+fct_status fct_sae_set_dec_norm(fct_sae *s) FCT_MUST_CHECK; /* dec_norm from w_dec */
 /* The same codes and rows without dec_norm, within rounding. */
 void fct_sae_fold_dec_norm(fct_sae *s);
 
@@ -43,6 +44,9 @@ fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f,
                        int64_t k) FCT_MUST_CHECK;
 fct_status fct_sae_clone(fct_sae **out,
                          const fct_sae *s) FCT_MUST_CHECK; /* weights, names; no statistics */
+fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK; /* and the rest */
+/* Positive, and F in sum. */
+fct_status fct_sae_check_groups(const int64_t *size, int64_t n, int64_t f) FCT_MUST_CHECK;
 fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MUST_CHECK;
 
 /* ---- rows as the SAE reads them (normalize.c) ---- */
@@ -89,10 +93,6 @@ fct_status fct_sae_block_short(char **out, const char *name) FCT_MUST_CHECK;
 fct_status fct_sae_block_full(char **out, const char *name) FCT_MUST_CHECK;
 
 /* ---- formats ---- */
-fct_status fct_sae_load_saelens(fct_sae **out, const char *dir) FCT_MUST_CHECK;
-fct_status fct_sae_load_authors(fct_sae **out, const char *dir) FCT_MUST_CHECK;
-bool fct_sae_dir_is_saelens(const char *dir);
-bool fct_sae_dir_is_authors(const char *dir);
 bool fct_sae_dir_has(const char *dir, const char *name);
 /* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder
    appears whole or not at all. In an SAE's folder that is there already the file that makes it one
@@ -101,7 +101,6 @@ fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
                            fct_status (*fill)(void *user, const char *temp),
                            void *user) FCT_MUST_CHECK;
 
-fct_status fct_sae_write_stats_authors(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 /* facet.json (facet_json.c). Write: `more`, extra members, may be NULL. Read: sets block, model and
    facet_json; `block` and `model` are what the layout says, and count where facet.json is silent.
  */

@@ -2,9 +2,10 @@
 
    pickle.c gives the object tree; here it is flattened to names joined by dots, and each tensor is
    gathered from its storage by its strides (the authors' decoder is stored transposed). Every
-   offset, stride and size is checked against the storage that is really there. Values that are not
-   tensors are passed over. Memory and time are bounded by the file's size: what its entries hold
-   together, what its tensors and their names take, and no container inside itself. */
+   offset, stride and size is checked against the storage that is really there. Of values that are
+   not tensors, whole numbers and texts are kept by name; others are passed over. Memory and time
+   are bounded by the file's size: what its entries hold together, what its tensors and their names
+   take, and no container inside itself. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,7 @@ typedef struct reader {
     zip_t *zip;       /* NULL in the legacy layout */
     char *stem;       /* zip: what precedes "data.pkl", with its slash */
     storage *storage; /* one a key, sorted by key */
-    int64_t n_storage, cap_entry;
+    int64_t n_storage, cap_entry, cap_value;
     int64_t visits, out_bytes, max_out_bytes;
     int64_t entry_bytes, file_bytes; /* zip: what its entries hold together; what the file has */
     int32_t inside[MAX_DEPTH + 1];   /* the containers around the value that is flattened */
@@ -275,6 +276,29 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
     return fct_strdup(&e->name, name);
 }
 
+/* A number or a text under a name; one without a name says nothing. */
+static fct_status add_value(reader *r, const fct_pk_node *node, const char *name)
+{
+    fct_pth *out = r->out;
+    int64_t n = node->kind == FCT_PK_TEXT ? node->n : 0;
+    if (!name[0]) return FCT_OK;
+    FCT_TRY(take_room(r, (int64_t)(strlen(name) + sizeof(fct_pth_value)) + n));
+    if (out->n_values == r->cap_value) {
+        int64_t cap = r->cap_value ? 2 * r->cap_value : 16;
+        FCT_TRY(fct_grow(&out->value, r->cap_value, cap, (int64_t)sizeof *out->value));
+        r->cap_value = cap;
+    }
+    fct_pth_value *v = &out->value[out->n_values];
+    *v = (fct_pth_value){.i = node->i};
+    out->n_values++;
+    FCT_TRY(fct_strdup(&v->name, name));
+    if (node->kind != FCT_PK_TEXT) return FCT_OK;
+    FCT_TRY(fct_new_raw(&v->text, n + 1, 1));
+    memcpy(v->text, node->text, (size_t)n);
+    v->text[n] = '\0';
+    return FCT_OK;
+}
+
 /* ---- the tree ---- */
 
 static fct_status flatten(reader *r, int32_t index, const fct_str *name, int depth);
@@ -320,6 +344,8 @@ static fct_status flatten(reader *r, int32_t index, const fct_str *name, int dep
     if (depth > MAX_DEPTH || ++r->visits > MAX_VISITS)
         return fct_fail(FCT_ERR_RANGE, "%s: nested too deeply for a file of tensors", r->name);
     if (node->kind == FCT_PK_TENSOR) return add_tensor(r, node, name->n > 0 ? name->p : "");
+    if (node->kind == FCT_PK_INT || node->kind == FCT_PK_TEXT)
+        return add_value(r, node, name->n > 0 ? name->p : "");
     if (node->kind != FCT_PK_DICT && node->kind != FCT_PK_LIST && node->kind != FCT_PK_TUPLE)
         return FCT_OK;
     for (int i = 0; i < depth; i++)
@@ -490,6 +516,11 @@ void fct_pth_close(fct_pth *p)
         fct_free(p->entry[i].t.data);
     }
     fct_free(p->entry);
+    for (int64_t i = 0; i < p->n_values; i++) {
+        fct_free(p->value[i].name);
+        fct_free(p->value[i].text);
+    }
+    fct_free(p->value);
     *p = (fct_pth){0};
 }
 
@@ -497,5 +528,12 @@ const fct_tensor *fct_pth_find(const fct_pth *p, const char *name)
 {
     for (int64_t i = 0; i < p->n; i++)
         if (strcmp(p->entry[i].name, name) == 0) return &p->entry[i].t;
+    return NULL;
+}
+
+const fct_pth_value *fct_pth_find_value(const fct_pth *p, const char *name)
+{
+    for (int64_t i = 0; i < p->n_values; i++)
+        if (strcmp(p->value[i].name, name) == 0) return &p->value[i];
     return NULL;
 }

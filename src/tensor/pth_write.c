@@ -88,22 +88,49 @@ static fct_status put_tensor(fct_str *s, const fct_tensor *t, int64_t key, bool 
                              "ccollections\nOrderedDict\n)RtR");
 }
 
-static fct_status put_pickle(fct_str *s, const fct_st_entry *entry, int64_t n, const char *nest,
-                             const uint8_t *column_major)
+/* One value, or, as members of one dictionary, all that follow with the same name before the dot;
+ * *i moves past them. */
+static fct_status put_values(fct_str *s, const fct_pth_write_desc *d, int64_t *i)
 {
-    bool bare = !nest && n == 1 && entry[0].name[0] == '\0';
+    char outer[64];
+    const char *dot = strchr(d->value[*i].name, '.');
+    if (!dot) {
+        const fct_pth_value *v = &d->value[(*i)++];
+        FCT_TRY(put_text(s, v->name));
+        return v->text ? put_text(s, v->text) : put_int(s, v->i);
+    }
+    size_t n = (size_t)(dot - d->value[*i].name);
+    if (n >= sizeof outer) return fct_fail(FCT_ERR_ARG, "%s: too long a name", d->value[*i].name);
+    memcpy(outer, d->value[*i].name, n);
+    outer[n] = '\0';
+    FCT_TRY(put_text(s, outer));
+    FCT_TRY(fct_str_append(s, "}("));
+    for (; *i < d->n_values && strncmp(d->value[*i].name, outer, n) == 0 &&
+           d->value[*i].name[n] == '.';
+         (*i)++) {
+        const fct_pth_value *v = &d->value[*i];
+        FCT_TRY(put_text(s, v->name + n + 1));
+        FCT_TRY(v->text ? put_text(s, v->text) : put_int(s, v->i));
+    }
+    return fct_str_append(s, "u");
+}
+
+static fct_status put_pickle(fct_str *s, const fct_pth_write_desc *d)
+{
+    bool bare = !d->nest && d->n == 1 && d->entry[0].name[0] == '\0';
     FCT_TRY(fct_str_append_n(s, "\x80\x02", 2));
-    if (nest) {
+    if (d->nest) {
         FCT_TRY(fct_str_append(s, "}"));
-        FCT_TRY(put_text(s, nest));
+        FCT_TRY(put_text(s, d->nest));
     }
     if (!bare) FCT_TRY(fct_str_append(s, "ccollections\nOrderedDict\n)R("));
-    for (int64_t i = 0; i < n; i++) {
-        if (!bare) FCT_TRY(put_text(s, entry[i].name));
-        FCT_TRY(put_tensor(s, &entry[i].t, i, column_major && column_major[i]));
+    for (int64_t i = 0; i < d->n; i++) {
+        if (!bare) FCT_TRY(put_text(s, d->entry[i].name));
+        FCT_TRY(put_tensor(s, &d->entry[i].t, i, d->column_major && d->column_major[i]));
     }
+    for (int64_t i = 0; i < d->n_values && !bare;) FCT_TRY(put_values(s, d, &i));
     if (!bare) FCT_TRY(fct_str_append(s, "u"));
-    return fct_str_append(s, nest ? "s." : ".");
+    return fct_str_append(s, d->nest ? "s." : ".");
 }
 
 /* ---- zip ---- */
@@ -215,12 +242,21 @@ static fct_status check(const fct_st_entry *entry, int64_t n, const char *nest,
 fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
                          const uint8_t *column_major)
 {
+    return fct_pth_save(
+        path,
+        &(fct_pth_write_desc){.entry = entry, .n = n, .nest = nest, .column_major = column_major});
+}
+
+fct_status fct_pth_save(const char *path, const fct_pth_write_desc *d)
+{
+    const fct_st_entry *entry = d->entry;
+    int64_t n = d->n;
     fct_status st = FCT_OK;
     fct_out out = {0};
     fct_str pickle = {0};
     zip_writer z = {.out = &out};
-    FCT_TRY_OUT(check(entry, n, nest, column_major));
-    FCT_TRY_OUT(put_pickle(&pickle, entry, n, nest, column_major));
+    FCT_TRY_OUT(check(entry, n, d->nest, d->column_major));
+    FCT_TRY_OUT(put_pickle(&pickle, d));
     FCT_TRY_OUT(fct_out_open(&out, path));
     FCT_TRY_OUT(put_entry(&z, "archive/data.pkl", pickle.p, pickle.n));
     FCT_TRY_OUT(put_entry(&z, "archive/byteorder", "little", 6));

@@ -51,10 +51,17 @@ fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n,
                         const char *const *metadata) FCT_MUST_CHECK;
 
 /* ---- PyTorch files (pth.c, pickle.c) ---- */
+typedef struct fct_pth_value { /* a whole number or a text beside the tensors */
+    char *name;
+    char *text; /* NULL: a number */
+    int64_t i;
+} fct_pth_value;
 typedef struct fct_pth {
     fct_st_entry *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data
                             is owned here, contiguous */
     int64_t n;
+    fct_pth_value *value; /* named the same way; what else there may be is passed over */
+    int64_t n_values;
 } fct_pth;
 fct_status fct_pth_open(fct_pth *out, const char *path)
     FCT_MUST_CHECK; /* zip and legacy layout; allow-list of globals, nothing is called */
@@ -62,12 +69,24 @@ fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n,
                          const char *name) FCT_MUST_CHECK;
 void fct_pth_close(fct_pth *p);
 const fct_tensor *fct_pth_find(const fct_pth *p, const char *name);
+const fct_pth_value *fct_pth_find_value(const fct_pth *p, const char *name); /* NULL: none */
 /* torch.load(weights_only=True) reads it back. nest != NULL: {nest: OrderedDict(name -> tensor)};
    nest NULL and n == 1 with an empty name: a bare tensor. column_major[i] != 0 (2-D only; array may
    be NULL): data of entry i is the transpose's storage, written with strides (1, rows), as the
    authors' decoder.weight is. */
 fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
                          const uint8_t *column_major) FCT_MUST_CHECK;
+/* The same with texts and numbers after the tensors: `value`, in the dictionary that has the
+   tensors; "a.b" is member b of the dictionary a, whose members follow one another. */
+typedef struct fct_pth_write_desc {
+    const fct_st_entry *entry;
+    int64_t n;
+    const char *nest;
+    const uint8_t *column_major;
+    const fct_pth_value *value;
+    int64_t n_values;
+} fct_pth_write_desc;
+fct_status fct_pth_save(const char *path, const fct_pth_write_desc *desc) FCT_MUST_CHECK;
 
 /* ---- NumPy (npy.c) ---- */
 typedef struct fct_npy {
