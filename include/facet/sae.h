@@ -141,6 +141,27 @@ typedef struct fct_row_source {
 } fct_row_source;
 
 typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;
+typedef enum fct_lr_decay { /* over the last lr_decay_steps, to 0 */
+                            FCT_LR_PRESET,
+                            FCT_LR_CONSTANT,
+                            FCT_LR_LINEAR,
+                            FCT_LR_COSINE
+} fct_lr_decay;
+typedef enum fct_decoder_norm {
+    FCT_DECODER_PRESET,
+    FCT_DECODER_PROJECT, /* rows of unit length, and their gradient without what lies along them */
+    FCT_DECODER_UNIT,    /* rows of unit length alone */
+    FCT_DECODER_FREE
+} fct_decoder_norm;
+/* What is done to rows before they are trained on. The SAE that comes out takes rows as they are.
+ */
+typedef enum fct_normalize {
+    FCT_NORMALIZE_PRESET,
+    FCT_NORMALIZE_NONE,
+    FCT_NORMALIZE_MEAN,     /* the calibration rows' mean is subtracted */
+    FCT_NORMALIZE_NORM,     /* scaled so that calibration rows are sqrt(D) long on average */
+    FCT_NORMALIZE_MEAN_NORM /* both, in this order */
+} fct_normalize;
 
 /* Which step trains. The fast one gives what the plain one gives to within rounding, and codes
    equal up to ties; it has no gradients to look at, so some options need the plain one. */
@@ -151,7 +172,8 @@ typedef enum fct_train_engine {
 } fct_train_engine; /* auto: the fast one where it can */
 
 typedef struct fct_train_desc { /* zero: the preset's value */
-    const char *preset;         /* "unboxing" (the paper's) or "demo"; NULL: "unboxing" */
+    const char *preset;         /* "unboxing" (the paper's), "demo", "modern"; NULL: "unboxing" */
+    const char *arch; /* topk, batchtopk, jumprelu, relu, gated, matryoshka; NULL: the preset's */
     int64_t k, auxk, n_features, batch_size, steps, dead_rows,
         calibration_rows;    /* auxk -1: no aux term */
     double expansion_factor; /* n_features = factor * D, when n_features is 0 */
@@ -160,6 +182,26 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     fct_aux_mode aux;
     bool aux_set; /* aux was chosen, not left to the preset */
     fct_train_engine engine;
+    /* Of some architectures; elsewhere they are refused. The loss is loss_scale * mean((x - x')²) +
+       sparsity * penalty; with loss_scale auto the first term is the share of variance that is
+       missed. Lengths are in units of a row's root mean square length about the mean,
+       sqrt(D / loss_scale). relu, gated: the penalty is the sum of activations times their
+       directions' lengths; jumprelu: their number. */
+    double sparsity;
+    double bandwidth, init_threshold; /* jumprelu: of its straight-through estimator; of the start
+                                       */
+    int64_t groups; /* matryoshka: nested prefixes, each twice as long as the one before */
+    /* Schedules; -1: none, where the preset has one. */
+    int64_t k_start, k_warmup; /* k falls or rises linearly from k_start within so many steps */
+    int64_t sparsity_warmup;   /* steps in which `sparsity` rises from 0 */
+    int64_t lr_warmup;         /* steps in which lr rises from 0 */
+    fct_lr_decay lr_decay;
+    int64_t lr_decay_steps; /* 0: the preset's share of the steps: the last fifth, demo third */
+    double grad_clip;       /* greatest length of the whole gradient; -1: none */
+    double ema;             /* the saved weights are a running mean of this decay; -1: none */
+    bool untied;            /* the decoder starts with directions of its own */
+    fct_decoder_norm decoder_norm;
+    fct_normalize normalize;
     uint64_t seed;
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
     /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,

@@ -117,12 +117,12 @@ out:
 
 const fct_cli_command fct_cmd_train = {
     .name = "train",
-    .summary = "train a TopK sparse autoencoder on a store's rows",
+    .summary = "train a sparse autoencoder on a store's rows",
     .text =
         "Writes cfg.json, sae_weights.safetensors (SAELens), facet.json (how it was made) and "
         "stats.safetensors (density, mean, std, max of every feature, "
         "from one more pass with the finished weights). The folder appears whole or not at all.",
     .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae",
-    .options = {train_options, fct_cli_common},
+    .options = {train_options, train_variant_options, fct_cli_common},
     .run = run,
 };

@@ -11,6 +11,10 @@ fct_status train_options_check(fct_cli *c) FCT_MUST_CHECK; /* what no table can 
 /* All but the checkpoint's folder and what the rows say. */
 fct_status train_options_read(fct_train_desc *out, const fct_cli *c) FCT_MUST_CHECK;
 
+/* ---- options of architectures and schedules (train_variants.c) ---- */
+extern const fct_cli_option train_variant_options[];
+void train_variant_read(fct_train_desc *desc, const fct_cli *c);
+
 /* ---- rows (train_rows.c) ---- */
 typedef struct train_stream { /* one block's rows */
     const char *block;

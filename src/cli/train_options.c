@@ -42,6 +42,7 @@ fct_status train_options_read(fct_train_desc *out, const fct_cli *c)
                             .tensorboard = fct_cli_text(c, "tensorboard"),
                             .eval_every = fct_cli_i64(c, "eval-every"),
                             .log = fct_cli_log(c)};
+    train_variant_read(out, c);
     if (fct_cli_given(c, "auxk"))
         out->auxk = fct_cli_i64(c, "auxk") == 0 ? -1 : fct_cli_i64(c, "auxk"); /* -1: no aux term */
     if (fct_cli_given(c, "aux-coef") && out->aux_coef == 0)
@@ -74,10 +75,11 @@ const fct_cli_option train_options[] = {
     {.name = "preset",
      .kind = FCT_CLI_CHOICE,
      .value = "NAME",
-     .choices = "unboxing,demo",
+     .choices = "unboxing,demo,modern",
      .fallback = "unboxing",
-     .help = "unboxing: the paper's, for real SDXL; demo: for small models and few rows"},
-    COUNT("k", 1, "features active in a row"),
+     .help = "unboxing: the paper's, for real SDXL; demo: for small models and few rows; modern: "
+             "batchtopk with scaled rows, warm-up, decay and clipping"},
+    COUNT("k", 1, "features active in a row; on average with batchtopk and matryoshka"),
     COUNT("auxk", 0, "dead features that the aux loss revives; 0: no aux loss"),
     COUNT("dead-rows", 1, "a feature is dead after so many rows without it"),
     COUNT("calibration-rows", 1, "first rows, which set bias and loss scale"),

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sae/sae.h"
+#include "sae/variant.h"
 
 static const double DYING = 0.25; /* share of dead features that is worth a warning */
 
@@ -140,6 +140,8 @@ static int64_t list_scalars(fct_tfevents_scalar out[MOST_SCALARS], const fct_tra
     int64_t n = 0;
     for (int64_t i = 0; i < MOST_SCALARS && all[i].tag; i++)
         if (isfinite(all[i].value)) out[n++] = all[i];
+    if (t->variant->penalty && isfinite(t->penalty))
+        out[n++] = (fct_tfevents_scalar){t->variant->penalty, t->penalty};
     return n;
 }
 
@@ -182,8 +184,12 @@ static fct_status add_point(const fct_course *c, fct_trainee *t)
     bool measured = rows && rows->next && c->desc->eval_every > 0 &&
                     (t->step % c->desc->eval_every == 0 || t->step == t->plan.steps);
     if (measured) {
+        fct_sae *now = NULL; /* as it would be saved */
         FCT_TRY(rows->rewind(rows->self, 0));
-        FCT_TRY(fct_sae_measure_quality(t->sae, rows, 0, &held));
+        FCT_TRY(fct_trainee_export(t, &now));
+        fct_status st = fct_sae_measure_quality(now, rows, 0, &held);
+        fct_sae_free(now);
+        FCT_TRY(st);
     }
     t->course[t->n_course++] =
         (fct_train_point){.step = (double)t->step,

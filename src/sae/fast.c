@@ -15,7 +15,8 @@ static const double beta1 = 0.9, beta2 = 0.999;
 
 bool fct_fast_fits(const fct_train_plan *p)
 {
-    return !p->variant || p->variant == &fct_variant_topk;
+    return (!p->variant || p->variant == &fct_variant_topk) && p->grad_clip == 0 &&
+           p->k_warmup == 0 && p->decoder_norm <= FCT_DECODER_PROJECT;
 }
 
 /* ---- memory ---- */
@@ -148,7 +149,7 @@ fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     FCT_TRY(forward(t, rows));
     FCT_TRY(aux_term(t));
-    FCT_TRY(fct_step_loss(t));
+    FCT_TRY(fct_step_loss(t, 0));
     if (!want_ev) return FCT_OK;
     int64_t active = 0;
     fct_step_measure(t, rows);

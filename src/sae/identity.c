@@ -22,7 +22,7 @@ static fct_status describe_options(json_t *list, const fct_trainee *t)
 {
     json_t *options = NULL;
     FCT_TRY(fct_train_plan_describe(&options, &t->plan, t->sae->d));
-    if (!t->plan.decay) (void)json_object_del(options, "steps");
+    if (t->plan.lr_decay <= FCT_LR_CONSTANT) (void)json_object_del(options, "steps");
     json_t *j = json_pack("{s:s?, s:I, s:o}", "name", t->name, "stream", (json_int_t)t->stream,
                           "options", options);
     if (json_array_append_new(list, j) == 0) return FCT_OK;

@@ -3,7 +3,12 @@
    "unboxing" is the paper's recipe as the authors' code has it, for rows of real SDXL by the
    hundred million: its first ten batches set bias and loss scale and are not trained on. "demo" is
    for small models and some hundred thousand rows, where the paper's rates and dead threshold would
-   need far more steps than there are: calibration rows are trained on as well. */
+   need far more steps than there are: calibration rows are trained on as well. "modern" is what has
+   proved itself since: BatchTopK, so that a rich row may use more features than a plain one; twice
+   the features; rows scaled to a length that suits the rates, whatever the block; a warm-up, so
+   that Adam's first steps break nothing; a fall to 0 at the end, which gains the most for the
+   least; a bound on the gradient against rare rows that are huge. An option that the chosen variant
+   has no use for is refused, never ignored. */
 #include <math.h>
 #include <string.h>
 
@@ -11,17 +16,25 @@
 #include "sae/variant.h"
 
 static const struct preset {
-    const char *name;
+    const char *name, *arch;
     int64_t k, auxk, batch, dead_rows,
         calibration_batches; /* calibration_batches 0: a quarter of the data, at most 32,768 rows */
     double factor, lr;
-    bool decay;
+    fct_lr_decay lr_decay;
+    double decay_part; /* lr falls over one in so many of the steps, the last ones */
+    bool warmup;       /* a twentieth of the steps, at most 1,000 */
+    double grad_clip;
+    fct_normalize normalize;
 } preset_table[] = {
-    {"unboxing", 10, 256, 4096, 10000000, 10, 4, 1e-4, false},
-    {"demo", 8, 32, 2048, 120000, 0, 4, 1e-3, true},
+    {"unboxing", "topk", 10, 256, 4096, 10000000, 10, 4, 1e-4, FCT_LR_CONSTANT, 5, false, 0,
+     FCT_NORMALIZE_NONE},
+    {"demo", "topk", 8, 32, 2048, 120000, 0, 4, 1e-3, FCT_LR_LINEAR, 3, false, 0,
+     FCT_NORMALIZE_NONE},
+    {"modern", "batchtopk", 20, 256, 4096, 2000000, 0, 8, 3e-4, FCT_LR_LINEAR, 5, true, 1,
+     FCT_NORMALIZE_NORM},
 };
 
-enum { DEMO_CALIBRATION = 32768, LOG_EVERY = 100 };
+enum { DEMO_CALIBRATION = 32768, LOG_EVERY = 100, GROUPS = 5, MOST_WARMUP = 1000 };
 
 static fct_status find_preset(const struct preset **out, const char *name)
 {
@@ -30,7 +43,7 @@ static fct_status find_preset(const struct preset **out, const char *name)
             *out = &preset_table[i];
             return FCT_OK;
         }
-    return fct_fail(FCT_ERR_ARG, "preset %s: want unboxing or demo", name);
+    return fct_fail(FCT_ERR_ARG, "preset %s: want unboxing, demo or modern", name);
 }
 
 static int64_t chosen(int64_t value, int64_t otherwise)
@@ -42,11 +55,63 @@ static double chosen_f(double value, double otherwise)
     return value != 0 ? value : otherwise;
 }
 
+/* ---- what belongs to some variants only ---- */
+
+static fct_status refuse(const fct_variant *v, const char *option, const char *why)
+{
+    return fct_fail(FCT_ERR_ARG, "%s has no meaning for %s, %s: leave it out", option, v->name,
+                    why);
+}
+
+static fct_status check_meaning(const fct_variant *v, const fct_train_desc *desc)
+{
+    if (!v->has_k && (desc->k != 0 || desc->k_start != 0 || desc->k_warmup > 0))
+        return refuse(v, "k", "whose number of active features follows from --sparsity");
+    if (v->sparsity == 0 && (desc->sparsity != 0 || desc->sparsity_warmup > 0))
+        return refuse(v, "sparsity", "which has a number of active features, --k, and no penalty");
+    if (!v->has_threshold && (desc->bandwidth != 0 || desc->init_threshold != 0))
+        return refuse(v, "bandwidth or init-threshold", "which learns no thresholds");
+    if (!v->has_groups && desc->groups != 0)
+        return refuse(v, "groups", "whose features are one group");
+    if (v->has_threshold && desc->aux_set && desc->aux == FCT_AUX_AUTHORS)
+        return refuse(v, "the authors' aux term", "for which it was not made");
+    if ((desc->k_start != 0) != (desc->k_warmup > 0))
+        return fct_fail(FCT_ERR_ARG, "a schedule of k needs both where it starts (--k-start) and "
+                                     "how many steps it takes (--k-warmup)");
+    return FCT_OK;
+}
+
+static fct_status check_variant(const fct_train_plan *p)
+{
+    const fct_variant *v = p->variant;
+    int64_t prefix = p->f;
+    if (v->sparsity > 0 && (!(p->sparsity >= 0) || !isfinite(p->sparsity)))
+        return fct_fail(FCT_ERR_ARG, "sparsity %g: want 0 or more", p->sparsity);
+    if (v->has_threshold && (!(p->bandwidth > 0) || !isfinite(p->bandwidth)))
+        return fct_fail(FCT_ERR_ARG, "bandwidth %g: want more than 0", p->bandwidth);
+    if (v->has_threshold && (!(p->init_threshold > 0) || !isfinite(p->init_threshold)))
+        return fct_fail(FCT_ERR_ARG, "init-threshold %g: want more than 0", p->init_threshold);
+    for (int64_t g = 1; g < p->groups; g++) prefix /= 2;
+    if (v->has_groups && (p->groups < 1 || p->groups > 62 || prefix < 1))
+        return fct_fail(FCT_ERR_ARG,
+                        "%lld groups of %lld features: want at least 1, and each prefix is half "
+                        "the next",
+                        (long long)p->groups, (long long)p->f);
+    if (p->k_warmup > 0 && (p->k_start < 1 || p->k_start > p->f))
+        return fct_fail(FCT_ERR_ARG, "k-start %lld: want 1 to %lld, the number of features",
+                        (long long)p->k_start, (long long)p->f);
+    if (!(p->grad_clip >= 0) || !isfinite(p->grad_clip))
+        return fct_fail(FCT_ERR_ARG, "gradient clipping at %g: want more than 0", p->grad_clip);
+    if (!(p->ema >= 0) || p->ema >= 1)
+        return fct_fail(FCT_ERR_ARG, "an average of decay %g: want 0 to 1, without 1", p->ema);
+    return FCT_OK;
+}
+
 static fct_status check_ranges(const fct_train_plan *p)
 {
     if (p->f < 1 || p->f > INT32_MAX)
         return fct_fail(FCT_ERR_ARG, "%lld features: want 1 to %d", (long long)p->f, INT32_MAX);
-    if (p->k < 1 || p->k > p->f)
+    if (p->variant->has_k && (p->k < 1 || p->k > p->f))
         return fct_fail(FCT_ERR_ARG, "k %lld: want 1 to %lld, the number of features",
                         (long long)p->k, (long long)p->f);
     if (p->batch < 1)
@@ -64,7 +129,7 @@ static fct_status check_ranges(const fct_train_plan *p)
         return fct_fail(FCT_ERR_ARG, "aux coefficient %g: want 0 or more", p->aux_coef);
     if (!(p->loss_scale >= 0) || !isfinite(p->loss_scale))
         return fct_fail(FCT_ERR_ARG, "loss scale %g: want more than 0", p->loss_scale);
-    return FCT_OK;
+    return check_variant(p);
 }
 
 /* Sizes: from the weights to start with, else from the options, else from the preset. */
@@ -78,8 +143,9 @@ static fct_status set_sizes(fct_train_plan *p, const fct_train_desc *desc,
             "expansion factor %g of rows of %lld numbers gives no possible number of features",
             desc->expansion_factor, (long long)d);
     p->f = desc->n_features != 0 ? desc->n_features : init ? init->f : (int64_t)llround(factor);
-    p->k = desc->k != 0 ? desc->k : init ? init->k : base->k;
-    p->auxk = desc->auxk < 0 ? 0 : chosen(desc->auxk, base->auxk);
+    p->k = desc->k != 0 ? desc->k : init && init->k > 0 ? init->k : base->k;
+    if (!p->variant->has_k) p->k = 0;
+    p->auxk = desc->auxk < 0 ? 0 : chosen(desc->auxk, p->variant->has_aux ? base->auxk : 0);
     if (desc->auxk == 0 && p->auxk > p->f) p->auxk = p->f;
     if (p->auxk > p->f)
         return fct_fail(FCT_ERR_ARG, "auxk %lld: want at most %lld, the number of features",
@@ -93,11 +159,18 @@ static fct_status set_sizes(fct_train_plan *p, const fct_train_desc *desc,
         return fct_fail(FCT_ERR_SHAPE,
                         "the SAE to start from has %lld features, the options say %lld",
                         (long long)init->f, (long long)p->f);
-    if (init->kind != FCT_SAE_TOPK || !init->apply_b_dec_to_input || init->dec_norm ||
-        init->normalize != FCT_SAE_NORMALIZE_NONE)
+    bool batch = p->variant->kind == FCT_SAE_BATCHTOPK && init->kind == FCT_SAE_TOPK;
+    if (init->kind != p->variant->kind && !batch)
         return fct_fail(FCT_ERR_UNSUPPORTED,
-                        "only a TopK SAE that subtracts its decoder's bias from the input, and "
-                        "scales neither rows nor codes, can be trained further");
+                        "the SAE to start from is a %s, from which %s cannot be trained further",
+                        fct_sae_kind_name(init->kind), p->variant->name);
+    if (!init->apply_b_dec_to_input || init->dec_norm || init->normalize != FCT_SAE_NORMALIZE_NONE)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "only an SAE that subtracts its decoder's bias from the input, and scales "
+                        "neither rows nor codes, can be trained further");
+    if (p->normalize > FCT_NORMALIZE_NONE)
+        return fct_fail(FCT_ERR_UNSUPPORTED, "an SAE to start from takes rows as they are: leave "
+                                             "out --normalize, or say none");
     return FCT_OK;
 }
 
@@ -129,9 +202,9 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
             FCT_ERR_ARG,
             "%lld rows do not fill one batch of %lld: choose --steps or a smaller --batch-size",
             (long long)rest, (long long)p->batch);
-    if (p->steps == 0 && p->decay)
-        return fct_fail(FCT_ERR_ARG, "the preset's learning rate falls towards the end, and these "
-                                     "rows have no known end: choose --steps");
+    if (p->steps == 0 && p->lr_decay != FCT_LR_CONSTANT)
+        return fct_fail(FCT_ERR_ARG, "the learning rate falls towards the end, and these rows have "
+                                     "no known end: choose --steps, or --lr-decay constant");
     return FCT_OK;
 }
 
@@ -144,8 +217,9 @@ static fct_status set_engine(fct_train_plan *p, const fct_train_desc *desc, int6
     if (p->fast && !fct_fast_fits(p)) {
         if (desc->engine == FCT_ENGINE_FAST)
             return fct_fail(FCT_ERR_UNSUPPORTED,
-                            "the fast engine trains TopK autoencoders without extras only: use "
-                            "--engine auto or plain");
+                            "the fast engine trains TopK autoencoders of a constant k, without "
+                            "gradient clipping, with --decoder-norm project: use --engine auto "
+                            "or plain");
         p->fast = false;
     }
     if (!p->fast) return FCT_OK;
@@ -154,13 +228,40 @@ static fct_status set_engine(fct_train_plan *p, const fct_train_desc *desc, int6
     return FCT_OK;
 }
 
+/* After the number of steps is known. */
+static fct_status set_schedules(fct_train_plan *p, const fct_train_desc *desc,
+                                const struct preset *base)
+{
+    if (desc->lr_decay_steps < 0)
+        return fct_fail(FCT_ERR_ARG, "a decay over %lld steps: want 1 or more",
+                        (long long)desc->lr_decay_steps);
+    if (p->lr_decay == FCT_LR_CONSTANT && desc->lr_decay_steps > 0)
+        return fct_fail(FCT_ERR_ARG, "lr-decay-steps says how long the learning rate falls, and it "
+                                     "does not: add --lr-decay linear or cosine");
+    if (base->warmup && desc->lr_warmup == 0)
+        p->lr_warmup = p->steps / 20 < MOST_WARMUP && p->steps > 0 ? p->steps / 20 : MOST_WARMUP;
+    if (p->lr_decay == FCT_LR_CONSTANT) return FCT_OK;
+    p->lr_decay_steps = desc->lr_decay_steps > 0 ? (double)desc->lr_decay_steps
+                                                 : (double)p->steps / base->decay_part;
+    return FCT_OK;
+}
+
+static double or_none(double value, double otherwise) /* -1 says none */
+{
+    return value == -1 ? 0 : chosen_f(value, otherwise);
+}
+
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init)
 {
     const struct preset *base;
+    const fct_variant *v;
     FCT_TRY(find_preset(&base, desc->preset));
+    FCT_TRY(fct_variant_find(&v, desc->arch ? desc->arch : base->arch));
+    FCT_TRY(check_meaning(v, desc));
     *out = (fct_train_plan){
         .preset = base->name,
+        .variant = v,
         .batch = chosen(desc->batch_size, base->batch),
         .dead_rows = chosen(desc->dead_rows, base->dead_rows),
         .steps = desc->steps,
@@ -173,13 +274,30 @@ fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, 
         .aux = desc->aux_set ? desc->aux : FCT_AUX_CLEAN,
         .auto_scale = desc->loss_scale == 0,
         .calibrate = init == NULL,
-        .decay = base->decay,
+        .sparsity = desc->sparsity == -1 ? 0 : chosen_f(desc->sparsity, v->sparsity),
+        .sparsity_warmup = desc->sparsity_warmup > 0 ? desc->sparsity_warmup : 0,
+        .bandwidth = v->has_threshold ? chosen_f(desc->bandwidth, 1e-3) : 0,
+        .init_threshold = v->has_threshold ? chosen_f(desc->init_threshold, 1e-3) : 0,
+        .groups = v->has_groups ? chosen(desc->groups, GROUPS) : 0,
+        .k_start = desc->k_start,
+        .k_warmup = desc->k_warmup > 0 ? desc->k_warmup : 0,
+        .lr_warmup = desc->lr_warmup > 0 ? desc->lr_warmup : 0,
+        .lr_decay = desc->lr_decay == FCT_LR_PRESET ? base->lr_decay : desc->lr_decay,
+        .grad_clip = or_none(desc->grad_clip, base->grad_clip),
+        .ema = or_none(desc->ema, 0),
+        .untied = desc->untied,
+        .decoder_norm =
+            desc->decoder_norm == FCT_DECODER_PRESET ? FCT_DECODER_PROJECT : desc->decoder_norm,
+        .normalize = desc->normalize == FCT_NORMALIZE_PRESET
+                         ? (init ? FCT_NORMALIZE_NONE : base->normalize)
+                         : desc->normalize,
         .seed = desc->seed,
     };
     FCT_TRY(set_sizes(out, desc, base, d, init));
     FCT_TRY(check_ranges(out));
     FCT_TRY(set_engine(out, desc, d));
-    return set_amounts(out, desc, base, total);
+    FCT_TRY(set_amounts(out, desc, base, total));
+    return set_schedules(out, desc, base);
 }
 
 int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
@@ -187,27 +305,62 @@ int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
     return p->dead_rows > 0 && p->dead_rows < p->batch ? 1 : p->dead_rows / p->batch;
 }
 
-double fct_train_plan_lr(const fct_train_plan *p, int64_t step)
+static const char *const lr_decay_name[] = {"preset", "none", "linear", "cosine"};
+static const char *const decoder_norm_name[] = {"preset", "project", "unit", "free"};
+static const char *const normalize_name[] = {"preset", "none", "mean", "norm", "mean-norm"};
+
+static fct_status add(json_t *to, json_t *more) /* takes more */
 {
-    double left = (double)(p->steps - step), third = (double)p->steps / 3;
-    return p->decay && left < third ? p->lr * left / third : p->lr;
+    int off = more ? json_object_update(to, more) : -1;
+    json_decref(more);
+    return off == 0 ? FCT_OK
+                    : fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
+}
+
+/* Options that only some runs have: left out where they are not in use. */
+static fct_status describe_more(json_t *j, const fct_train_plan *p)
+{
+    const fct_variant *v = p->variant ? p->variant : &fct_variant_topk;
+    if (v->sparsity > 0)
+        FCT_TRY(add(j, json_pack("{s:f, s:I}", "sparsity", p->sparsity, "sparsity_warmup",
+                                 (json_int_t)p->sparsity_warmup)));
+    if (v->has_threshold)
+        FCT_TRY(add(j, json_pack("{s:f, s:f}", "bandwidth", p->bandwidth, "init_threshold",
+                                 p->init_threshold)));
+    if (v->has_groups) FCT_TRY(add(j, json_pack("{s:I}", "groups", (json_int_t)p->groups)));
+    if (p->k_warmup > 0)
+        FCT_TRY(add(j, json_pack("{s:I, s:I}", "k_start", (json_int_t)p->k_start, "k_warmup",
+                                 (json_int_t)p->k_warmup)));
+    if (p->lr_warmup > 0)
+        FCT_TRY(add(j, json_pack("{s:I}", "lr_warmup", (json_int_t)p->lr_warmup)));
+    if (p->grad_clip > 0) FCT_TRY(add(j, json_pack("{s:f}", "grad_clip", p->grad_clip)));
+    if (p->ema > 0) FCT_TRY(add(j, json_pack("{s:f}", "ema", p->ema)));
+    if (p->untied) FCT_TRY(add(j, json_pack("{s:b}", "untied", 1)));
+    return FCT_OK;
 }
 
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_t d)
 {
-    *out =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:f, s:s, s:I, "
-                  "s:b, s:s, s:I, s:s, s:s}",
-                  "preset", p->preset, "d", (json_int_t)d, "n_features", (json_int_t)p->f, "k",
-                  (json_int_t)p->k, "auxk", (json_int_t)p->auxk, "batch_size", (json_int_t)p->batch,
-                  "steps", (json_int_t)p->steps, "dead_rows", (json_int_t)p->dead_rows,
-                  "calibration_rows", (json_int_t)p->calibration_rows, "lr", p->lr, "lr_schedule",
-                  p->decay ? "last third" : "none", "aux_coef", p->aux_coef, "eps", p->eps, "aux",
-                  p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", "seed", (json_int_t)p->seed,
-                  "trained_on_calibration", (int)p->train_calibration, "loss_scale_from",
-                  p->auto_scale ? "calibration" : "option", "aux_dead_steps",
-                  (json_int_t)fct_train_plan_dead_steps(p), "engine", p->fast ? "fast" : "plain",
-                  "encoder_product", fct_product_name(p->product));
-    return *out ? FCT_OK
-                : fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
+    const fct_variant *v = p->variant ? p->variant : &fct_variant_topk;
+    *out = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:f, s:f, s:s, s:I, "
+        "s:b, s:s, s:I, s:s, s:s, s:s, s:s}",
+        "preset", p->preset, "arch", v->name, "d", (json_int_t)d, "n_features", (json_int_t)p->f,
+        "k", (json_int_t)p->k, "auxk", (json_int_t)p->auxk, "batch_size", (json_int_t)p->batch,
+        "steps", (json_int_t)p->steps, "dead_rows", (json_int_t)p->dead_rows, "calibration_rows",
+        (json_int_t)p->calibration_rows, "lr", p->lr, "lr_decay", lr_decay_name[p->lr_decay],
+        "lr_decay_steps", p->lr_decay_steps, "aux_coef", p->aux_coef, "eps", p->eps, "aux",
+        p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", "seed", (json_int_t)p->seed,
+        "trained_on_calibration", (int)p->train_calibration, "loss_scale_from",
+        p->auto_scale ? "calibration" : "option", "aux_dead_steps",
+        (json_int_t)fct_train_plan_dead_steps(p), "decoder_norm",
+        decoder_norm_name[p->decoder_norm], "normalize", normalize_name[p->normalize], "engine",
+        p->fast ? "fast" : "plain", "encoder_product", fct_product_name(p->product));
+    if (!*out) return fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
+    fct_status st = describe_more(*out, p);
+    if (st != FCT_OK) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return st;
 }

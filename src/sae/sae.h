@@ -123,9 +123,19 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
     bool calibrate; /* bias and scale from the first rows; false: start from given weights and scale
                      */
     bool train_calibration; /* the calibration rows are trained on as well */
-    bool decay;             /* lr falls linearly over the last third */
     bool fast;              /* the fast step (fast.h) */
     fct_product product;    /* what the fast step's encoder product runs in */
+    /* what some variants have */
+    double sparsity, bandwidth, init_threshold;
+    int64_t groups;
+    /* schedules: 0 is none */
+    int64_t k_start, k_warmup, sparsity_warmup, lr_warmup;
+    fct_lr_decay lr_decay;
+    double lr_decay_steps;
+    double grad_clip, ema; /* 0: none */
+    bool untied;
+    fct_decoder_norm decoder_norm;
+    fct_normalize normalize;
     uint64_t seed;
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
@@ -133,7 +143,12 @@ fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, 
 /* Steps without a feature after which it is dead: at least one, however large the batch (dead_rows
    0, which no caller of fct_sae_train can say: every feature is). */
 int64_t fct_train_plan_dead_steps(const fct_train_plan *p);
-double fct_train_plan_lr(const fct_train_plan *p, int64_t step); /* of step number `step`, from 0 */
+/* Schedules (schedule.c): of step number `step`, from 0. */
+double fct_train_plan_lr(const fct_train_plan *p, int64_t step);
+int64_t fct_train_plan_k(const fct_train_plan *p, int64_t step);
+double fct_train_plan_sparsity(const fct_train_plan *p, int64_t step);
+double fct_train_plan_unit(const fct_train_plan *p,
+                           int64_t d); /* a row's length: sqrt(D / scale) */
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
                                    int64_t d) FCT_MUST_CHECK; /* release: json_decref */
 
@@ -165,11 +180,21 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     int64_t k;                 /* of the step at hand */
     int64_t n_dead;            /* after the last step */
     double loss, mse, aux, l0; /* of the last step; l0, ev and fvu: of the last one logged */
+    double penalty;            /* part of the loss: of variants with a penalty on codes */
     double ev;                 /* mean over dimensions of 1 - var(x-x')/var(x) */
     double fvu;                /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
+    double running;            /* threshold over a batch, its running mean: batchtopk, matryoshka */
+    float *row_mean, row_scale; /* rows become (x - row_mean) * row_scale; row_mean NULL: as they
+                                   are */
+    float *average[FCT_PARAM_COUNT]; /* of the weights; NULL: none is kept */
     fct_sae_engine engine;
     fct_fast *fast; /* NULL: the plain step */
     /* scratch of one step */
+    float *z, *g_pre;        /* [B,F], of variants with dense codes */
+    float *g_gate, *through; /* [B,F], [F]: gated */
+    float *rows;             /* [B,D], normalised */
+    float *nested;           /* [groups,B,D]: matryoshka */
+    double *per_feature;     /* [2,F] */
     float *pre, *centred, *error, *aux_out, *g_rec, *g_aux, *value, *aux_value, *coef, *aux_coef;
     int32_t *index, *aux_index;
     uint8_t *dead;
@@ -185,8 +210,12 @@ float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n);
 fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n) FCT_MUST_CHECK;
 /* Losses and gradients of one batch; want_ev: fill ev and l0 as well. Updates not_fired. */
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev) FCT_MUST_CHECK;
-/* Normalise the decoder, project its gradient, Adam. */
+/* Normalise the decoder, project its gradient, clip, Adam, average: as the plan says. */
 fct_status fct_trainee_update(fct_trainee *t) FCT_MUST_CHECK;
+/* A parameter as it is saved: its average, where one is kept. */
+const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n);
+/* What training has made so far as an SAE that takes rows as they are. */
+fct_status fct_trainee_export(const fct_trainee *t, fct_sae **out) FCT_MUST_CHECK;
 void fct_sae_normalise_decoder(fct_sae *s); /* rows of unit length; zero rows stay */
 
 fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,

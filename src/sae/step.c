@@ -232,10 +232,10 @@ void fct_step_clear_gradients(fct_trainee *t)
     }
 }
 
-fct_status fct_step_loss(fct_trainee *t)
+fct_status fct_step_loss(fct_trainee *t, double more)
 {
     const fct_train_plan *p = &t->plan;
-    t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux;
+    t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux + more;
     if (isfinite(t->loss)) return FCT_OK;
     return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite", (long long)(t->step + 1));
 }
@@ -248,7 +248,7 @@ static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
     FCT_TRY(forward(t, rows));
     t->mse = fct_sum_squares(t->error, n) / (double)n;
     FCT_TRY(fct_step_aux_loss(t, &aux));
-    FCT_TRY(fct_step_loss(t));
+    FCT_TRY(fct_step_loss(t, 0));
     if (want_ev) {
         fct_step_measure(t, rows);
         for (int64_t i = 0; i < p->batch * t->k; i++) active += t->value[i] > 0;
@@ -267,5 +267,7 @@ const fct_variant fct_variant_topk = {
     .name = "topk",
     .codes = "the k strongest features of every row",
     .has_k = true,
+    .has_aux = true,
+    .kind = FCT_SAE_TOPK,
     .backward = topk_backward,
 };

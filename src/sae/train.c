@@ -7,7 +7,7 @@
    stopped or killed run continues where its last checkpoint was and ends with the same bytes. */
 #include <string.h>
 
-#include "sae/sae.h"
+#include "sae/variant.h"
 
 typedef struct training {
     fct_train_run *run;
@@ -131,13 +131,14 @@ static fct_status seek_streams(training *tr)
 static void say_start(const training *tr, const fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    fct_log_line(tr->desc->log, FCT_LOG_INFO,
-                 "training%s%s: D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld "
-                 "steps, lr %g, loss scale %g, seed %llu",
-                 t->name ? " " : "", t->name ? t->name : "", (long long)t->sae->d, (long long)p->f,
-                 (long long)p->k, (long long)p->auxk,
-                 p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", (long long)p->batch,
-                 (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);
+    fct_log_line(
+        tr->desc->log, FCT_LOG_INFO,
+        "training%s%s: %s, D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld "
+        "steps, lr %g, loss scale %g, seed %llu",
+        t->name ? " " : "", t->name ? t->name : "", t->variant->name, (long long)t->sae->d,
+        (long long)p->f, (long long)p->k, (long long)p->auxk,
+        p->aux == FCT_AUX_AUTHORS ? "authors" : "clean", (long long)p->batch, (long long)p->steps,
+        p->lr, p->loss_scale, (unsigned long long)p->seed);
 }
 
 static fct_status start(training *tr)
@@ -243,13 +244,14 @@ static fct_status replace(char **text, const char *by)
     return fct_strdup(text, by);
 }
 
-static fct_status describe(fct_trainee *t, const fct_train_desc *desc, const char *data)
+static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_desc *desc,
+                           const char *data)
 {
     json_t *options = NULL, *rows = NULL, *j = NULL;
     fct_str text = {0};
     fct_status st = FCT_OK;
     if (data) FCT_TRY(fct_json_parse(&rows, data, (int64_t)strlen(data), "the rows"));
-    FCT_TRY_OUT(fct_train_plan_describe(&options, &t->plan, t->sae->d));
+    FCT_TRY_OUT(fct_train_plan_describe(&options, &t->plan, s->d));
     j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o, s:O*}", "facet_version",
                   fct_version(), "model_hash", desc->model_hash, "backend", t->engine.cx.be->name,
                   "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
@@ -260,9 +262,9 @@ static fct_status describe(fct_trainee *t, const fct_train_desc *desc, const cha
         goto out;
     }
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
-    FCT_TRY_OUT(replace(&t->sae->facet_json, text.p));
-    FCT_TRY_OUT(replace(&t->sae->block, desc->block));
-    FCT_TRY_OUT(replace(&t->sae->model, desc->model));
+    FCT_TRY_OUT(replace(&s->facet_json, text.p));
+    FCT_TRY_OUT(replace(&s->block, desc->block));
+    FCT_TRY_OUT(replace(&s->model, desc->model));
 out:
     json_decref(rows);
     json_decref(j);
@@ -288,14 +290,13 @@ static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
     m->n_course = t->n_course;
     t->course = NULL;
     if (t->lost) return fct_strdup(&m->lost, t->lost);
-    FCT_TRY(describe(t, &m->desc, tr->s.place[t->stream].data));
+    FCT_TRY(fct_trainee_export(t, &m->sae));
+    FCT_TRY(describe(m->sae, t, &m->desc, tr->s.place[t->stream].data));
     if (t->ev < 0)
         fct_log_line(tr->desc->log, FCT_LOG_WARN,
                      "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
                      "the rows' mean): a smaller --lr, or more steps",
                      t->name ? t->name : "", t->name ? ": " : "", t->ev);
-    m->sae = t->sae;
-    t->sae = NULL;
     return FCT_OK;
 }
 

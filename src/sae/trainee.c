@@ -1,4 +1,8 @@
-/* trainee.c - the state of one SAE in training: memory, tied initial weights, calibration. */
+/* trainee.c - the state of one SAE in training: memory, initial weights, calibration, and what
+   comes out of it. Rows may be trained on centred and scaled; what comes out takes them as they
+   are, since every activation here grows with its input: with x~ = (x - mean) scale, all biases of
+   the codes and all thresholds are divided by scale, b_dec becomes mean + b_dec / scale, and both
+   weights stay. */
 #include <math.h>
 #include <string.h>
 
@@ -9,14 +13,18 @@ enum { MEDIAN_ROWS = 32768 };
 
 void fct_trainee_clear(fct_trainee *t)
 {
-    void *part[] = {t->pre,   t->centred,   t->error,     t->aux_out, t->g_rec,
-                    t->g_aux, t->value,     t->aux_value, t->coef,    t->aux_coef,
-                    t->index, t->aux_index, t->dead,      t->sum,     t->not_fired};
+    void *part[] = {t->pre,     t->centred,     t->error,     t->aux_out,      t->g_rec,
+                    t->g_aux,   t->value,       t->aux_value, t->coef,         t->aux_coef,
+                    t->index,   t->aux_index,   t->dead,      t->sum,          t->not_fired,
+                    t->z,       t->g_pre,       t->g_gate,    t->rows,         t->nested,
+                    t->through, t->per_feature, t->row_mean,  t->threshold_ln, t->b_mag,
+                    t->r_mag};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         fct_free(t->grad[w]);
         fct_free(t->m[w]);
         fct_free(t->v[w]);
+        fct_free(t->average[w]);
     }
     fct_fast_free(t->fast);
     fct_sae_engine_clear(&t->engine);
@@ -29,8 +37,12 @@ void fct_trainee_clear(fct_trainee *t)
 static fct_status take_memory(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t rows = p->batch, d = t->sae->d, wide = p->k > p->auxk ? p->k : p->auxk;
+    const fct_variant *v = t->variant;
+    int64_t rows = p->batch, d = t->sae->d, k = p->k > p->k_start ? p->k : p->k_start;
+    int64_t codes = v->dense ? p->f : 0, gated = v->has_magnitude ? p->f : 0;
     int64_t whole = p->fast ? 0 : rows, some = p->fast ? fct_fast_aux_rows(p) : rows;
+    bool normal = p->normalize > FCT_NORMALIZE_NONE;
+    if (v->dense) k = 0;
     const struct {
         void *at;
         int64_t rows, width, size;
@@ -41,15 +53,22 @@ static fct_status take_memory(fct_trainee *t)
         {&t->aux_out, whole, d, sizeof(float)},
         {&t->g_rec, whole, d, sizeof(float)},
         {&t->g_aux, whole, d, sizeof(float)},
-        {&t->value, rows, p->k, sizeof(float)},
-        {&t->coef, rows, p->k, sizeof(float)},
-        {&t->index, rows, p->k, sizeof(int32_t)},
+        {&t->value, rows, k, sizeof(float)},
+        {&t->coef, rows, k, sizeof(float)},
+        {&t->index, rows, k, sizeof(int32_t)},
         {&t->aux_value, some, p->auxk, sizeof(float)},
         {&t->aux_coef, some, p->auxk, sizeof(float)},
         {&t->aux_index, some, p->auxk, sizeof(int32_t)},
         {&t->dead, p->f, 1, 1},
         {&t->not_fired, p->f, 1, sizeof(int64_t)},
         {&t->sum, 4, d, sizeof(double)},
+        {&t->z, rows, codes, sizeof(float)},
+        {&t->g_pre, rows, codes, sizeof(float)},
+        {&t->g_gate, rows, gated, sizeof(float)},
+        {&t->through, gated, 1, sizeof(float)},
+        {&t->nested, v->has_groups ? rows * p->groups : 0, d, sizeof(float)},
+        {&t->per_feature, 2, codes, sizeof(double)},
+        {&t->rows, normal ? rows : 0, d, sizeof(float)},
     };
     for (size_t i = 0; i < FCT_COUNT(part); i++) {
         int64_t n;
@@ -62,31 +81,67 @@ static fct_status take_memory(fct_trainee *t)
         if (!p->fast) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->m[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->v[w], n, sizeof(float)));
+        if (p->ema > 0) FCT_TRY(fct_new(&t->average[w], n, sizeof(float)));
     }
+    if (normal) FCT_TRY(fct_new(&t->row_mean, d, sizeof(float)));
     if (p->fast) return fct_fast_new(&t->fast, t);
-    return fct_sae_engine_init(&t->engine, rows, d, p->f, wide);
+    return fct_sae_engine_init(&t->engine, rows, d, p->f, k > p->auxk ? k : p->auxk);
 }
 
-/* Encoder as nn.Linear starts, U(±1/√D); the decoder its copy with rows of unit length. */
-static void init_weights(fct_sae *s, uint64_t seed)
+/* Encoder as nn.Linear starts, U(±1/√D); the decoder its copy, or drawn in the same way, with rows
+ * of unit length. */
+static void init_weights(fct_sae *s, const fct_train_plan *p)
 {
     fct_rng rng;
     double bound = 1 / sqrt((double)s->d);
-    fct_rng_init(&rng, seed);
+    fct_rng_init(&rng, p->seed);
     for (int64_t i = 0; i < s->d * s->f; i++)
         s->w_enc[i] = (float)((2 * fct_rng_unit(&rng) - 1) * bound);
-    memcpy(s->w_dec, s->w_enc, (size_t)(s->d * s->f) * sizeof *s->w_dec);
+    for (int64_t i = 0; i < s->d * s->f; i++)
+        s->w_dec[i] = p->untied ? (float)((2 * fct_rng_unit(&rng) - 1) * bound) : s->w_enc[i];
     fct_sae_normalise_decoder(s);
+}
+
+/* Those of the SAE that training starts from, once a row's length is known. */
+static void take_thresholds(fct_trainee *t)
+{
+    double unit = fct_train_plan_unit(&t->plan, t->sae->d);
+    for (int64_t i = 0; t->sae->threshold && i < t->plan.f; i++)
+        if (t->sae->threshold[i] > 0) t->threshold_ln[i] = (float)log(t->sae->threshold[i] / unit);
+}
+
+/* The parameters that only some variants have. */
+static fct_status init_more(fct_trainee *t, const fct_sae *init)
+{
+    int64_t f = t->plan.f;
+    if (t->variant->has_threshold) {
+        FCT_TRY(fct_new(&t->threshold_ln, f, sizeof *t->threshold_ln));
+        for (int64_t i = 0; i < f; i++) t->threshold_ln[i] = (float)log(t->plan.init_threshold);
+        if (init && !t->plan.auto_scale) take_thresholds(t);
+    }
+    if (t->variant->has_magnitude) {
+        FCT_TRY(fct_new(&t->b_mag, f, sizeof *t->b_mag));
+        FCT_TRY(fct_new(&t->r_mag, f, sizeof *t->r_mag));
+    }
+    if (init && init->b_mag && t->b_mag) {
+        memcpy(t->b_mag, init->b_mag, (size_t)f * sizeof *t->b_mag);
+        memcpy(t->r_mag, init->r_mag, (size_t)f * sizeof *t->r_mag);
+    }
+    return FCT_OK;
 }
 
 fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
                             const fct_sae *init)
 {
-    *t = (fct_trainee){.plan = *plan, .variant = plan->variant ? plan->variant : &fct_variant_topk};
-    fct_status st = init ? fct_sae_clone(&t->sae, init)
-                         : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, plan->k);
-    if (st == FCT_OK) t->sae->k = plan->k;
-    if (st == FCT_OK && !init) init_weights(t->sae, plan->seed);
+    *t = (fct_trainee){.plan = *plan,
+                       .variant = plan->variant ? plan->variant : &fct_variant_topk,
+                       .row_scale = 1};
+    int64_t k = plan->k > 0 ? plan->k : 1;
+    fct_status st =
+        init ? fct_sae_clone(&t->sae, init) : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, k);
+    if (st == FCT_OK) t->sae->k = k;
+    if (st == FCT_OK && !init) init_weights(t->sae, plan);
+    if (st == FCT_OK) st = init_more(t, init);
     if (st == FCT_OK) st = take_memory(t);
     if (st != FCT_OK) fct_trainee_clear(t);
     return st;
@@ -107,6 +162,32 @@ static fct_status auto_scale(double *out, const float *rows, int64_t n, int64_t 
                     sum == 0 ? "are all the same" : "hold numbers that are not finite");
 }
 
+/* Mean and length of the rows, as the plan wants them: the mean is 0 where it is not subtracted. */
+static fct_status find_normal(fct_trainee *t, const float *rows, int64_t n)
+{
+    int64_t d = t->sae->d;
+    double *mean = NULL, length = 0;
+    fct_normalize how = t->plan.normalize;
+    FCT_TRY(fct_new(&mean, d, sizeof *mean));
+    if (how != FCT_NORMALIZE_NORM)
+        for (int64_t i = 0; i < n * d; i++) mean[i % d] += rows[i] / (double)n;
+    for (int64_t r = 0; r < n; r++) {
+        double sum = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += (rows[r * d + i] - mean[i]) * (rows[r * d + i] - mean[i]);
+        length += sqrt(sum) / (double)n;
+    }
+    for (int64_t i = 0; i < d; i++) t->row_mean[i] = (float)mean[i];
+    fct_free(mean);
+    if (how == FCT_NORMALIZE_MEAN) return FCT_OK;
+    t->row_scale = (float)(sqrt((double)d) / length);
+    if (isfinite(t->row_scale) && t->row_scale > 0) return FCT_OK;
+    return fct_fail(FCT_ERR_RANGE,
+                    "the %lld calibration rows have no length that they could be scaled by",
+                    (long long)n);
+}
+
+/* Mean, scale and median move with the rows, so none is normalised for this. */
 fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n)
 {
     fct_sae *s = t->sae;
@@ -114,7 +195,53 @@ fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n)
         if (!isfinite(rows[i]))
             return fct_fail(FCT_ERR_RANGE, "calibration row %lld is not finite",
                             (long long)(i / s->d));
-    if (t->plan.auto_scale) FCT_TRY(auto_scale(&t->plan.loss_scale, rows, n, s->d));
+    if (t->row_mean) FCT_TRY(find_normal(t, rows, n));
+    if (t->plan.auto_scale) {
+        FCT_TRY(auto_scale(&t->plan.loss_scale, rows, n, s->d));
+        t->plan.loss_scale /= (double)t->row_scale * t->row_scale;
+        if (t->threshold_ln) take_thresholds(t);
+    }
     if (!t->plan.calibrate) return FCT_OK;
-    return fct_sae_geometric_median(s->b_dec, rows, n < MEDIAN_ROWS ? n : MEDIAN_ROWS, s->d);
+    FCT_TRY(fct_sae_geometric_median(s->b_dec, rows, n < MEDIAN_ROWS ? n : MEDIAN_ROWS, s->d));
+    for (int64_t i = 0; t->row_mean && i < s->d; i++)
+        s->b_dec[i] = (s->b_dec[i] - t->row_mean[i]) * t->row_scale;
+    return FCT_OK;
+}
+
+/* ---- what comes out ---- */
+
+const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n)
+{
+    const float *now = fct_trainee_param(t, which, out_n);
+    return t->average[which] && t->step > 0 ? t->average[which] : now;
+}
+
+/* From an SAE of normalised rows to one of rows as they are. */
+static void unfold(const fct_trainee *t, fct_sae *s)
+{
+    float *const grows[] = {s->b_enc, s->threshold, s->b_mag};
+    for (size_t i = 0; i < FCT_COUNT(grows); i++)
+        for (int64_t f = 0; grows[i] && f < s->f; f++) grows[i][f] /= t->row_scale;
+    for (int64_t i = 0; i < s->d; i++) s->b_dec[i] = t->row_mean[i] + s->b_dec[i] / t->row_scale;
+}
+
+fct_status fct_trainee_export(const fct_trainee *t, fct_sae **out)
+{
+    fct_sae *s = NULL;
+    fct_status st = FCT_OK;
+    FCT_TRY_OUT(fct_sae_clone(&s, t->sae));
+    float *const to[] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec};
+    for (int w = 0; w < (int)FCT_COUNT(to); w++) {
+        int64_t n;
+        const float *from = fct_trainee_result(t, w, &n);
+        memcpy(to[w], from, (size_t)n * sizeof *from);
+    }
+    if (t->variant->finish) FCT_TRY_OUT(t->variant->finish(t, s));
+    if (t->row_mean) unfold(t, s);
+    *out = s;
+    return FCT_OK;
+out:
+    fct_sae_free(s);
+    *out = NULL;
+    return st;
 }

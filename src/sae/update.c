@@ -1,9 +1,9 @@
 /* update.c - from gradients to weights: the dispatch of a step to its variant, the decoder's norms,
-   Adam.
+   clipping, Adam, the running average.
 
    Order within a step as in the authors' code: backward, normalise the decoder's rows, remove from
    their gradient what lies along them, Adam. So a saved decoder is unit-norm only to within one
-   step. */
+   step. Clipping comes after the removal, the average last. */
 #include <math.h>
 
 #include "sae/fast.h"
@@ -37,9 +37,20 @@ float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n)
     return data[which];
 }
 
+FCT_CLONES static void normalise(float *y, const float *x, const float *mean, float scale,
+                                 int64_t n, int64_t d)
+{
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < d; i++) y[r * d + i] = (x[r * d + i] - mean[i]) * scale;
+}
+
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
-    t->k = t->plan.k;
+    t->k = fct_train_plan_k(&t->plan, t->step);
+    if (t->row_mean) {
+        normalise(t->rows, rows, t->row_mean, t->row_scale, t->plan.batch, t->sae->d);
+        rows = t->rows;
+    }
     return t->fast ? fct_fast_backward(t, rows, want_ev) : t->variant->backward(t, rows, want_ev);
 }
 
@@ -66,23 +77,68 @@ FCT_CLONES static void adam_run(float *w, float *m, float *v, const float *g, in
     }
 }
 
-fct_status fct_trainee_update(fct_trainee *t)
+static void project(fct_trainee *t)
 {
-    if (t->fast) return fct_fast_update(t);
+    const fct_sae *s = t->sae;
+    for (int64_t f = 0; f < s->f; f++) {
+        float *g = t->grad[FCT_PARAM_W_DEC] + f * s->d, *w = s->w_dec + f * s->d;
+        subtract_scaled(g, w, dot(g, w, s->d), s->d);
+    }
+}
+
+/* The whole gradient, all parameters together, is at most that long: torch's clip_grad_norm_. */
+static void clip(fct_trainee *t)
+{
+    double sum = 0;
+    int64_t n;
+    for (int w = 0; w < FCT_PARAM_COUNT; w++)
+        if (fct_trainee_param(t, w, &n)) sum += fct_sum_squares(t->grad[w], n);
+    double by = t->plan.grad_clip / (sqrt(sum) + 1e-6);
+    if (!(by < 1)) return;
+    for (int w = 0; w < FCT_PARAM_COUNT; w++)
+        if (fct_trainee_param(t, w, &n)) fct_scale_to(t->grad[w], t->grad[w], (float)by, n);
+}
+
+FCT_CLONES static void approach(float *y, const float *x, float by, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += by * (x[i] - y[i]);
+}
+
+/* At first the mean moves faster, so that it forgets the start. */
+static void average(fct_trainee *t)
+{
+    double n = (double)t->step, decay = (1 + n) / (10 + n);
+    if (decay > t->plan.ema) decay = t->plan.ema;
+    for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+        int64_t size;
+        const float *now = fct_trainee_param(t, w, &size);
+        if (now) approach(t->average[w], now, t->step == 1 ? 1 : (float)(1 - decay), size);
+    }
+}
+
+static void update(fct_trainee *t)
+{
     fct_sae *s = t->sae;
     double lr = fct_train_plan_lr(&t->plan, t->step), n = (double)++t->step;
     adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))),
               .root = (float)sqrt(1 - pow(beta2, n)),
               .eps = (float)t->plan.eps};
-    fct_sae_normalise_decoder(s);
-    for (int64_t f = 0; f < s->f; f++) {
-        float *g = t->grad[FCT_PARAM_W_DEC] + f * s->d, *w = s->w_dec + f * s->d;
-        subtract_scaled(g, w, dot(g, w, s->d), s->d);
-    }
+    if (t->plan.decoder_norm != FCT_DECODER_FREE) fct_sae_normalise_decoder(s);
+    if (t->plan.decoder_norm <= FCT_DECODER_PROJECT) project(t);
+    if (t->plan.grad_clip > 0) clip(t);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t size;
         float *param = fct_trainee_param(t, w, &size);
-        adam_run(param, t->m[w], t->v[w], t->grad[w], size, &a);
+        if (param) adam_run(param, t->m[w], t->v[w], t->grad[w], size, &a);
     }
+}
+
+fct_status fct_trainee_update(fct_trainee *t)
+{
+    if (t->fast)
+        FCT_TRY(fct_fast_update(t));
+    else
+        update(t);
+    if (t->plan.ema > 0) average(t);
     return FCT_OK;
 }

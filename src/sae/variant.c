@@ -4,7 +4,8 @@
 #include "sae/variant.h"
 
 static const fct_variant *const variant_table[] = {
-    &fct_variant_topk,
+    &fct_variant_topk, &fct_variant_batchtopk, &fct_variant_jumprelu,
+    &fct_variant_relu, &fct_variant_gated,     &fct_variant_matryoshka,
 };
 
 fct_status fct_variant_find(const fct_variant **out, const char *name)

@@ -500,7 +500,7 @@ static void test_options(void **state)
         int64_t total;
         const char *says;
     } row[] = {
-        {{.preset = "paper"}, 100000, "want unboxing or demo"},
+        {{.preset = "paper"}, 100000, "want unboxing, demo or modern"},
         {{.preset = "demo", .k = 1000}, 100000, "k 1000"},
         {{.preset = "demo", .auxk = 1000}, 100000, "auxk 1000"},
         {{.preset = "demo", .expansion_factor = 1e-9}, 100000, "expansion factor"},

@@ -1,0 +1,102 @@
+/* variant_batchtopk.c - BatchTopK (Bussmann et al. 2024): of all activations of a batch of B rows
+   the B*k largest are kept, so that a row may have more or fewer than k. A row alone has no batch:
+   inference keeps what lies above a threshold, the running mean of the least activation that a
+   batch kept. Losses as TopK's.
+
+   The selection is exact: activations are positive floats, whose bits are in their order, and three
+   counts by 11, 11 and 10 bits find the least that is kept. */
+#include <string.h>
+
+#include "sae/variant.h"
+
+static const double threshold_rate = 0.01; /* of the running mean; the plain mean at first */
+
+static uint32_t bits_of(float x) /* of relu(x); NaN is kept, so that the loss shows it */
+{
+    uint32_t bits;
+    if (x <= 0) return 0;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffffu;
+}
+
+/* The bits of the `want`th largest of x, and how many of that size are among the `want` largest. 0:
+ * all that are positive are wanted. */
+static uint32_t least_kept(const float *x, int64_t n, int64_t want, int64_t *out_ties)
+{
+    static const int shift[3] = {21, 10, 0}, width[3] = {11, 11, 10};
+    uint32_t prefix = 0;
+    int64_t left = want;
+    for (int pass = 0; pass < 3; pass++) {
+        int64_t count[2048] = {0};
+        uint32_t mask = (1u << width[pass]) - 1;
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t bits = bits_of(x[i]);
+            if (pass > 0 && bits >> (shift[pass] + width[pass]) != prefix) continue;
+            count[(bits >> shift[pass]) & mask]++;
+        }
+        int64_t digit = mask;
+        while (digit > 0 && count[digit] < left) left -= count[digit--];
+        prefix = prefix << width[pass] | (uint32_t)digit;
+    }
+    *out_ties = left;
+    return prefix;
+}
+
+void fct_batch_select(fct_trainee *t)
+{
+    int64_t n = t->plan.batch * t->plan.f, ties;
+    uint32_t least = least_kept(t->pre, n, t->plan.batch * t->k, &ties);
+    float smallest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(t->pre[i]);
+        bool keep = bits > least || (bits == least && bits > 0 && ties-- > 0);
+        t->z[i] = keep ? t->pre[i] : 0;
+        if (keep && (smallest == 0 || t->pre[i] < smallest)) smallest = t->pre[i];
+    }
+    if (!(smallest > 0)) return;
+    double rate = 1 / (double)(t->step + 1);
+    if (rate < threshold_rate) rate = threshold_rate;
+    t->running += rate * ((double)smallest - t->running);
+}
+
+/* Without a batch to select from: what exceeds the threshold, one for all features. */
+fct_status fct_batch_finish(const fct_trainee *t, fct_sae *out)
+{
+    out->kind = FCT_SAE_BATCHTOPK;
+    out->k = t->plan.k;
+    if (!out->threshold) FCT_TRY(fct_new(&out->threshold, out->f, sizeof *out->threshold));
+    for (int64_t i = 0; i < out->f; i++) out->threshold[i] = (float)t->running;
+    return FCT_OK;
+}
+
+static fct_status batchtopk_backward(fct_trainee *t, const float *x, bool want_ev)
+{
+    const fct_train_plan *p = &t->plan;
+    int64_t n = p->batch * t->sae->d;
+    float *bias = t->grad[FCT_PARAM_B_ENC];
+    bool aux;
+    FCT_TRY(fct_dense_forward(t, x));
+    fct_batch_select(t);
+    FCT_TRY(fct_dense_note_fired(t, t->z));
+    FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
+    FCT_TRY(fct_dense_losses(t, x, 0, want_ev, &aux));
+    fct_step_clear_gradients(t);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
+    FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
+    for (int64_t i = 0; i < p->batch * p->f; i++)
+        if (!(t->z[i] > 0)) t->g_pre[i] = 0;
+    FCT_TRY(fct_dense_encoder_gradient(t, t->g_pre, bias));
+    return fct_dense_end(t, aux, bias);
+}
+
+const fct_variant fct_variant_batchtopk = {
+    .name = "batchtopk",
+    .codes = "the strongest of a whole batch, k a row on average",
+    .has_k = true,
+    .has_aux = true,
+    .dense = true,
+    .kind = FCT_SAE_BATCHTOPK,
+    .backward = batchtopk_backward,
+    .finish = fct_batch_finish,
+};
