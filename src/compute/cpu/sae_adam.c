@@ -5,9 +5,9 @@
 
    With few entries a feature, whole rows are done one after the other, and the encoder's copy is
    made while the new row is in cache. With many, each thread takes blocks of 64 columns and copies
-   those of the inputs and errors together first, so that they stay in its second-level cache while
-   all features pass. What a block needs of the whole row is known before: the length of the
-   direction, and the part of the gradient along it, which is a sum over entries of value times
+   those of the inputs, then of the errors, together first, so that they stay in its second-level
+   cache while all features pass. What a block needs of the whole row is known before: the length of
+   the direction, and the part of the gradient along it, which is a sum over entries of value times
    coef, since coef is the product of error and direction. */
 #include <math.h>
 
@@ -31,7 +31,7 @@ typedef struct work {
     int32_t *count;  /* [SORTERS,n] */
     scalars *scalar; /* [n] */
     float *through;  /* [PIECES,d] */
-    float *copy;     /* by blocks: [threads][2,rows,64] */
+    float *copy;     /* by blocks: [threads][rows,64] */
     int64_t stride;  /* floats of one thread's copy */
     bool blocks;
 } work;
@@ -154,67 +154,64 @@ CPU_INLINE void adam_run(float *restrict w, float *restrict m, float *restrict v
     }
 }
 
-/* Sums of the feature's entries: rows of x and e are `width` floats apart. */
-CPU_INLINE void gather(float *enc, float *dec, const float *x, const float *e, int64_t width,
-                       const entries *in, int64_t from, int64_t to)
-{
-    vec_64 a = {0}, b = {0};
-    for (int64_t i = from; i < to; i++) {
-        vec_64_add_scaled(&a, in->coef[i], x + in->row[i] * width);
-        vec_64_add_scaled(&b, in->value[i], e + in->row[i] * width);
-    }
-    vec_64_store(enc, &a);
-    vec_64_store(dec, &b);
-}
-
-CPU_INLINE void gather_rest(float *enc, float *dec, const float *x, const float *e, int64_t width,
-                            const entries *in, int64_t from, int64_t to, int64_t n)
-{
-    memset(enc, 0, (size_t)n * sizeof *enc);
-    memset(dec, 0, (size_t)n * sizeof *dec);
-    for (int64_t i = from; i < to; i++)
-        for (int64_t c = 0; c < n; c++) {
-            enc[c] += in->coef[i] * x[in->row[i] * width + c];
-            dec[c] += in->value[i] * e[in->row[i] * width + c];
-        }
-}
-
-typedef struct piece { /* columns of one feature; x, e: those columns of the first row */
-    const float *x, *e;
+typedef struct piece { /* columns of one feature */
+    const float *rows; /* those columns of the inputs or errors, `width` floats apart */
     int64_t width, f, c, n;
-    float *through; /* [n] */
+    float *through; /* [n]; encoder only */
 } piece;
 
-FCT_CLONES static void update(const fct_adam_args *a, const entries *in, const rule *r,
-                              const scalars *s, const piece *p)
+/* Sums of the feature's entries, and what comes from elsewhere. */
+CPU_INLINE void gather(float *g, const float *coef, const entries *in, const piece *p,
+                       const float *more)
 {
-    float enc[COLUMNS], dec[COLUMNS];
-    int64_t at = p->f * a->d + p->c, from = in->start[p->f], to = in->start[p->f + 1], n = p->n;
-    float *we = a->w_enc + at, *wd = a->w_dec + at;
-    if (n == COLUMNS)
-        gather(enc, dec, p->x, p->e, p->width, in, from, to);
-    else
-        gather_rest(enc, dec, p->x, p->e, p->width, in, from, to, n);
-    if (a->more && a->more[p->f] >= 0) {
-        const float *more_enc = a->more_enc + a->more[p->f] * a->d + p->c;
-        const float *more_dec = a->more_dec + a->more[p->f] * a->d + p->c;
-        for (int64_t i = 0; i < n; i++) {
-            enc[i] += more_enc[i];
-            dec[i] += more_dec[i];
-        }
-    }
-    for (int64_t i = 0; i < n; i++) {
-        p->through[i] += s->bias * we[i];
-        wd[i] *= s->inverse;
-        dec[i] -= s->along * wd[i];
-    }
-    if (n == COLUMNS) {
-        adam_run(we, a->m_enc + at, a->v_enc + at, enc, COLUMNS, r);
-        adam_run(wd, a->m_dec + at, a->v_dec + at, dec, COLUMNS, r);
+    int64_t from = in->start[p->f], to = in->start[p->f + 1];
+    if (p->n == COLUMNS) {
+        vec_64 sum = {0};
+        for (int64_t i = from; i < to; i++)
+            vec_64_add_scaled(&sum, coef[i], p->rows + in->row[i] * p->width);
+        vec_64_store(g, &sum);
     } else {
-        adam_run(we, a->m_enc + at, a->v_enc + at, enc, n, r);
-        adam_run(wd, a->m_dec + at, a->v_dec + at, dec, n, r);
+        memset(g, 0, (size_t)p->n * sizeof *g);
+        for (int64_t i = from; i < to; i++)
+            for (int64_t c = 0; c < p->n; c++) g[c] += coef[i] * p->rows[in->row[i] * p->width + c];
     }
+    for (int64_t c = 0; more && c < p->n; c++) g[c] += more[c];
+}
+
+static const float *more_of(const fct_adam_args *a, const float *more, const piece *p)
+{
+    return a->more && a->more[p->f] >= 0 ? more + a->more[p->f] * a->d + p->c : NULL;
+}
+
+FCT_CLONES static void update_enc(const fct_adam_args *a, const entries *in, const rule *r,
+                                  const scalars *s, const piece *p)
+{
+    float g[COLUMNS];
+    int64_t at = p->f * a->d + p->c;
+    float *w = a->w_enc + at;
+    gather(g, in->coef, in, p, more_of(a, a->more_enc, p));
+    for (int64_t i = 0; i < p->n; i++) p->through[i] += s->bias * w[i];
+    if (p->n == COLUMNS)
+        adam_run(w, a->m_enc + at, a->v_enc + at, g, COLUMNS, r);
+    else
+        adam_run(w, a->m_enc + at, a->v_enc + at, g, p->n, r);
+}
+
+FCT_CLONES static void update_dec(const fct_adam_args *a, const entries *in, const rule *r,
+                                  const scalars *s, const piece *p)
+{
+    float g[COLUMNS];
+    int64_t at = p->f * a->d + p->c;
+    float *w = a->w_dec + at;
+    gather(g, in->value, in, p, more_of(a, a->more_dec, p));
+    for (int64_t i = 0; i < p->n; i++) {
+        w[i] *= s->inverse;
+        g[i] -= s->along * w[i];
+    }
+    if (p->n == COLUMNS)
+        adam_run(w, a->m_dec + at, a->v_dec + at, g, COLUMNS, r);
+    else
+        adam_run(w, a->m_dec + at, a->v_dec + at, g, p->n, r);
 }
 
 static int64_t columns(int64_t d, int64_t c)
@@ -224,28 +221,34 @@ static int64_t columns(int64_t d, int64_t c)
 
 /* ---- whole rows ---- */
 
+static void one_row(const fct_adam_args *a, work *w, const rule *r, int64_t f, float *through)
+{
+    scalars s = w->scalar[f] = scalars_of(a, w, f);
+    for (int64_t c = 0; c < a->d; c += COLUMNS)
+        update_enc(a, &w->e, r, &s,
+                   &(piece){.rows = a->input + c,
+                            .width = a->d,
+                            .f = f,
+                            .c = c,
+                            .n = columns(a->d, c),
+                            .through = through + c});
+    if (a->enc) cpu_encoder_row(a->enc->impl, a->enc, f, a->w_enc + f * a->d);
+    for (int64_t c = 0; c < a->d; c += COLUMNS)
+        update_dec(
+            a, &w->e, r, &s,
+            &(piece){.rows = a->error + c, .width = a->d, .f = f, .c = c, .n = columns(a->d, c)});
+}
+
 static void by_rows(const fct_adam_args *a, work *w)
 {
     rule r = rule_of(a);
-    cpu_encoder *enc = a->enc ? a->enc->impl : NULL;
 #pragma omp parallel for schedule(dynamic, 1)
     for (int64_t q = 0; q < PIECES; q++)
-        for (int64_t f = part(a->n, q, PIECES); f < part(a->n, q + 1, PIECES); f++) {
-            scalars s = w->scalar[f] = scalars_of(a, w, f);
-            for (int64_t c = 0; c < a->d; c += COLUMNS)
-                update(a, &w->e, &r, &s,
-                       &(piece){.x = a->input + c,
-                                .e = a->error + c,
-                                .width = a->d,
-                                .f = f,
-                                .c = c,
-                                .n = columns(a->d, c),
-                                .through = w->through + q * a->d + c});
-            if (enc) cpu_encoder_row(enc, a->enc, f, a->w_enc + f * a->d);
-        }
+        for (int64_t f = part(a->n, q, PIECES); f < part(a->n, q + 1, PIECES); f++)
+            one_row(a, w, &r, f, w->through + q * a->d);
 }
 
-/* ---- block by block ---- */
+/* ---- block by block: the encoder's columns, then the decoder's ---- */
 
 static void copy_columns(float *to, const float *x, int64_t rows, int64_t d, int64_t c)
 {
@@ -254,44 +257,50 @@ static void copy_columns(float *to, const float *x, int64_t rows, int64_t d, int
 }
 
 /* The weights of features to come: the hardware does not guess these strides. */
-static void fetch(const fct_adam_args *a, int64_t f, int64_t c)
+static void fetch(const fct_adam_args *a, bool dec, int64_t f, int64_t c)
 {
-    const float *const all[] = {a->w_enc, a->m_enc, a->v_enc, a->w_dec, a->m_dec, a->v_dec};
+    const float *const all[] = {dec ? a->w_dec : a->w_enc, dec ? a->m_dec : a->m_enc,
+                                dec ? a->v_dec : a->v_enc};
     if (f >= a->n) return;
     for (size_t i = 0; i < FCT_COUNT(all); i++)
         for (int64_t l = 0; l < columns(a->d, c); l += 16)
             __builtin_prefetch(all[i] + f * a->d + c + l, 1);
 }
 
+static void one_task(const fct_adam_args *a, work *w, const rule *r, const float *copy, bool dec,
+                     int64_t q, int64_t c)
+{
+    piece p = {.rows = copy,
+               .width = COLUMNS,
+               .c = c,
+               .n = columns(a->d, c),
+               .through = w->through + q * a->d + c};
+    for (p.f = part(a->n, q, PIECES); p.f < part(a->n, q + 1, PIECES); p.f++) {
+        fetch(a, dec, p.f + AHEAD, c);
+        if (dec)
+            update_dec(a, &w->e, r, &w->scalar[p.f], &p);
+        else
+            update_enc(a, &w->e, r, &w->scalar[p.f], &p);
+    }
+}
+
 static void by_blocks(const fct_adam_args *a, work *w)
 {
     rule r = rule_of(a);
-    int64_t blocks = (a->d + COLUMNS - 1) / COLUMNS;
+    int64_t blocks = 2 * ((a->d + COLUMNS - 1) / COLUMNS);
 #pragma omp parallel
     {
-        float *x = w->copy + w->stride * fct_thread_index(), *e = x + a->rows * COLUMNS;
+        float *copy = w->copy + w->stride * fct_thread_index();
         int64_t have = -1;
 #pragma omp for schedule(static)
         for (int64_t f = 0; f < a->n; f++) w->scalar[f] = scalars_of(a, w, f);
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < blocks * PIECES; task++) {
-            int64_t c = task / PIECES * COLUMNS, q = task % PIECES;
-            if (have != c) {
-                copy_columns(x, a->input, a->rows, a->d, c);
-                copy_columns(e, a->error, a->rows, a->d, c);
-                have = c;
-            }
-            for (int64_t f = part(a->n, q, PIECES); f < part(a->n, q + 1, PIECES); f++) {
-                fetch(a, f + AHEAD, c);
-                update(a, &w->e, &r, &w->scalar[f],
-                       &(piece){.x = x,
-                                .e = e,
-                                .width = COLUMNS,
-                                .f = f,
-                                .c = c,
-                                .n = columns(a->d, c),
-                                .through = w->through + q * a->d + c});
-            }
+            int64_t block = task / PIECES, c = block / 2 * COLUMNS;
+            bool dec = block % 2;
+            if (have != block) copy_columns(copy, dec ? a->error : a->input, a->rows, a->d, c);
+            have = block;
+            one_task(a, w, &r, copy, dec, task % PIECES, c);
         }
         if (a->enc) {
 #pragma omp for schedule(static)
@@ -322,7 +331,7 @@ static fct_status take(fct_cx *cx, const fct_adam_args *a, work *w)
     FCT_TRY(fct_arena_take(cx->arena, &w->scalar, a->n, sizeof *w->scalar));
     FCT_TRY(fct_arena_take(cx->arena, &w->through, PIECES * a->d, sizeof *w->through));
     w->blocks = pays(a);
-    w->stride = 2 * a->rows * COLUMNS;
+    w->stride = a->rows * COLUMNS;
     return fct_arena_take(cx->arena, &w->copy, w->blocks ? fct_threads() : 0,
                           w->stride * (int64_t)sizeof *w->copy);
 }

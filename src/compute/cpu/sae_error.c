@@ -121,18 +121,20 @@ FCT_CLONES void cpu_block_dots(float *out, const float *x, const int32_t *index,
                                const float *table)
 {
     vec_64 e;
+    int64_t j = 0;
     vec_64_load(&e, x);
-    for (int64_t j = 0; j < count; j++) {
-        vec_64 w;
-        vec_64_load(&w, table + index[j] * COLUMNS);
-        vec_16 s = (e.v[0] * w.v[0] + e.v[1] * w.v[1]) + (e.v[2] * w.v[2] + e.v[3] * w.v[3]);
-        vec_8 b[2];
-        vec_4 f[2];
-        memcpy(b, &s, sizeof b);
-        b[0] += b[1];
-        memcpy(f, b, sizeof f);
-        f[0] += f[1];
-        out[j] += (f[0][0] + f[0][2]) + (f[0][1] + f[0][3]);
+    for (; j + 4 <= count; j += 4) { /* four at a time, whose last sums are one */
+        vec_4 s[4], sum, before;
+        for (int i = 0; i < 4; i++) vec_64_dot(&s[i], &e, table + index[j + i] * COLUMNS);
+        vec_4_sums(&sum, s);
+        memcpy(&before, out + j, sizeof before);
+        before += sum;
+        memcpy(out + j, &before, sizeof before);
+    }
+    for (; j < count; j++) {
+        vec_4 s;
+        vec_64_dot(&s, &e, table + index[j] * COLUMNS);
+        out[j] += (s[0] + s[2]) + (s[1] + s[3]);
     }
 }
 

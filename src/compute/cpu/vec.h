@@ -141,24 +141,61 @@ typedef float vec_16 __attribute__((vector_size(64)));
 typedef float vec_8 __attribute__((vector_size(32)));
 typedef float vec_4 __attribute__((vector_size(16)));
 
-/* 64 numbers in registers, from and to anywhere. */
+/* 64 numbers in registers, from and to anywhere. Named members and direct loads: gcc 12 sends
+ * arrays and memcpy through the stack. */
+typedef float vec_16_any __attribute__((vector_size(64), aligned(4), may_alias));
 typedef struct vec_64 {
-    vec_16 v[4];
+    vec_16 a, b, c, d;
 } vec_64;
 
-CPU_INLINE void vec_64_load(vec_64 *a, const float *x)
+CPU_INLINE void vec_64_load(vec_64 *v, const float *x)
 {
-    memcpy(a->v, x, sizeof a->v);
+    v->a = *(const vec_16_any *)x;
+    v->b = *(const vec_16_any *)(x + 16);
+    v->c = *(const vec_16_any *)(x + 32);
+    v->d = *(const vec_16_any *)(x + 48);
 }
-CPU_INLINE void vec_64_store(float *x, const vec_64 *a)
+CPU_INLINE void vec_64_store(float *x, const vec_64 *v)
 {
-    memcpy(x, a->v, sizeof a->v);
+    *(vec_16_any *)x = v->a;
+    *(vec_16_any *)(x + 16) = v->b;
+    *(vec_16_any *)(x + 32) = v->c;
+    *(vec_16_any *)(x + 48) = v->d;
 }
-CPU_INLINE void vec_64_add_scaled(vec_64 *a, float by, const float *x) /* a += by * x */
+CPU_INLINE void vec_64_add_scaled(vec_64 *v, float by, const float *x) /* v += by * x */
 {
-    vec_16 v[4];
-    memcpy(v, x, sizeof v);
-    for (int i = 0; i < 4; i++) a->v[i] += by * v[i];
+    v->a += by * *(const vec_16_any *)x;
+    v->b += by * *(const vec_16_any *)(x + 16);
+    v->c += by * *(const vec_16_any *)(x + 32);
+    v->d += by * *(const vec_16_any *)(x + 48);
+}
+
+/* Products of v with 64 numbers, summed to four. */
+CPU_INLINE void vec_64_dot(vec_4 *out, const vec_64 *v, const float *x)
+{
+    vec_16 s = (v->a * *(const vec_16_any *)x + v->b * *(const vec_16_any *)(x + 16)) +
+               (v->c * *(const vec_16_any *)(x + 32) + v->d * *(const vec_16_any *)(x + 48));
+    vec_8 h[2];
+    vec_4 q[2];
+    memcpy(h, &s, sizeof h);
+    h[0] += h[1];
+    memcpy(q, h, sizeof q);
+    *out = q[0] + q[1];
+}
+
+#if defined(__clang__)
+#define VEC_PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+typedef int32_t vec_4_index __attribute__((vector_size(16)));
+#define VEC_PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (vec_4_index){i, j, k, l})
+#endif
+
+/* Each of four vectors summed: (s[0]+s[2]) + (s[1]+s[3]). */
+CPU_INLINE void vec_4_sums(vec_4 *out, const vec_4 *s)
+{
+    vec_4 low = VEC_PICK(s[0], s[1], 0, 4, 1, 5) + VEC_PICK(s[0], s[1], 2, 6, 3, 7);
+    vec_4 high = VEC_PICK(s[2], s[3], 0, 4, 1, 5) + VEC_PICK(s[2], s[3], 2, 6, 3, 7);
+    *out = VEC_PICK(low, high, 0, 1, 4, 5) + VEC_PICK(low, high, 2, 3, 6, 7);
 }
 
 CPU_INLINE float vec_lanes_sum(const float *lane)
