@@ -263,6 +263,11 @@ typedef struct fct_train_run {
    the call; the arrays and the streams stay the caller's. */
 FCT_API fct_status fct_sae_train_many(fct_train_run *run) FCT_MUST_CHECK;
 FCT_API void fct_train_run_clear(fct_train_run *run);
+/* Whether the folder holds what member number `member` of this run would end as, by what the SAE
+   says of its making. FCT_ERR_ARG with the first difference when it was made with other options or
+   rows. */
+FCT_API fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
+                                          const char *dir) FCT_MUST_CHECK;
 
 /* Whether desc->resume holds something to continue; and its removal once the result is there: only
    the checkpoints' own files, and the folder when nothing else is in it. */

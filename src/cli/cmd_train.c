@@ -1,5 +1,5 @@
-/* cmd_train.c - `facet train`: an SAE from rows. Checkpoints lie beside the result, in
- * SAE.checkpoint, until it is there. */
+/* cmd_train.c - `facet train`: an SAE from rows, or those of a sweep from one pass over them.
+ * Checkpoints lie beside the result, in OUT.checkpoint, until it is there. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -7,20 +7,25 @@
 
 typedef struct job {
     fct_cli *c;
+    fct_cli *run; /* options of the run: c, or the sweep's */
     const char *out;
     char *checkpoint; /* OUT.checkpoint */
     train_rows rows;
-    fct_train_member member;
-    fct_train_run run;
-    fct_sae_quality quality; /* with held-out rows */
+    train_sweep sweep; /* empty: one SAE */
+    fct_train_run train;
+    train_result *result; /* [n]: of the members */
+    int64_t n;
 } job;
+
+static bool is_sweep(const job *j)
+{
+    return fct_cli_operands(j->c) > 0;
+}
 
 static fct_status check_use(job *j)
 {
-    fct_cli *c = j->c;
-    FCT_TRY(train_options_check(c));
-    j->out = fct_cli_text(c, "output");
-    if (!j->out) return fct_cli_usage(c, "--output SAE is missing: the SAE's folder");
+    j->out = fct_cli_text(j->run, "output");
+    if (!j->out) return fct_cli_usage(j->c, "--output SAE is missing: the SAE's folder");
     char *path = NULL;
     FCT_TRY(fct_strdup(&path, j->out));
     for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--) path[n - 1] = '\0';
@@ -28,8 +33,8 @@ static fct_status check_use(job *j)
     fct_free(path);
     FCT_TRY(st);
     FCT_TRY(fct_cli_check_dir(j->out));
-    FCT_TRY(fct_sae_check_place(j->out, FCT_SAE_SAELENS));
-    if (!fct_cli_flag(c, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
+    if (!is_sweep(j)) FCT_TRY(fct_sae_check_place(j->out, FCT_SAE_SAELENS));
+    if (!fct_cli_flag(j->run, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
         return fct_fail(FCT_ERR_ARG,
                         "%s holds an interrupted training: continue it with --resume, or remove it "
                         "to start again",
@@ -37,92 +42,178 @@ static fct_status check_use(job *j)
     return FCT_OK;
 }
 
-static fct_status train(job *j)
+/* ---- the list of SAEs ---- */
+
+static fct_status set_member(job *j, int64_t i, fct_cli *options, const char *name, int64_t stream)
 {
-    fct_train_desc *desc = &j->member.desc;
-    FCT_TRY(train_options_read(desc, j->c));
-    desc->resume = j->checkpoint;
-    desc->block = j->rows.stream[0].block;
-    desc->model = j->rows.model;
-    desc->model_hash = j->rows.model_hash;
-    j->run = (fct_train_run){.stream = j->rows.source,
-                             .held_out = j->rows.held,
-                             .n_streams = 1,
-                             .member = &j->member,
-                             .n_members = 1};
-    FCT_TRY(fct_sae_train_many(&j->run));
-    fct_row_source *rows = &j->rows.source[0];
+    fct_train_member *m = &j->train.member[i];
+    train_result *r = &j->result[i];
+    m->name = name;
+    m->stream = stream;
+    FCT_TRY(train_options_read(&m->desc, options));
+    m->desc.resume = j->checkpoint;
+    m->desc.log = fct_cli_log(j->c);
+    m->desc.block = j->rows.stream[stream].block;
+    m->desc.model = j->rows.model;
+    m->desc.model_hash = j->rows.model_hash;
+    *r = (train_result){.name = name,
+                        .block = m->desc.block,
+                        .member = m,
+                        .held = j->rows.stream[stream].n_held > 0};
+    return name ? fct_path_join(&r->dir, j->out, name) : fct_strdup(&r->dir, j->out);
+}
+
+static fct_status set_members(job *j)
+{
+    if (is_sweep(j)) FCT_TRY(train_sweep_list(&j->sweep, &j->rows));
+    int64_t n = is_sweep(j) ? j->sweep.n : 1;
+    FCT_TRY(fct_new(&j->train.member, n, sizeof *j->train.member));
+    FCT_TRY(fct_new(&j->result, n, sizeof *j->result));
+    j->train.n_members = j->n = n;
+    j->train.stream = j->rows.source;
+    j->train.held_out = j->rows.held;
+    j->train.n_streams = j->rows.n;
+    if (!is_sweep(j)) return set_member(j, 0, j->c, NULL, 0);
+    for (int64_t i = 0; i < n; i++) {
+        const train_sae *s = &j->sweep.sae[i];
+        FCT_TRY(fct_where(set_member(j, i, s->c, s->name, s->stream), "%s", s->name));
+        FCT_TRY(fct_sae_check_place(j->result[i].dir, FCT_SAE_SAELENS));
+        j->result[i].options = s->options;
+    }
+    return FCT_OK;
+}
+
+/* ---- after the training ---- */
+
+static fct_status write_one(job *j, train_result *r)
+{
+    const fct_train_member *m = r->member;
+    if (!m->sae) return FCT_OK; /* lost */
+    fct_row_source *rows = &j->rows.source[m->stream], *held = &j->rows.held[m->stream];
     FCT_TRY(rows->rewind(rows->self, 0));
-    return fct_sae_measure_stats(j->member.sae, rows, 0, fct_cli_log(j->c));
+    FCT_TRY(fct_sae_measure_stats(m->sae, rows, 0, fct_cli_log(j->c)));
+    if (r->held) {
+        FCT_TRY(held->rewind(held->self, 0));
+        FCT_TRY(fct_sae_measure_quality(m->sae, held, 0, &r->quality));
+    }
+    FCT_TRY(fct_sae_save(m->sae, r->dir, NULL));
+    return train_page_write(r);
 }
 
-static fct_status measure(job *j)
-{
-    fct_row_source *held = &j->rows.held[0];
-    if (j->rows.stream[0].n_held == 0) return FCT_OK;
-    FCT_TRY(held->rewind(held->self, 0));
-    return fct_sae_measure_quality(j->member.sae, held, 0, &j->quality);
-}
-
-static void say(job *j)
+static void say_one(job *j)
 {
     fct_cli *c = j->c;
-    const fct_train_report *r = &j->member.report;
-    bool held = j->rows.stream[0].n_held > 0;
+    const train_result *of = &j->result[0];
+    const fct_train_report *r = &of->member->report;
     fct_cli_say(c,
                 "%s: %" PRId64 " features, k %" PRId64 ", %" PRId64
                 " dead, explained variance %.4f (last batch), %" PRId64 " steps, %.1f s",
                 j->out, r->n_features, r->k, r->dead, r->ev, r->steps, r->seconds);
-    if (held)
+    if (of->held)
         fct_cli_say(
             c,
             "held out: explained variance %.4f, %.2f features a row, %.1f %% never active, %" PRId64
             " rows",
-            j->quality.ev, j->quality.l0, 100 * j->quality.dead_share, j->quality.rows);
+            of->quality.ev, of->quality.l0, 100 * of->quality.dead_share, of->quality.rows);
+    json_t *one = train_result_json(of);
     fct_cli_put(c, "sae", json_string(j->out));
-    fct_cli_put(c, "block", json_string(j->rows.stream[0].block));
-    fct_cli_put(c, "train",
-                json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "steps",
-                          (json_int_t)r->steps, "rows", (json_int_t)r->rows, "n_features",
-                          (json_int_t)r->n_features, "k", (json_int_t)r->k, "dead",
-                          (json_int_t)r->dead, "loss", r->loss, "mse", r->mse, "aux", r->aux, "ev",
-                          r->ev, "l0", r->l0, "loss_scale", r->loss_scale, "seconds", r->seconds));
-    if (held)
-        fct_cli_put(c, "held_out",
-                    json_pack("{s:f, s:f, s:f, s:f, s:I}", "ev", j->quality.ev, "ev_total",
-                              j->quality.ev_total, "l0", j->quality.l0, "dead_share",
-                              j->quality.dead_share, "rows", (json_int_t)j->quality.rows));
+    fct_cli_put(c, "block", json_string(of->block));
+    fct_cli_put(c, "train", json_incref(json_object_get(one, "train")));
+    if (of->held) fct_cli_put(c, "held_out", json_incref(json_object_get(one, "held_out")));
+    json_decref(one);
+}
+
+static fct_status write_results(job *j)
+{
+    for (int64_t i = 0; i < j->n; i++)
+        FCT_TRY(fct_where(write_one(j, &j->result[i]), "%s", j->result[i].dir));
+    if (is_sweep(j)) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
+    fct_sae_checkpoint_remove(j->checkpoint); /* it has served */
+    if (!is_sweep(j)) say_one(j);
+    return FCT_OK;
+}
+
+/* ---- finished already ---- */
+
+/* With --resume: every SAE is there and was made with these options from these rows; one made
+   otherwise is refused, some that are missing (the rest of a kill) are made again with the others.
+ */
+static fct_status find_finished(job *j, bool *out)
+{
+    *out = false;
+    if (!fct_cli_flag(j->run, "resume") || fct_sae_checkpoint_exists(j->checkpoint)) return FCT_OK;
+    for (int64_t i = 0; i < j->n; i++) {
+        bool finished = false;
+        FCT_TRY(fct_sae_train_finished(&finished, &j->train, i, j->result[i].dir));
+        if (!finished) return FCT_OK;
+    }
+    *out = true;
+    fct_cli_say(j->c, "%s: finished already, with these options and rows", j->out);
+    fct_cli_put(j->c, "sae", json_string(j->out));
+    fct_cli_put(j->c, "finished", json_true());
+    return FCT_OK;
+}
+
+static void close_job(job *j)
+{
+    for (int64_t i = 0; i < j->n; i++) fct_free(j->result[i].dir);
+    fct_train_run_clear(&j->train);
+    fct_free(j->train.member);
+    fct_free(j->result);
+    train_rows_close(&j->rows);
+    train_sweep_close(&j->sweep);
+    fct_free(j->checkpoint);
 }
 
 static fct_status run(fct_cli *c)
 {
-    job j = {.c = c};
+    job j = {.c = c, .run = c};
     fct_status st = FCT_OK;
+    bool finished = false;
+    FCT_TRY_OUT(train_options_check(c));
+    if (is_sweep(&j)) {
+        FCT_TRY_OUT(train_sweep_open(&j.sweep, c, fct_cli_operand_at(c, 0)));
+        j.run = j.sweep.whole;
+    }
     FCT_TRY_OUT(check_use(&j));
-    FCT_TRY_OUT(train_rows_open(&j.rows, c, NULL, 0));
-    st = train(&j);
+    FCT_TRY_OUT(train_rows_open(&j.rows, j.run, j.sweep.block, j.sweep.n_blocks, is_sweep(&j)));
+    FCT_TRY_OUT(set_members(&j));
+    FCT_TRY_OUT(find_finished(&j, &finished));
+    if (finished) goto out;
+    if (fct_cli_flag(j.run, "resume") && !fct_sae_checkpoint_exists(j.checkpoint))
+        fct_cli_note(c, "there is no checkpoint in %s: starting from the beginning", j.checkpoint);
+    st = fct_sae_train_many(&j.train);
     if (st == FCT_ERR_STOPPED && fct_sae_checkpoint_exists(j.checkpoint))
         fct_cli_note(c, "the same command with --resume goes on from here");
     if (st != FCT_OK) goto out;
-    FCT_TRY_OUT(measure(&j));
-    FCT_TRY_OUT(fct_sae_save(j.member.sae, j.out, NULL));
-    fct_sae_checkpoint_remove(j.checkpoint); /* it has served */
-    say(&j);
+    FCT_TRY_OUT(write_results(&j));
 out:
-    fct_train_run_clear(&j.run);
-    train_rows_close(&j.rows);
-    fct_free(j.checkpoint);
+    close_job(&j);
     return st;
 }
 
 const fct_cli_command fct_cmd_train = {
     .name = "train",
-    .summary = "train a sparse autoencoder on a store's rows",
+    .summary = "train sparse autoencoders on rows",
     .text =
-        "Writes cfg.json, sae_weights.safetensors (SAELens), facet.json (how it was made) and "
+        "Writes cfg.json, sae_weights.safetensors (SAELens), facet.json (how it was made), "
         "stats.safetensors (density, mean, std, max of every feature, "
-        "from one more pass with the finished weights). The folder appears whole or not at all.",
-    .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae",
+        "from one more pass with the finished weights) and report.html (curves, densities, "
+        "options). The folder appears whole or not at all. --store and --output are needed.\n\n"
+        "SWEEP is a JSON file of several SAEs that are trained on one pass over the rows: "
+        "{\"blocks\": [\"down.2.1\", \"up.0.1\"], \"seeds\": [0, 1], \"options\": "
+        "{\"preset\": \"demo\"}, \"grid\": {\"k\": [4, 8], \"lr\": [0.001]}, "
+        "\"configs\": [{\"name\": \"wide\", \"n-features\": 1024}]}. Every part may be left "
+        "out; names and values are those of this command's options, with options below the command "
+        "line and that below grid and configs. Every block is trained with every combination of "
+        "the grid and every one of configs, with every seed; no blocks: all of the store. All SAEs "
+        "have one batch size, and the rows' order is that of the run's seed, so each ends as it "
+        "would alone. --output is then a folder with a folder for each SAE (BLOCK_k4_seed0), "
+        "results.json and pareto.svg. A training config of sdxl-unbox ({\"sae_configs\": ...}) is "
+        "taken as it is.",
+    .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae\n"
+                "facet train sweep.json --store store -o saes",
+    .operand = {{.name = "SWEEP", .help = "a file of several configurations", .optional = true}},
     .options = {train_options, train_variant_options, fct_cli_common},
     .run = run,
 };

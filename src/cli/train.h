@@ -28,9 +28,50 @@ typedef struct train_rows { /* zero-initialised is empty */
     train_stream *stream;           /* [n] */
     int64_t n;
 } train_rows;
-/* A stream for every block in the order given; no blocks: the one that --block names. */
-fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block,
-                           int64_t n) FCT_MUST_CHECK;
+/* A stream for every block in the order given; no blocks: the one that --block names; else the
+   only one, or (all) every one that there is. */
+fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
+                           bool all) FCT_MUST_CHECK;
 void train_rows_close(train_rows *r);
+
+/* ---- a sweep's file (train_sweep.c) ---- */
+typedef struct train_sae { /* one of the sweep's SAEs */
+    fct_cli *c;            /* its options */
+    char *name;            /* BLOCK_LABEL: also its folder */
+    int64_t stream;
+    json_t *options; /* borrowed: what its configuration says */
+} train_sae;
+typedef struct train_sweep { /* zero-initialised is empty */
+    const fct_cli *given;    /* the command line */
+    json_t *file, *file_made;
+    int64_t d;                 /* the width that the file names; 0: none */
+    struct train_words *words; /* [n_words]: those of the run, then those of every SAE */
+    int64_t n_words;
+    fct_cli *whole; /* options of the run */
+    const char **block;
+    int64_t n_blocks;
+    train_sae *sae;
+    int64_t n;
+} train_sweep;
+fct_status train_sweep_open(train_sweep *out, const fct_cli *c, const char *path) FCT_MUST_CHECK;
+/* blocks x configurations x seeds, once the rows are known. */
+fct_status train_sweep_list(train_sweep *s, const train_rows *rows) FCT_MUST_CHECK;
+void train_sweep_close(train_sweep *s);
+
+/* ---- what came of it (train_result.c, train_page.c) ---- */
+typedef struct train_result { /* of one SAE */
+    const char *name, *block;
+    char *dir;
+    json_t *options; /* borrowed; NULL: not of a sweep */
+    const fct_train_member *member;
+    fct_sae_quality quality; /* with held-out rows */
+    bool held;
+} train_result;
+json_t *train_result_json(const train_result *r); /* NULL: no memory */
+/* One line each, then results.json and pareto.svg in the folder. */
+fct_status train_result_sweep(fct_cli *c, const char *dir, const train_result *r,
+                              int64_t n) FCT_MUST_CHECK;
+/* report.html in the SAE's folder: nothing in it depends on when or how fast. */
+fct_status train_page_write(const train_result *r) FCT_MUST_CHECK;
 
 #endif

@@ -28,21 +28,26 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
         &(fct_rows_desc){.block = block->name, .first = block->rows - held, .n = held});
 }
 
-fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n)
+fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
+                           bool all)
 {
     fct_status st = FCT_OK;
     const char *only = fct_cli_text(c, "block");
+    int64_t room = n > 0 ? n : 1;
     *out = (train_rows){0};
     if (!fct_cli_text(c, "store"))
         return fct_cli_usage(c, "--store STORE is missing: rows made by facet capture");
     FCT_TRY_OUT(fct_store_open(&out->store, fct_cli_text(c, "store")));
     out->model = fct_store_get_info(out->store)->model;
     out->model_hash = fct_store_get_info(out->store)->model_hash;
-    FCT_TRY_OUT(fct_new(&out->source, n > 0 ? n : 1, sizeof *out->source));
-    FCT_TRY_OUT(fct_new(&out->held, n > 0 ? n : 1, sizeof *out->held));
-    FCT_TRY_OUT(fct_new(&out->stream, n > 0 ? n : 1, sizeof *out->stream));
-    for (int64_t i = 0; i < n || i == 0; i++)
-        FCT_TRY_OUT(open_stream(out, c, n > 0 ? block[i] : only));
+    const fct_store_info *info = fct_store_get_info(out->store);
+    if (only || n > 0) all = false;
+    if (all) room = info->n_blocks;
+    FCT_TRY_OUT(fct_new(&out->source, room, sizeof *out->source));
+    FCT_TRY_OUT(fct_new(&out->held, room, sizeof *out->held));
+    FCT_TRY_OUT(fct_new(&out->stream, room, sizeof *out->stream));
+    for (int64_t i = 0; i < room; i++)
+        FCT_TRY_OUT(open_stream(out, c, all ? info->block[i].name : n > 0 ? block[i] : only));
 out:
     if (st != FCT_OK) train_rows_close(out);
     return st;

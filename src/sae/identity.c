@@ -185,3 +185,49 @@ out:
     json_decref(b);
     return st;
 }
+
+/* ---- a finished SAE ---- */
+
+static fct_status check_made(json_t *made, const json_t *options, const char *data, const char *dir)
+{
+    json_t *rows = NULL;
+    fct_status st = check_objects((json_t *)options, json_object_get(made, "training"),
+                                  &(part){.path = dir, .what = "options", .advice = "options"});
+    if (st == FCT_OK && data) st = parse(&rows, data, "the rows");
+    if (st == FCT_OK && rows)
+        st = check_objects(
+            rows, json_object_get(made, "data"),
+            &(part){.path = dir, .what = "rows", .advice = "store, block, range, order and seed"});
+    json_decref(rows);
+    return st;
+}
+
+fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
+                                  const char *dir)
+{
+    fct_status st = FCT_OK;
+    const fct_train_member *m = &run->member[member];
+    const fct_row_source *rows = &run->stream[m->stream];
+    const char *data = NULL;
+    fct_sae *sae = NULL, *init = NULL;
+    json_t *made = NULL, *options = NULL;
+    fct_train_plan plan;
+    *out = false;
+    if (!fct_sae_dir_is_saelens(dir)) return FCT_OK;
+    FCT_TRY_OUT(fct_sae_load(&sae, dir, NULL));
+    if (!sae->facet_json) goto out; /* not of facet's making */
+    FCT_TRY_OUT(parse(&made, sae->facet_json, dir));
+    if (!json_is_object(json_object_get(made, "training"))) goto out;
+    if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
+    FCT_TRY_OUT(fct_train_plan_init(&plan, &m->desc, rows->d, rows->total, init));
+    FCT_TRY_OUT(fct_train_plan_describe(&options, &plan, rows->d));
+    if (rows->describe) FCT_TRY_OUT(rows->describe(rows->self, &data));
+    FCT_TRY_OUT(check_made(made, options, data, dir));
+    *out = true;
+out:
+    json_decref(made);
+    json_decref(options);
+    fct_sae_free(sae);
+    fct_sae_free(init);
+    return st;
+}

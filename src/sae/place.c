@@ -2,6 +2,7 @@
    something else. Each format is a list of files; an SAE that replaces another of its layout
    leaves none of the old one's files beside its own. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -138,6 +139,29 @@ static fct_status make_parent(const char *target)
     return st;
 }
 
+/* What kills left of earlier saves: TARGET.tmp-PID of processes that are no more; best effort. */
+static void remove_rests(const char *target)
+{
+    char **name = NULL, *parent = NULL;
+    int64_t n = 0, pid;
+    const char *base = fct_path_base(target);
+    size_t n_base = strlen(base);
+    if (fct_strdup(&parent, target) != FCT_OK) return;
+    parent[base - target] = '\0';
+    if (fct_dir_list(&name, &n, *parent ? parent : ".") == FCT_OK)
+        for (int64_t i = 0; i < n; i++) {
+            char *path = NULL;
+            if (strncmp(name[i], base, n_base) != 0 || strncmp(name[i] + n_base, ".tmp-", 5) != 0)
+                continue;
+            if (fct_parse_i64(&pid, name[i] + n_base + 5, 1, INT32_MAX) != FCT_OK) continue;
+            if (kill((pid_t)pid, 0) == 0 || errno != ESRCH) continue;
+            if (fct_format(&path, "%s%s", parent, name[i]) == FCT_OK) remove_dir(path);
+            fct_free(path);
+        }
+    fct_names_free(name, n);
+    fct_free(parent);
+}
+
 fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
                            fct_status (*fill)(void *user, const char *temp), void *user)
 {
@@ -148,6 +172,7 @@ fct_status fct_sae_put_dir(const char *dir, fct_sae_layout layout,
     FCT_TRY_OUT(fct_sae_check_place(target, layout));
     FCT_TRY_OUT(fct_format(&temp, "%s.tmp-%ld", target, (long)getpid()));
     FCT_TRY_OUT(make_parent(target));
+    remove_rests(target);
     remove_dir(temp);
     made = true;
     FCT_TRY_OUT(fct_dir_make(temp));

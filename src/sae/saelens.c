@@ -281,7 +281,8 @@ static bool keeps_dec_norm(const fct_sae *s)
 
 const fct_sae_format fct_sae_format_saelens = {
     .name = "saelens",
-    .file = {"cfg.json", "sae_weights.safetensors", "stats.safetensors", "facet.json"},
+    .file = {"cfg.json", "sae_weights.safetensors", "stats.safetensors", "facet.json",
+             "report.html"},
     .n_key = 2,
     .detect = detect,
     .load = load,

@@ -403,6 +403,7 @@ def test_sae_folder(road: Path) -> None:
     assert {p.name for p in folder.iterdir()} == {
         "cfg.json",
         "facet.json",
+        "report.html",
         "sae_weights.safetensors",
         "stats.safetensors",
     }

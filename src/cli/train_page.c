@@ -1,0 +1,223 @@
+/* train_page.c - report.html beside an SAE: how its training went, in curves, what its features are
+   like, and with which options it was made. The page loads nothing, and nothing in it depends on
+   when or how fast it was made, so a run that was continued has the page of one that was not. */
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "cli/chart.h"
+#include "cli/train.h"
+#include "cli/web.h"
+
+static void put_css(demo_html *h)
+{
+    for (const fct_web_file *f = fct_web_files; f->name; f++)
+        if (strcmp(f->name, "demo.css") == 0) demo_html_raw(h, f->data, (int64_t)f->size);
+    demo_html_put(h, ".charts { display: grid; gap: 18px; grid-template-columns: "
+                     "repeat(auto-fit, minmax(440px, 1fr)); }\n"
+                     ".charts svg { width: 100%%; max-width: 640px; height: auto; background: "
+                     "var(--card); border: "
+                     "1px solid var(--line); border-radius: 10px; }\n"
+                     ".report td, .report th { text-align: left; padding: .25rem 1.2rem .25rem 0; "
+                     "border-bottom: 1px solid var(--line); font-weight: 400; }\n");
+}
+
+/* ---- curves ---- */
+
+/* One number of every point of the course, as a column. */
+static fct_status column(double **out, const fct_train_member *m, size_t offset)
+{
+    FCT_TRY(fct_new(out, m->n_course, sizeof **out));
+    for (int64_t i = 0; i < m->n_course; i++)
+        memcpy(&(*out)[i], (const char *)&m->course[i] + offset, sizeof **out);
+    return FCT_OK;
+}
+
+typedef struct curve {
+    const char *title, *y_name, *name[2];
+    size_t offset[2];
+    int n;
+    bool log;
+} curve;
+
+static fct_status put_curve(demo_html *h, const fct_train_member *m, const curve *c)
+{
+    fct_status st = FCT_OK;
+    double *step = NULL, *y[2] = {0};
+    chart_series series[2];
+    int n = 0;
+    FCT_TRY_OUT(column(&step, m, offsetof(fct_train_point, step)));
+    for (int i = 0; i < c->n; i++) {
+        bool any = false;
+        FCT_TRY_OUT(column(&y[i], m, c->offset[i]));
+        for (int64_t k = 0; k < m->n_course; k++) any = any || isfinite(y[i][k]);
+        if (any || i == 0)
+            series[n++] =
+                (chart_series){.name = c->name[i], .x = step, .y = y[i], .n = m->n_course};
+    }
+    chart_draw(h, &(chart){.title = c->title,
+                           .x_name = "step",
+                           .y_name = c->y_name,
+                           .series = series,
+                           .n = n,
+                           .log_y = c->log});
+out:
+    fct_free(step);
+    fct_free(y[0]);
+    fct_free(y[1]);
+    return st;
+}
+
+static const curve curves[] = {
+    {"Loss", "loss", {NULL}, {offsetof(fct_train_point, loss)}, 1, true},
+    {"Explained variance",
+     "share of variance",
+     {"training batch", "held out"},
+     {offsetof(fct_train_point, ev), offsetof(fct_train_point, held_ev)},
+     2,
+     false},
+    {"Active features",
+     "L0",
+     {"training batch", "held out"},
+     {offsetof(fct_train_point, l0), offsetof(fct_train_point, held_l0)},
+     2,
+     false},
+    {"Dead features", "share", {NULL}, {offsetof(fct_train_point, dead_share)}, 1, false},
+};
+
+/* ---- densities ---- */
+
+enum { BINS = 28, LOWEST = -7 }; /* a quarter of a power of ten each, up to 1 */
+
+static void put_densities(demo_html *h, const fct_sae *s, int64_t *never)
+{
+    int64_t count[BINS] = {0};
+    *never = 0;
+    for (int64_t f = 0; f < s->f; f++) {
+        if (!(s->density[f] > 0)) {
+            ++*never;
+            continue;
+        }
+        double at = (log10((double)s->density[f]) - LOWEST) * BINS / -LOWEST;
+        int64_t bin = (int64_t)floor(at);
+        count[bin < 0 ? 0 : bin >= BINS ? BINS - 1 : bin]++;
+    }
+    chart_draw_bins(h, &(chart_bins){.title = "Feature densities",
+                                     .x_name = "log10 of the share of rows with the feature",
+                                     .count = count,
+                                     .n = BINS,
+                                     .lo = LOWEST,
+                                     .hi = 0});
+}
+
+/* ---- tables ---- */
+
+static void put_row(demo_html *h, const char *name, double ev, double second, double l0,
+                    double dead)
+{
+    demo_html_put(h,
+                  "<tr><th>%s</th><td>%.4f</td><td>%.4f</td><td>%.2f</td><td>%.1f&thinsp;%%</td>"
+                  "</tr>\n",
+                  name, ev, second, l0, 100 * dead);
+}
+
+static void put_quality(demo_html *h, const train_result *r)
+{
+    const fct_train_member *m = r->member;
+    demo_html_put(h, "<table class=\"report\"><tr><th></th><th>explained variance, mean over "
+                     "dimensions</th><th>explained variance, total</th><th>active "
+                     "features</th><th>dead or never active</th></tr>\n");
+    if (m->n_course > 0) {
+        const fct_train_point *p = &m->course[m->n_course - 1];
+        put_row(h, "last training batch", p->ev, 1 - p->fvu, p->l0, p->dead_share);
+    }
+    if (r->held)
+        put_row(h, "held-out rows", r->quality.ev, r->quality.ev_total, r->quality.l0,
+                r->quality.dead_share);
+    demo_html_put(h, "</table>\n");
+}
+
+/* The members of an object, with those of objects in it. */
+static fct_status put_members(demo_html *h, json_t *j)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(j, key, value)
+    {
+        fct_str text = {0};
+        if (json_is_object(value)) {
+            FCT_TRY(put_members(h, value));
+            continue;
+        }
+        FCT_TRY(fct_json_text(&text, value, 0));
+        demo_html_put(h, "<tr><th>");
+        demo_html_text(h, key);
+        demo_html_put(h, "</th><td><code>");
+        demo_html_text(h, text.p);
+        demo_html_put(h, "</code></td></tr>\n");
+        fct_str_clear(&text);
+    }
+    return h->st;
+}
+
+static fct_status put_options(demo_html *h, const fct_sae *s)
+{
+    json_t *j = NULL;
+    fct_status st = FCT_OK;
+    if (!s->facet_json) return FCT_OK;
+    FCT_TRY(fct_json_parse(&j, s->facet_json, (int64_t)strlen(s->facet_json), "facet.json"));
+    demo_html_put(h, "<table class=\"report\">\n");
+    st = put_members(h, j);
+    demo_html_put(h, "</table>\n");
+    json_decref(j);
+    return st;
+}
+
+static fct_status put_page(demo_html *h, const train_result *r)
+{
+    const fct_train_member *m = r->member;
+    int64_t never = 0;
+    demo_html_put(h, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                     "<title>facet train</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n");
+    put_css(h);
+    demo_html_put(h, "</style>\n</head>\n<body>\n<header class=\"top\"><h1>Training of an SAE");
+    if (r->block) {
+        demo_html_put(h, ": ");
+        demo_html_text(h, r->name ? r->name : r->block);
+    }
+    demo_html_put(h,
+                  "</h1>\n<p class=\"lede\">%lld features of rows of %lld numbers, %lld steps over "
+                  "%lld rows.</p></header>\n<main>\n",
+                  (long long)m->sae->f, (long long)m->sae->d, (long long)m->report.steps,
+                  (long long)m->report.rows);
+    demo_html_put(h, "<section><h2>How well rows are rebuilt</h2>\n");
+    put_quality(h, r);
+    demo_html_put(h, "</section>\n<section><h2>How it went</h2>\n<div class=\"charts\">\n");
+    for (size_t i = 0; i < FCT_COUNT(curves); i++) FCT_TRY(put_curve(h, m, &curves[i]));
+    demo_html_put(h, "</div></section>\n<section><h2>What the features are "
+                     "like</h2>\n<div class=\"charts\">\n");
+    put_densities(h, m->sae, &never);
+    demo_html_put(h,
+                  "</div>\n<p>%lld of %lld features are active in none of the rows.</p>"
+                  "</section>\n<section><h2>How it was made</h2>\n",
+                  (long long)never, (long long)m->sae->f);
+    FCT_TRY(put_options(h, m->sae));
+    demo_html_put(h,
+                  "</section>\n</main>\n<footer><p>Made by facet %s.</p></footer>\n</body>\n"
+                  "</html>\n",
+                  fct_version());
+    return h->st;
+}
+
+fct_status train_page_write(const train_result *r)
+{
+    demo_html h = {0};
+    char *path = NULL;
+    fct_status st = put_page(&h, r);
+    if (st == FCT_OK) st = fct_path_join(&path, r->dir, "report.html");
+    if (st == FCT_OK) st = fct_file_write(path, h.text.p, h.text.n);
+    fct_str_clear(&h.text);
+    fct_free(path);
+    return fct_where(st, "writing the report");
+}
