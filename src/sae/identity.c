@@ -213,7 +213,8 @@ fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t m
     json_t *made = NULL, *options = NULL;
     fct_train_plan plan;
     *out = false;
-    if (!fct_sae_dir_is_saelens(dir)) return FCT_OK;
+    if (!fct_sae_dir_has(dir, "cfg.json") || !fct_sae_dir_has(dir, "sae_weights.safetensors"))
+        return FCT_OK;
     FCT_TRY_OUT(fct_sae_load(&sae, dir, NULL));
     if (!sae->facet_json) goto out; /* not of facet's making */
     FCT_TRY_OUT(parse(&made, sae->facet_json, dir));
