@@ -4,7 +4,8 @@
    batch kept. Losses as TopK's.
 
    The selection is exact: activations are positive floats, whose bits are in their order, and three
-   counts by 11, 11 and 10 bits find the least that is kept. */
+   counts by 11, 11 and 10 bits find the least that is kept. Most activations are passed over, since
+   enough lie above half of what the last batches kept. */
 #include <string.h>
 
 #include "sae/variant.h"
@@ -19,9 +20,16 @@ static uint32_t bits_of(float x) /* of relu(x); NaN is kept, so that the loss sh
     return bits & 0x7fffffffu;
 }
 
-/* The bits of the `want`th largest of x, and how many of that size are among the `want` largest. 0:
- * all that are positive are wanted. */
-static uint32_t least_kept(const float *x, int64_t n, int64_t want, int64_t *out_ties)
+FCT_CLONES static int64_t count_above(const float *x, int64_t n, float bound)
+{
+    int64_t above = 0;
+    for (int64_t i = 0; i < n; i++) above += !(x[i] <= bound);
+    return above;
+}
+
+/* The bits of the `want`th largest of x, and how many of that size are among the `want` largest;
+ * only those above `bound` are looked at. 0: all that are positive are wanted. */
+static uint32_t least_kept(const float *x, int64_t n, int64_t want, float bound, int64_t *out_ties)
 {
     static const int shift[3] = {21, 10, 0}, width[3] = {11, 11, 10};
     uint32_t prefix = 0;
@@ -30,6 +38,7 @@ static uint32_t least_kept(const float *x, int64_t n, int64_t want, int64_t *out
         int64_t count[2048] = {0};
         uint32_t mask = (1u << width[pass]) - 1;
         for (int64_t i = 0; i < n; i++) {
+            if (x[i] <= bound) continue;
             uint32_t bits = bits_of(x[i]);
             if (pass > 0 && bits >> (shift[pass] + width[pass]) != prefix) continue;
             count[(bits >> shift[pass]) & mask]++;
@@ -44,14 +53,17 @@ static uint32_t least_kept(const float *x, int64_t n, int64_t want, int64_t *out
 
 void fct_batch_select(fct_trainee *t)
 {
-    int64_t n = t->plan.batch * t->plan.f, ties;
-    uint32_t least = least_kept(t->pre, n, t->plan.batch * t->k, &ties);
-    float smallest = 0;
+    int64_t n = t->plan.batch * t->plan.f, want = t->plan.batch * t->k, ties;
+    float smallest = 0, bound = (float)(t->running / 2);
+    if (count_above(t->pre, n, bound) < want) bound = 0;
+    uint32_t least = least_kept(t->pre, n, want, bound, &ties);
+    memset(t->z, 0, (size_t)n * sizeof *t->z);
     for (int64_t i = 0; i < n; i++) {
+        if (t->pre[i] <= bound) continue;
         uint32_t bits = bits_of(t->pre[i]);
-        bool keep = bits > least || (bits == least && bits > 0 && ties-- > 0);
-        t->z[i] = keep ? t->pre[i] : 0;
-        if (keep && (smallest == 0 || t->pre[i] < smallest)) smallest = t->pre[i];
+        if (bits < least || (bits == least && ties-- <= 0)) continue;
+        t->z[i] = t->pre[i];
+        if (smallest == 0 || t->pre[i] < smallest) smallest = t->pre[i];
     }
     if (!(smallest > 0)) return;
     double rate = 1 / (double)(t->step + 1);
