@@ -292,7 +292,7 @@ static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
     if (t->lost) return fct_strdup(&m->lost, t->lost);
     FCT_TRY(fct_trainee_export(t, &m->sae));
     FCT_TRY(describe(m->sae, t, &m->desc, tr->s.place[t->stream].data));
-    if (t->ev < 0)
+    if (t->ev < 0 || t->fvu > 1) /* without any active feature ev is 0 up to rounding */
         fct_log_line(tr->desc->log, FCT_LOG_WARN,
                      "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
                      "the rows' mean): a smaller --lr, or more steps",
