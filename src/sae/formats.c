@@ -21,7 +21,7 @@ const char *fct_sae_layout_name(fct_sae_layout layout)
 
 fct_status fct_sae_layout_find(fct_sae_layout *out, const char *name)
 {
-    for (int i = 0; i < FCT_SAE_LAYOUT_COUNT; i++)
+    for (fct_sae_layout i = 0; i < FCT_SAE_LAYOUT_COUNT; i++)
         if (strcmp(format_table[i]->name, name) == 0) {
             *out = (fct_sae_layout)i;
             return FCT_OK;
@@ -33,7 +33,7 @@ const fct_sae_format *fct_sae_format_of(const char *path)
 {
     if (!fct_path_is_dir(path))
         return fct_path_exists(path) && fct_sae_is_torch_file(path) ? &fct_sae_format_openai : NULL;
-    for (int i = 0; i < FCT_SAE_LAYOUT_COUNT; i++)
+    for (fct_sae_layout i = 0; i < FCT_SAE_LAYOUT_COUNT; i++)
         if (format_table[i]->detect(path)) return format_table[i];
     return NULL;
 }

@@ -106,7 +106,7 @@ static fct_status move_into(const char *temp, const char *dir, const fct_sae_for
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_dir_list(&name, &n, temp));
     FCT_TRY_OUT(remove_file(dir, l->file[0]));
-    for (int i = 0; i < FCT_SAE_LAYOUT_COUNT; i++) { /* the same SAE may lie there in several */
+    for (fct_sae_layout i = 0; i < FCT_SAE_LAYOUT_COUNT; i++) { /* the same SAE may lie there in several */
         const fct_sae_format *other = fct_sae_format_get((fct_sae_layout)i);
         if (other == l || holds(dir, other)) FCT_TRY_OUT(remove_old(temp, dir, other));
     }

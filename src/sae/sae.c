@@ -6,7 +6,7 @@
 static fct_status take_parts(fct_sae *s)
 {
     const fct_sae_kind_info *kind = fct_sae_kind_of(s);
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++)
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++)
         if (kind->parts & (1u << p))
             FCT_TRY(fct_new(fct_sae_part_at(s, p), fct_sae_part_count(s, p), sizeof(float)));
     return FCT_OK;
@@ -42,7 +42,7 @@ void fct_sae_free(fct_sae *s)
     if (!s) return;
     void *part[] = {s->dec_norm, s->group_size, s->block, s->model, s->path,
                     s->density,  s->mean,       s->std,   s->max,   s->facet_json};
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++) fct_free(*fct_sae_part_at(s, p));
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++) fct_free(*fct_sae_part_at(s, p));
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     fct_free(s);
 }
@@ -79,7 +79,7 @@ fct_status fct_sae_clone(fct_sae **out, const fct_sae *s)
     FCT_TRY(fct_sae_new(&c, s->kind, s->d, s->f, s->k));
     c->apply_b_dec_to_input = s->apply_b_dec_to_input;
     c->normalize = s->normalize;
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++)
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++)
         if (*fct_sae_part_at(c, p))
             memcpy(*fct_sae_part_at(c, p), *fct_sae_part_at(from, p),
                    (size_t)fct_sae_part_count(s, p) * sizeof(float));

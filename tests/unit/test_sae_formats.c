@@ -13,7 +13,7 @@ static fct_sae *random_sae(fct_sae_kind kind)
     fct_rng r;
     assert_ok(fct_sae_new(&s, kind, D, F, 3));
     fct_rng_init(&r, 31);
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++)
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++)
         if (*fct_sae_part_at(s, p))
             fct_rng_normal(&r, *fct_sae_part_at(s, p), fct_sae_part_count(s, p));
     for (int f = 0; f < F && s->threshold; f++)
@@ -31,7 +31,7 @@ static void assert_same(const fct_sae *a, const fct_sae *b)
     assert_int_equal(a->dec_norm != NULL, b->dec_norm != NULL);
     assert_int_equal(a->n_groups, b->n_groups);
     for (int i = 0; i < a->n_groups; i++) assert_int_equal(a->group_size[i], b->group_size[i]);
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++) {
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++) {
         float *x = *fct_sae_part_at((fct_sae *)(uintptr_t)a, p),
               *y = *fct_sae_part_at((fct_sae *)(uintptr_t)b, p);
         assert_int_equal(x == NULL, y == NULL);
@@ -84,7 +84,7 @@ static void test_there_and_back(void **state)
     for (size_t i = 0; i < FCT_COUNT(sort_table); i++) {
         const sort_of *sort = &sort_table[i];
         fct_sae *s = sae_of(sort), *t, *u;
-        for (int to = 0; to < FCT_SAE_LAYOUT_COUNT; to++) {
+        for (fct_sae_layout to = 0; to < FCT_SAE_LAYOUT_COUNT; to++) {
             snprintf(dir, sizeof dir, "%s", temp_path("there"));
             char says = sort->formats[to];
             if (says == 'n') {
@@ -257,7 +257,7 @@ static void test_faults(void **state)
 {
     (void)state;
     char dir[1024];
-    for (int to = 0; to < FCT_SAE_LAYOUT_COUNT; to++) {
+    for (fct_sae_layout to = 0; to < FCT_SAE_LAYOUT_COUNT; to++) {
         fct_sae *s = random_sae(FCT_SAE_TOPK), *t;
         bool done = false;
         if (to == FCT_SAE_OPENAI) s->normalize = FCT_SAE_NORMALIZE_LAYER;

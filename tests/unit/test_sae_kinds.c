@@ -12,7 +12,7 @@ static fct_sae *random_sae(fct_sae_kind kind)
     fct_rng r;
     assert_ok(fct_sae_new(&s, kind, D, F, 3));
     fct_rng_init(&r, 21);
-    for (int p = 0; p < FCT_SAE_PART_COUNT; p++)
+    for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++)
         if (*fct_sae_part_at(s, p))
             fct_rng_normal(&r, *fct_sae_part_at(s, p), fct_sae_part_count(s, p));
     for (int f = 0; f < F; f++) {
