@@ -106,8 +106,9 @@ static fct_status move_into(const char *temp, const char *dir, const fct_sae_for
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_dir_list(&name, &n, temp));
     FCT_TRY_OUT(remove_file(dir, l->file[0]));
-    for (fct_sae_layout i = 0; i < FCT_SAE_LAYOUT_COUNT; i++) { /* the same SAE may lie there in several */
-        const fct_sae_format *other = fct_sae_format_get((fct_sae_layout)i);
+    /* the same SAE may lie there in several layouts */
+    for (fct_sae_layout i = 0; i < FCT_SAE_LAYOUT_COUNT; i++) {
+        const fct_sae_format *other = fct_sae_format_get(i);
         if (other == l || holds(dir, other)) FCT_TRY_OUT(remove_old(temp, dir, other));
     }
     for (int64_t i = 0; i < n; i++)
