@@ -219,22 +219,37 @@ def run_batch(
     return out
 
 
-def to_store_type(rows: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Tensor:
-    out = rows.to(dtype)
+def to_store_type(rows: torch.Tensor, name: str, where: str) -> dict[str, torch.Tensor]:
+    """The rows in the store's type; i8: each row over its largest magnitude / 127, which is kept as `scale`."""
+    if name == "i8":
+        scale = rows.abs().amax(1) / 127
+        whole = (rows / scale.clamp_min(1e-37)[:, None]).round()
+        return {"rows": whole.to(torch.int8).contiguous(), "scale": scale}
+    out = rows.to(DTYPES[name])
     if not torch.isfinite(out).all():
         raise SystemExit(
-            f"{where}: {dtype} cannot hold {rows.abs().max().item():g}: choose another --store-dtype"
+            f"{where}: {name} cannot hold {rows.abs().max().item():g}: choose another --store-dtype"
         )
-    return out.contiguous()
+    return {"rows": out.contiguous()}
 
 
 def write_shard(
-    path: Path, batches: list[dict[str, torch.Tensor]], dtype: torch.dtype, where: str
+    path: Path, batches: list[dict[str, torch.Tensor]], name: str, where: str
 ) -> None:
     tensors = {key: torch.cat([b[key] for b in batches]) for key in batches[0]}
-    tensors["rows"] = to_store_type(tensors["rows"], dtype, where)
+    rows = tensors["rows"]
+    if not torch.isfinite(rows).all():
+        raise SystemExit(f"{where}: the block wrote a number that is not finite")
+    tensors |= to_store_type(rows, name, where)
+    back = tensors["rows"].double()
+    if name == "i8":
+        back *= tensors["scale"].double()[:, None]
+    sums = {
+        "squares": repr(float(rows.double().square().sum())),
+        "error": repr(float((rows.double() - back).square().sum())),
+    }
     temp = path.with_suffix(".tmp-torch")
-    save_file(tensors, temp, metadata={"format": "pt"})
+    save_file(tensors, temp, metadata={"format": "pt", **sums})
     temp.rename(path)
 
 
@@ -251,6 +266,8 @@ def capture(
             "grid": [0, 0],
             "rows_per_prompt": 0,
             "rows": 0,
+            "squares": 0.0,
+            "error": 0.0,
             "shards": [],
         }
         for s, f, _ in blocks
@@ -276,7 +293,7 @@ def capture(
                 write_shard(
                     p,
                     batches[i],
-                    DTYPES[args.store_dtype],
+                    args.store_dtype,
                     f"{blocks[i][0]}, prompts from {shard * per_shard}",
                 )
         print(
@@ -285,6 +302,10 @@ def capture(
         )
         for d, p in zip(described, paths):
             count_shard(d, p, len(mine))
+    for d in described:
+        squares, error = d.pop("squares"), d.pop("error")
+        if error == error:
+            d["rounding_error"] = (error / squares) ** 0.5 if squares > 0 else 0.0
     return {"blocks": described, "shard_prompts": per_shard}
 
 
@@ -294,12 +315,15 @@ def count_shard(block: dict, path: Path, prompts: int) -> None:
     with safe_open(path, "pt") as file:
         n, d = file.get_slice("rows").get_shape()
         last = file.get_tensor("yx")[-1].tolist()
+        kept = file.metadata() or {}
     block["d"], block["grid"], block["rows_per_prompt"] = (
         d,
         [last[0] + 1, last[1] + 1],
         n // prompts,
     )
     block["rows"] += n
+    for key in ("squares", "error"):
+        block[key] += float(kept.get(key, "nan"))  # an older shard does not say
     block["shards"].append({"file": path.name, "rows": n})
 
 
@@ -326,7 +350,7 @@ def main() -> None:
     parser.add_argument("--shard-prompts", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=list(DTYPES), default="f32")
-    parser.add_argument("--store-dtype", choices=list(DTYPES), default="f16")
+    parser.add_argument("--store-dtype", choices=[*DTYPES, "i8"], default="f16")
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     if args.branch != "cond" and args.guidance <= 1:

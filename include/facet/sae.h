@@ -124,6 +124,11 @@ FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t 
 /* A source of training rows. next: up to `want` rows, f32 [n,D], valid until the following call; *n
    == 0 at the end of the data. tell/seek: a small blob that counts rows consumed. The trainer never
    looks behind it: files, memory and live capture are alike. */
+typedef struct fct_row_part { /* one block's rows within a source's */
+    const char *name;         /* "down.2.1"; valid until close */
+    int64_t d;
+} fct_row_part;
+
 typedef struct fct_row_source {
     void *self;
     int64_t d;
@@ -138,6 +143,13 @@ typedef struct fct_row_source {
        rows, valid until close. A checkpoint of others is refused. NULL: not known. */
     fct_status (*describe)(void *self, const char **json);
     void (*close)(void *self);
+    /* Several blocks in step: row i of every part is of the same prompt, step and place. d is the
+       sum of the parts' widths and next gives the parts side by side, [n, d], in this order.
+       next_parts gives each as a matrix of its own: rows[p] is [n, part[p].d]; both read on from
+       the same place. n_parts 1: one block; 0 and NULL: the source does not say. */
+    const fct_row_part *part;
+    int64_t n_parts;
+    fct_status (*next_parts)(void *self, int64_t want, const float **rows, int64_t *n);
 } fct_row_source;
 
 typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;

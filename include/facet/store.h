@@ -15,8 +15,9 @@
 
    A store is a folder: store.json says what it holds, STORE/<block>/00000.safetensors ... hold the
    rows in the order prompt, step, branch, y, x (name order is row order): rows [n,D], prompt int32
-   [n], step int16 [n] (from 1), branch uint8 [n] (0 uncond, 1 cond), yx int16 [n,2]. Imported
-   stores hold `rows` only. Rows are counted from 0 within a block. */
+   [n], step int16 [n] (from 1), branch uint8 [n] (0 uncond, 1 cond), yx int16 [n,2]; where rows are
+   int8, scale f32 [n], by which a row is multiplied. Imported stores hold `rows` only. Rows are
+   counted from 0 within a block. */
 #ifndef FACET_STORE_H
 #define FACET_STORE_H
 
@@ -70,8 +71,9 @@ typedef struct fct_capture_desc { /* zero is the default */
     fct_branch branch;     /* uncond and both need guidance > 1 */
     uint64_t seed;         /* prompt i, from 0, uses seed + i */
     int64_t width, height; /* 0: the model's */
-    fct_dtype store_dtype; /* FCT_F16, FCT_BF16, FCT_F32; use has_store_dtype for an explicit f32;
-                              default f16 */
+    /* FCT_F16, FCT_BF16, FCT_F32, or FCT_I8 with a scale for each row; use has_store_dtype for an
+       explicit f32; default f16 */
+    fct_dtype store_dtype;
     bool has_store_dtype;
     int64_t batch; /* prompts in one run; 0: by the latents' size. Stored: rows are equal only at
                       equal batches */
@@ -122,6 +124,8 @@ typedef struct fct_store_block {
     int64_t d, rows;
     int64_t grid_h, grid_w;  /* 0 for imported rows */
     int64_t rows_per_prompt; /* steps · branches · grid; 0 for imported rows */
+    /* What storing did to the rows: sqrt(sum of squared errors / sum of squares); -1: not known */
+    double rounding_error;
 } fct_store_block;
 
 typedef struct fct_store_info {
@@ -132,10 +136,18 @@ typedef struct fct_store_info {
     int64_t n_blocks;
     const fct_prompt *prompt; /* in the order of the rows; every one has its seed */
     int64_t n_prompts;
-    const char *json; /* the whole of store.json */
+    const char *json; /* the whole of store.json; NULL: a file of rows */
 } fct_store_info;
 
-FCT_API fct_status fct_store_open(fct_store **out, const char *dir) FCT_MUST_CHECK;
+/* A store's folder, or a file of rows [n,D] in any float type (.npy, .safetensors), which then is a
+   store of one block named "rows", without prompts. */
+FCT_API fct_status fct_store_open(fct_store **out, const char *path) FCT_MUST_CHECK;
+typedef struct fct_rows_file_desc { /* about a file of rows; a folder says it itself */
+    const char *tensor;             /* within .safetensors; NULL: rows, else the only 2-D one */
+    const char *block;              /* its block's name; NULL: "rows" */
+} fct_rows_file_desc;
+FCT_API fct_status fct_store_open_rows(fct_store **out, const char *path,
+                                       const fct_rows_file_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_store_close(fct_store *s); /* after the sources made from it */
 FCT_API const fct_store_info *fct_store_get_info(const fct_store *s);
 /* `name`: short or full; NULL: the only block. The error lists the blocks. */
@@ -147,21 +159,25 @@ typedef struct fct_row_meta {
     int16_t step, y, x;
     uint8_t branch;
 } fct_row_meta;
-/* Rows [first, first + n) of a block as f32; meta [n] may be NULL; imported rows have meta 0. */
+/* Rows [first, first + n) of a block as f32. rows, meta [n]: either may be NULL; imported rows have
+   meta 0. */
 FCT_API fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n,
                                   float *rows, fct_row_meta *meta) FCT_MUST_CHECK;
 
 /* Shuffled: every row once a pass, each pass in an order of its own that depends on seed and pass
-   alone. When the rows fit into memory_bytes the order is a uniform permutation of all; else runs
-   of 256 rows are drawn at random into a buffer of memory_bytes, whose rows are permuted: a batch
-   then mixes runs from all over the store. Shards are mapped, never loaded whole. */
+   alone. When the rows fit into the mixing buffer the order is a uniform permutation of all; else
+   runs of 64 rows are drawn at random from the whole store into the buffer, whose rows are given
+   out in a uniformly random order: a batch mixes rows from as many places as the buffer holds.
+   Shards are mapped, read ahead of need and let go of behind it, never loaded whole. A row that
+   holds NaN or infinity is FCT_ERR_RANGE and is named. */
 typedef enum fct_row_order { FCT_ORDER_SEQUENTIAL, FCT_ORDER_SHUFFLED } fct_row_order;
 typedef struct fct_rows_desc {
-    const char *block; /* NULL: the only one */
+    /* NULL: the only one. "down.2.1,up.0.1": several in step, which must have the same rows */
+    const char *block;
     fct_row_order order;
     uint64_t seed;
     int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
-    int64_t memory_bytes; /* 0: 4 GiB, whatever the machine has: the order follows from it */
+    int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,

@@ -146,6 +146,10 @@ typedef struct fct_file { /* a whole file mapped read-only; empty files have dat
 } fct_file;
 fct_status fct_file_map(fct_file *out, const char *path) FCT_MUST_CHECK;
 void fct_file_unmap(fct_file *f);
+/* A hint for mapped bytes [data, data + n): read them ahead without waiting, or let go of the pages
+   (they are read again when touched). What the system thinks of it is not an error. */
+typedef enum fct_page_hint { FCT_PAGES_WANTED, FCT_PAGES_DONE } fct_page_hint;
+void fct_pages_hint(const void *data, int64_t n, fct_page_hint hint);
 fct_status fct_file_read(char **out_text, int64_t *out_n,
                          const char *path) FCT_MUST_CHECK; /* "-" is stdin; NUL added */
 
@@ -172,6 +176,7 @@ const char *fct_path_base(const char *path); /* the part after the last '/' */
 /* From the root, without links and "..". What is not there yet: by its folder; else as given. */
 fct_status fct_path_absolute(char **out, const char *path) FCT_MUST_CHECK;
 bool fct_path_same(const char *a, const char *b); /* both name one place, there or not */
+fct_status fct_file_size(int64_t *out, const char *path) FCT_MUST_CHECK; /* bytes */
 bool fct_path_exists(const char *path);
 bool fct_path_is_dir(const char *path);
 fct_status fct_dir_make(const char *path) FCT_MUST_CHECK; /* with parents; fine when it is there */

@@ -56,6 +56,17 @@ void fct_file_unmap(fct_file *f)
     *f = (fct_file){0};
 }
 
+void fct_pages_hint(const void *data, int64_t n, fct_page_hint hint)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t lo = (uintptr_t)data, hi = lo + (uintptr_t)n;
+    lo = hint == FCT_PAGES_WANTED ? lo / page * page : (lo + page - 1) / page * page;
+    if (hint == FCT_PAGES_DONE) hi = hi / page * page; /* pages that others share stay */
+    if (n > 0 && hi > lo)
+        (void)madvise((void *)lo, (size_t)(hi - lo),
+                      hint == FCT_PAGES_WANTED ? MADV_WILLNEED : MADV_DONTNEED);
+}
+
 fct_status fct_file_read(char **out_text, int64_t *out_n, const char *path)
 {
     fct_status st = FCT_OK;
@@ -101,6 +112,15 @@ const char *fct_path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+fct_status fct_file_size(int64_t *out, const char *path)
+{
+    struct stat info;
+    *out = 0;
+    if (stat(path, &info) != 0) return fail_path("open", path);
+    *out = info.st_size;
+    return FCT_OK;
 }
 
 bool fct_path_exists(const char *path)

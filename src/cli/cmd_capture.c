@@ -1,13 +1,14 @@
 /* cmd_capture.c - `facet capture`: what blocks write, for every prompt, into a store; or rows that
  * others made. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/run.h"
 #include "facet/store.h"
 
-static const fct_dtype store_types[] = {FCT_F16, FCT_BF16,
-                                        FCT_F32}; /* as --store-dtype's choices */
+static const fct_dtype store_types[] = {FCT_F16, FCT_BF16, FCT_F32,
+                                        FCT_I8}; /* as --store-dtype's choices */
 static const fct_tap_what whats[] = {FCT_TAP_DELTA, FCT_TAP_IN, FCT_TAP_OUT};
 static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
 
@@ -19,10 +20,16 @@ static fct_status put_store(fct_cli *c, const char *path)
     json_t *blocks = json_array();
     for (int64_t i = 0; i < info->n_blocks; i++) {
         const fct_store_block *b = &info->block[i];
-        json_array_append_new(blocks, json_pack("{s:s, s:I, s:I}", "name", b->name, "rows",
-                                                (json_int_t)b->rows, "d", (json_int_t)b->d));
-        fct_cli_say(c, "%s/%s: %" PRId64 " rows of %" PRId64 " %s numbers", path, b->name, b->rows,
-                    b->d, fct_dtype_name(info->dtype));
+        json_t *j = json_pack("{s:s, s:I, s:I}", "name", b->name, "rows", (json_int_t)b->rows, "d",
+                              (json_int_t)b->d);
+        char error[64] = "";
+        if (b->rounding_error >= 0) {
+            (void)json_object_set_new(j, "rounding_error", json_real(b->rounding_error));
+            snprintf(error, sizeof error, ", relative rounding error %.2g", b->rounding_error);
+        }
+        json_array_append_new(blocks, j);
+        fct_cli_say(c, "%s/%s: %" PRId64 " rows of %" PRId64 " %s numbers%s", path, b->name,
+                    b->rows, b->d, fct_dtype_name(info->dtype), error);
     }
     fct_cli_put(c, "store", json_string(path));
     fct_cli_put(c, "blocks", blocks);
@@ -192,9 +199,9 @@ static const fct_cli_option options[] = {
     {.name = "store-dtype",
      .kind = FCT_CLI_CHOICE,
      .value = "TYPE",
-     .choices = "f16,bf16,f32",
+     .choices = "f16,bf16,f32,i8",
      .fallback = "f16",
-     .help = "type of the rows on disk"},
+     .help = "type of the rows on disk; i8: 8 bits with a scale for each row"},
     {.name = "import",
      .kind = FCT_CLI_FILE,
      .value = "FILE",

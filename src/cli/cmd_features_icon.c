@@ -342,7 +342,9 @@ static fct_status run_stats(fct_cli *c)
     const char *name = fct_path_is_dir(out) ? fct_sae_layout_of(out) : NULL;
     if (name) FCT_TRY_OUT(fct_sae_layout_find(&layout, name));
     if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, layout));
-    FCT_TRY_OUT(fct_store_open(&store, fct_cli_text(c, "store")));
+    FCT_TRY_OUT(fct_store_open_rows(&store, fct_cli_text(c, "store"),
+                                    &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"),
+                                                          .block = block}));
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
     FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
@@ -364,7 +366,13 @@ static const fct_cli_option stats_options[] = {{.name = "sae",
                                                 .kind = FCT_CLI_FOLDER,
                                                 .value = "STORE",
                                                 .required = true,
-                                                .help = "rows to measure on"},
+                                                .help = "rows to measure on: a store, or a "
+                                                        ".safetensors or .npy file"},
+                                               {.name = "tensor",
+                                                .kind = FCT_CLI_TEXT,
+                                                .value = "NAME",
+                                                .otherwise = "rows, else the only 2-D one",
+                                                .help = "tensor of a .safetensors file"},
                                                {.name = "block",
                                                 .kind = FCT_CLI_TEXT,
                                                 .value = "BLOCK",

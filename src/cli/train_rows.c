@@ -18,6 +18,7 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
     fct_rows_desc desc = {.block = block->name,
                           .seed = (uint64_t)fct_cli_i64(c, "seed"),
                           .n = block->rows - held,
+                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
                           .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
                                                                    : FCT_ORDER_SEQUENTIAL};
     FCT_TRY(fct_store_rows(source, r->store, &desc));
@@ -37,7 +38,9 @@ fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block
     *out = (train_rows){0};
     if (!fct_cli_text(c, "store"))
         return fct_cli_usage(c, "--store STORE is missing: rows made by facet capture");
-    FCT_TRY_OUT(fct_store_open(&out->store, fct_cli_text(c, "store")));
+    FCT_TRY_OUT(fct_store_open_rows(
+        &out->store, fct_cli_text(c, "store"),
+        &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = only}));
     out->model = fct_store_get_info(out->store)->model;
     out->model_hash = fct_store_get_info(out->store)->model_hash;
     const fct_store_info *info = fct_store_get_info(out->store);

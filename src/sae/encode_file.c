@@ -4,36 +4,14 @@
 
 #include "sae/sae.h"
 
-typedef struct input {
-    fct_st st;
-    fct_npy npy;
-    fct_tensor rows;
-} input;
-
-static fct_status open_input(input *in, const fct_encode_file_desc *desc, int64_t d)
+static fct_status open_input(fct_rows_file *in, const fct_encode_file_desc *desc, int64_t d)
 {
-    char shape[64];
-    if (fct_ends_with(desc->in, ".npy")) {
-        FCT_TRY(fct_npy_open(&in->npy, desc->in));
-        in->rows = in->npy.t;
-    } else {
-        FCT_TRY(fct_st_open(&in->st, desc->in));
-        FCT_TRY(fct_st_rows(&in->rows, &in->st, desc->tensor));
-    }
-    fct_shape_text(shape, sizeof shape, &in->rows);
-    if (in->rows.ndim != 2 || in->rows.dim[1] != d)
-        return fct_fail(FCT_ERR_SHAPE, "%s: the SAE takes rows [n,%lld], the file has %s", desc->in,
-                        (long long)d, shape);
-    if (in->rows.dtype > FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s",
-                        desc->in, fct_dtype_name(in->rows.dtype));
+    FCT_TRY(fct_rows_file_open(in, desc->in, desc->tensor));
+    if (in->rows.dim[1] != d)
+        return fct_fail(FCT_ERR_SHAPE,
+                        "%s: the SAE takes rows [n,%lld], the file has [%lld,%lld]", desc->in,
+                        (long long)d, (long long)in->rows.dim[0], (long long)in->rows.dim[1]);
     return FCT_OK;
-}
-
-static void close_input(input *in)
-{
-    fct_st_close(&in->st);
-    fct_npy_close(&in->npy);
 }
 
 enum { CHUNK = 4096 };
@@ -88,7 +66,7 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
                                int64_t *out_rows)
 {
     fct_status st = FCT_OK;
-    input in = {0};
+    fct_rows_file in = {0};
     codes c = {0};
     float *rows = NULL;
     FCT_TRY_OUT(open_input(&in, desc, s->d));
@@ -110,7 +88,7 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
     FCT_TRY_OUT(write_codes(&c, s, desc->out, n));
     if (out_rows) *out_rows = n;
 out:
-    close_input(&in);
+    fct_rows_file_close(&in);
     fct_free(rows);
     fct_free(c.index);
     fct_free(c.value);

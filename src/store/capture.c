@@ -11,128 +11,22 @@
 typedef struct capture {
     const fct_capture_desc *desc;
     fct_capture_plan plan;
-    fct_shard *shard;    /* [n_blocks] */
-    char id[65];         /* hash of store.json's text */
-    int64_t shard_first; /* number of the shard's first prompt */
-    int64_t batch_first; /* of the running batch */
-    int64_t done;        /* prompts in finished shards */
+    fct_shard *shard; /* [n_blocks] */
+    char id[65];      /* hash of the plan's text */
+    int64_t done;     /* prompts in finished shards */
+    double *sums;     /* [n_blocks,2]: squares and errors of the rows in finished shards */
 } capture;
-
-typedef struct listener {
-    capture *c;
-    int64_t block;
-} listener;
-
-/* ---- rows ---- */
-
-static int64_t find_step(const fct_capture_plan *p, int64_t step)
-{
-    for (int64_t i = 0; i < p->n_at; i++)
-        if (p->at_steps[i] == step) return i;
-    return -1;
-}
-
-/* One map of one prompt at its place: order prompt, step, branch, y, x. */
-static fct_status put_map(capture *c, int64_t block, const float *map, int64_t prompt, int64_t at,
-                          int64_t branch)
-{
-    const struct fct_capture_grid *g = &c->plan.grid[block];
-    fct_shard *s = &c->shard[block];
-    bool uncond =
-        c->plan.branch == FCT_BRANCH_UNCOND || (c->plan.branch == FCT_BRANCH_BOTH && branch == 0);
-    int64_t first = ((prompt - c->shard_first) * c->plan.n_at + at) * c->plan.n_branches + branch;
-    first *= g->h * g->w;
-    FCT_TRY(fct_shard_put(s, first, map, g->h * g->w));
-    for (int64_t i = 0; i < g->h * g->w; i++) {
-        s->prompt[first + i] = (int32_t)prompt;
-        s->step[first + i] = (int16_t)c->plan.at_steps[at];
-        s->branch[first + i] = !uncond;
-        s->yx[2 * (first + i)] = (int16_t)(i / g->w);
-        s->yx[2 * (first + i) + 1] = (int16_t)(i % g->w);
-    }
-    return FCT_OK;
-}
-
-static fct_status listen_block(void *user, const fct_tap_event *event, fct_tensor *value)
-{
-    listener *l = user;
-    capture *c = l->c;
-    const fct_capture_plan *p = &c->plan;
-    const struct fct_capture_grid *g = &p->grid[l->block];
-    int64_t at = find_step(p, event->step), size = g->h * g->w * g->d,
-            batch = event->items * (event->guided ? 2 : 1);
-    if (at < 0) return FCT_OK;
-    if (value->ndim != 4 || value->dim[0] != batch || value->dim[1] != g->h ||
-        value->dim[2] != g->w || value->dim[3] != g->d || value->dtype != FCT_F32)
-        return fct_fail(FCT_ERR_INTERNAL,
-                        "%s: the tap has another shape than [%lld,%lld,%lld,%lld]", event->name,
-                        (long long)batch, (long long)g->h, (long long)g->w, (long long)g->d);
-    const float *data = value->data;
-    for (int64_t i = 0; i < event->items; i++)
-        for (int64_t b = 0; b < p->n_branches; b++) {
-            int64_t prompt = c->batch_first + event->first_item + i;
-            bool cond = p->branch == FCT_BRANCH_COND || b == 1;
-            const float *map = data + (event->guided && cond ? event->items + i : i) * size;
-            fct_status st = put_map(c, l->block, map, prompt, at, b);
-            if (st != FCT_OK)
-                return fct_where(st, "block %s, prompt %lld (\"%.60s\"), step %lld",
-                                 p->block[l->block]->short_name, (long long)prompt,
-                                 c->desc->prompts[prompt].text ? c->desc->prompts[prompt].text : "",
-                                 (long long)event->step);
-        }
-    return FCT_OK;
-}
-
-static fct_status run_batch(capture *c, int64_t first, int64_t n)
-{
-    const fct_capture_plan *p = &c->plan;
-    fct_status st = FCT_OK;
-    fct_run_item *item = NULL;
-    fct_tap *tap = NULL;
-    listener *ear = NULL;
-    fct_run_result r = {0};
-    c->batch_first = first;
-    FCT_TRY_OUT(fct_new(&item, n, sizeof *item));
-    FCT_TRY_OUT(fct_new(&tap, p->n_blocks, sizeof *tap));
-    FCT_TRY_OUT(fct_new(&ear, p->n_blocks, sizeof *ear));
-    for (int64_t i = 0; i < n; i++)
-        item[i] = (fct_run_item){.prompt = c->desc->prompts[first + i].text,
-                                 .seed = fct_capture_seed(c->desc, first + i)};
-    for (int64_t b = 0; b < p->n_blocks; b++) {
-        ear[b] = (listener){c, b};
-        tap[b] = (fct_tap){
-            .module = p->block[b]->name, .what = p->what, .user = &ear[b], .fn = listen_block};
-    }
-    FCT_TRY_OUT(fct_model_run(c->desc->model,
-                              &(fct_run_desc){.items = item,
-                                              .n_items = n,
-                                              .width = p->width,
-                                              .height = p->height,
-                                              .steps = p->steps,
-                                              .guidance = p->guidance,
-                                              .has_guidance = true,
-                                              .negative = c->desc->negative,
-                                              .taps = tap,
-                                              .n_taps = p->n_blocks,
-                                              .no_decode = true,
-                                              .stop_after_taps = true,
-                                              .stop_step = p->at_steps[p->n_at - 1]},
-                              &r));
-out:
-    fct_run_result_clear(&r);
-    fct_free(item);
-    fct_free(tap);
-    fct_free(ear);
-    return st;
-}
 
 /* ---- progress ---- */
 
 static fct_status save_progress(const capture *c)
 {
     char *path = NULL;
-    json_t *j = json_pack("{s:s, s:s, s:I}", "format", FCT_STORE_FORMAT, "capture", c->id,
-                          "prompts_done", (json_int_t)c->done);
+    json_t *sums = json_array();
+    for (int64_t b = 0; b < 2 * c->plan.n_blocks; b++)
+        (void)json_array_append_new(sums, json_real(c->sums[b]));
+    json_t *j = json_pack("{s:s, s:s, s:I, s:o}", "format", FCT_STORE_FORMAT, "capture", c->id,
+                          "prompts_done", (json_int_t)c->done, "rounding", sums);
     fct_status st = j ? fct_store_path(&path, c->desc->out, NULL, "progress.json")
                       : fct_fail(FCT_ERR_MEMORY, "out of memory: progress.json");
     if (st == FCT_OK) st = fct_json_write(j, path);
@@ -160,6 +54,9 @@ static fct_status read_progress(capture *c)
     FCT_TRY_OUT(fct_json_read(&j, path));
     FCT_TRY_OUT(fct_json_str(&id, j, "capture", "", path));
     FCT_TRY_OUT(fct_json_i64(&c->done, j, "prompts_done", 0, path));
+    const json_t *sums = json_object_get(j, "rounding");
+    for (int64_t b = 0; b < 2 * c->plan.n_blocks; b++)
+        c->sums[b] = json_number_value(json_array_get(sums, (size_t)b));
     if (strcmp(id, c->id) != 0)
         st = fct_fail(FCT_ERR_ARG,
                       "%s holds an unfinished store made with other options, prompts, model or "
@@ -194,6 +91,15 @@ static const char *first_difference(const json_t *a, const json_t *b)
     return "facet_version";
 }
 
+/* What only the end of a capture knows of its blocks. */
+static void forget_results(json_t *store)
+{
+    size_t i;
+    json_t *block;
+    json_array_foreach(json_object_get(store, "blocks"), i, block)
+        json_object_del(block, "rounding_error");
+}
+
 /* A finished store in the folder: this one, or an error that names what differs. */
 static fct_status compare_store(const capture *c)
 {
@@ -203,9 +109,10 @@ static fct_status compare_store(const capture *c)
     json_t *theirs = NULL, *ours = NULL;
     FCT_TRY_OUT(fct_store_path(&path, c->desc->out, NULL, "store.json"));
     FCT_TRY_OUT(fct_file_read(&text, &n, path));
-    if (n == c->plan.json.n && memcmp(text, c->plan.json.p, (size_t)n) == 0) goto out;
     FCT_TRY_OUT(fct_json_parse(&theirs, text, n, path));
     FCT_TRY_OUT(fct_json_parse(&ours, c->plan.json.p, c->plan.json.n, path));
+    forget_results(theirs);
+    if (json_equal(theirs, ours)) goto out;
     st = fct_fail(FCT_ERR_ARG,
                   "%s holds a store that was made otherwise (%s differs): choose another folder, "
                   "or remove it",
@@ -275,24 +182,41 @@ static fct_status run_shard(capture *c, int64_t number)
     const fct_capture_plan *p = &c->plan;
     int64_t total = c->desc->n_prompts, first = number * p->shard_prompts;
     int64_t end = first + p->shard_prompts < total ? first + p->shard_prompts : total;
-    c->shard_first = first;
+    fct_capture_run r = {c->desc, p, c->shard, first, 0};
     for (int64_t at = first; at < end; at += p->batch) {
         FCT_TRY(fct_log_check_stop(c->desc->log));
-        FCT_TRY(run_batch(c, at, end - at < p->batch ? end - at : p->batch));
+        FCT_TRY(fct_capture_batch(&r, at, end - at < p->batch ? end - at : p->batch));
         fct_log_progress(c->desc->log, "capture", end - at < p->batch ? end : at + p->batch, total);
     }
     FCT_TRY(write_shard(c, number, end - first));
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        c->sums[2 * b] += c->shard[b].squares;
+        c->sums[2 * b + 1] += c->shard[b].error;
+        c->shard[b].squares = c->shard[b].error = 0;
+    }
     c->done = end;
     return save_progress(c);
 }
 
 static fct_status finish(const capture *c)
 {
-    char *store = NULL;
-    fct_status st = fct_store_path(&store, c->desc->out, NULL, "store.json");
-    if (st == FCT_OK) st = fct_file_write(store, c->plan.json.p, c->plan.json.n);
-    if (st == FCT_OK) st = remove_progress(c);
-    fct_free(store);
+    char *path = NULL;
+    json_t *j = NULL;
+    fct_status st = FCT_OK;
+    FCT_TRY_OUT(fct_store_path(&path, c->desc->out, NULL, "store.json"));
+    FCT_TRY_OUT(fct_json_parse(&j, c->plan.json.p, c->plan.json.n, path));
+    for (int64_t b = 0; b < c->plan.n_blocks; b++)
+        if (json_object_set_new(
+                json_array_get(json_object_get(j, "blocks"), (size_t)b), "rounding_error",
+                json_real(fct_rounding_error(c->sums[2 * b], c->sums[2 * b + 1]))) != 0) {
+            st = fct_fail(FCT_ERR_MEMORY, "out of memory: store.json");
+            goto out;
+        }
+    FCT_TRY_OUT(fct_json_write(j, path));
+    FCT_TRY_OUT(remove_progress(c));
+out:
+    json_decref(j);
+    fct_free(path);
     return st;
 }
 
@@ -317,6 +241,7 @@ fct_status fct_capture(const fct_capture_desc *desc, fct_capture_report *report)
     double started = fct_seconds();
     bool complete = false;
     FCT_TRY_OUT(fct_capture_plan_init(&c.plan, desc));
+    FCT_TRY_OUT(fct_new(&c.sums, 2 * c.plan.n_blocks, sizeof *c.sums));
     fct_sha256 hash;
     fct_sha256_init(&hash);
     fct_sha256_add(&hash, c.plan.json.p, c.plan.json.n);
@@ -347,6 +272,7 @@ fct_status fct_capture(const fct_capture_desc *desc, fct_capture_report *report)
 out:
     for (int64_t b = 0; c.shard && b < c.plan.n_blocks; b++) fct_shard_clear(&c.shard[b]);
     fct_free(c.shard);
+    fct_free(c.sums);
     fct_capture_plan_clear(&c.plan);
     return fct_where(st, "capture");
 }

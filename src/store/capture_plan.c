@@ -40,9 +40,8 @@ static fct_status check_desc(const fct_capture_desc *desc)
                             (long long)INT64_MAX);
     if (desc->batch < 0)
         return fct_fail(FCT_ERR_ARG, "batch %lld: want 1 or more", (long long)desc->batch);
-    if (desc->has_store_dtype && desc->store_dtype != FCT_F16 && desc->store_dtype != FCT_BF16 &&
-        desc->store_dtype != FCT_F32)
-        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32",
+    if (desc->has_store_dtype && !fct_store_has_dtype(desc->store_dtype))
+        return fct_fail(FCT_ERR_ARG, "store type %s: want " FCT_STORE_DTYPES,
                         fct_dtype_name(desc->store_dtype));
     return FCT_OK;
 }
@@ -120,7 +119,8 @@ static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
         g->d = p->block[b]->channels;
         g->rows_per_prompt = p->n_at * p->n_branches * g->h * g->w;
         int64_t bytes = g->rows_per_prompt *
-                        (g->d * fct_dtype_bytes(p->dtype) + 11); /* 11: prompt, step, branch, yx */
+                        (g->d * fct_dtype_bytes(p->dtype) + (p->dtype == FCT_I8 ? 15 : 11));
+        /* 11: prompt, step, branch, yx; 4 more: scale */
         if (bytes > widest) widest = bytes;
         p->bytes_per_prompt += bytes;
         p->total_rows += g->rows_per_prompt * desc->n_prompts;

@@ -5,41 +5,14 @@
 
 #include "store/store.h"
 
-typedef struct input {
-    fct_st st;
-    fct_npy npy;
-    fct_tensor rows;
-    const char *path;
-} input;
-
 typedef struct import {
     const fct_import_desc *desc;
     const char *block;
-    input *in; /* [n_files], all open */
+    fct_rows_file *in; /* [n_files], all open */
     fct_dtype dtype;
     int64_t d, rows, shard_rows, n_shards;
     json_t *store; /* of a store that is there already; NULL: new */
 } import;
-
-static fct_status open_input(input *in, const char *path, const char *tensor)
-{
-    char shape[64];
-    in->path = path;
-    if (fct_ends_with(path, ".npy")) {
-        FCT_TRY(fct_npy_open(&in->npy, path));
-        in->rows = in->npy.t;
-    } else {
-        FCT_TRY(fct_st_open(&in->st, path));
-        FCT_TRY(fct_st_rows(&in->rows, &in->st, tensor));
-    }
-    fct_shape_text(shape, sizeof shape, &in->rows);
-    if (in->rows.ndim != 2 || in->rows.dim[1] < 1)
-        return fct_fail(FCT_ERR_SHAPE, "%s: want rows [n,D], the file has %s", path, shape);
-    if (in->rows.dtype > FCT_F64)
-        return fct_fail(FCT_ERR_FORMAT, "%s: want rows in floating point, the file has %s", path,
-                        fct_dtype_name(in->rows.dtype));
-    return FCT_OK;
-}
 
 static fct_status open_inputs(import *m)
 {
@@ -47,7 +20,7 @@ static fct_status open_inputs(import *m)
     if (desc->n_files < 1) return fct_fail(FCT_ERR_ARG, "no files to import");
     FCT_TRY(fct_new(&m->in, desc->n_files, sizeof *m->in));
     for (int64_t i = 0; i < desc->n_files; i++) {
-        FCT_TRY(open_input(&m->in[i], desc->files[i], desc->tensor));
+        FCT_TRY(fct_rows_file_open(&m->in[i], desc->files[i], desc->tensor));
         if (i > 0 && m->in[i].rows.dim[1] != m->d)
             return fct_fail(FCT_ERR_SHAPE, "%s: rows of %lld numbers, those of %s have %lld",
                             desc->files[i], (long long)m->in[i].rows.dim[1], desc->files[0],
@@ -58,8 +31,8 @@ static fct_status open_inputs(import *m)
     if (m->rows == 0) return fct_fail(FCT_ERR_ARG, "there are no rows in %s", desc->files[0]);
     fct_dtype first = m->in[0].rows.dtype;
     m->dtype = desc->has_store_dtype ? desc->store_dtype : first == FCT_F64 ? FCT_F32 : first;
-    if (m->dtype != FCT_F16 && m->dtype != FCT_BF16 && m->dtype != FCT_F32)
-        return fct_fail(FCT_ERR_ARG, "store type %s: want f16, bf16 or f32",
+    if (!fct_store_has_dtype(m->dtype))
+        return fct_fail(FCT_ERR_ARG, "store type %s: want " FCT_STORE_DTYPES,
                         fct_dtype_name(m->dtype));
     int64_t bytes = m->d * fct_dtype_bytes(m->dtype),
             target = desc->shard_bytes > 0 ? desc->shard_bytes : FCT_STORE_SHARD_BYTES;
@@ -176,7 +149,7 @@ static fct_status copy_rows(import *m, fct_shard *s, float *chunk)
                                 (const uint8_t *)t->data + at * m->d * fct_dtype_bytes(t->dtype),
                                 t->dtype, n * m->d));
             FCT_TRY(fct_where(fct_shard_put(s, s->n, chunk, n), "%s, rows %lld to %lld",
-                              m->in[i].path, (long long)at, (long long)(at + n - 1)));
+                              m->desc->files[i], (long long)at, (long long)(at + n - 1)));
             s->n += n;
             at += n;
             done += n;
@@ -189,7 +162,7 @@ static fct_status copy_rows(import *m, fct_shard *s, float *chunk)
 
 /* ---- store.json ---- */
 
-static json_t *describe_block(const import *m)
+static json_t *describe_block(const import *m, const fct_shard *s)
 {
     json_t *shards = json_array();
     for (int64_t i = 0; i < m->n_shards; i++) {
@@ -203,18 +176,19 @@ static json_t *describe_block(const import *m)
     }
     json_t *j = NULL;
     if (json_array_size(shards) == (size_t)m->n_shards)
-        j = json_pack("{s:s, s:s, s:I, s:n, s:n, s:I, s:O}", "name", m->block, "full_name",
+        j = json_pack("{s:s, s:s, s:I, s:n, s:n, s:I, s:f, s:O}", "name", m->block, "full_name",
                       m->block, "d", (json_int_t)m->d, "grid", "rows_per_prompt", "rows",
-                      (json_int_t)m->rows, "shards", shards);
+                      (json_int_t)m->rows, "rounding_error",
+                      fct_rounding_error(s->squares, s->error), "shards", shards);
     json_decref(shards);
     return j;
 }
 
-static fct_status finish(import *m)
+static fct_status finish(import *m, const fct_shard *s)
 {
     fct_status st = FCT_OK;
     char *path = NULL, *progress = NULL;
-    json_t *block = describe_block(m);
+    json_t *block = describe_block(m, s);
     if (!m->store)
         m->store =
             json_pack("{s:s, s:i, s:s, s:n, s:s, s:{}, s:[], s:[]}", "format", FCT_STORE_FORMAT,
@@ -248,12 +222,9 @@ import m = {.desc = desc, .block = desc->block ? desc->block: "rows" };
         fct_shard_init(&shard, m.dtype, m.d, m.shard_rows < m.rows ? m.shard_rows : m.rows, false));
     FCT_TRY_OUT(fct_new_raw(&chunk, CHUNK * m.d, sizeof *chunk));
     FCT_TRY_OUT(copy_rows(&m, &shard, chunk));
-    FCT_TRY_OUT(finish(&m));
+    FCT_TRY_OUT(finish(&m, &shard));
 out:
-    for (int64_t i = 0; m.in && i < desc->n_files; i++) {
-        fct_st_close(&m.in[i].st);
-        fct_npy_close(&m.in[i].npy);
-    }
+    for (int64_t i = 0; m.in && i < desc->n_files; i++) fct_rows_file_close(&m.in[i]);
     fct_free(m.in);
     fct_free(chunk);
     fct_shard_clear(&shard);

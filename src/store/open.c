@@ -9,7 +9,8 @@ typedef struct shard_map {
     int64_t first, rows;
     bool open;
     fct_st st;
-    const fct_tensor *data;
+    fct_tensor data;    /* [rows,D] */
+    const float *scale; /* [rows], of i8 rows; else NULL */
 } shard_map;
 
 typedef struct block_map {
@@ -25,6 +26,7 @@ struct fct_store {
     fct_store_block *block;
     block_map *map; /* [n_blocks] */
     fct_prompt *prompt;
+    fct_rows_file file; /* of a store that is a file of rows */
 };
 
 void fct_store_close(fct_store *s)
@@ -45,6 +47,7 @@ void fct_store_close(fct_store *s)
     fct_free(s->prompt);
     fct_free(s->path);
     fct_free(s->text);
+    fct_rows_file_close(&s->file);
     json_decref(s->json);
     fct_free(s);
 }
@@ -96,6 +99,7 @@ static fct_status read_block(fct_store_block *b, block_map *m, const json_t *j, 
     FCT_TRY(fct_json_i64(&b->d, j, "d", 0, where));
     FCT_TRY(fct_json_i64(&b->rows, j, "rows", -1, where));
     FCT_TRY(fct_json_i64(&b->rows_per_prompt, j, "rows_per_prompt", 0, where));
+    FCT_TRY(fct_json_f64(&b->rounding_error, j, "rounding_error", -1, where));
     const json_t *grid = json_object_get(j, "grid");
     if (json_is_array(grid) && json_array_size(grid) == 2) {
         b->grid_h = json_integer_value(json_array_get(grid, 0));
@@ -166,8 +170,8 @@ static fct_status read_description(fct_store *s, const char *where)
                         where, (long long)version, FCT_STORE_VERSION);
     FCT_TRY(fct_json_str(&dtype, s->json, "dtype", "", where));
     FCT_TRY(fct_where(fct_dtype_find(&s->info.dtype, dtype), "%s", where));
-    if (s->info.dtype != FCT_F16 && s->info.dtype != FCT_BF16 && s->info.dtype != FCT_F32)
-        return fct_fail(FCT_ERR_FORMAT, "%s: dtype %s: want f16, bf16 or f32", where, dtype);
+    if (!fct_store_has_dtype(s->info.dtype))
+        return fct_fail(FCT_ERR_FORMAT, "%s: dtype %s: want " FCT_STORE_DTYPES, where, dtype);
     const json_t *model = json_object_get(s->json, "model"),
                  *options = json_object_get(s->json, "options");
     if (json_is_object(model)) FCT_TRY(fct_json_str(&s->info.model, model, "name", NULL, where));
@@ -178,34 +182,73 @@ static fct_status read_description(fct_store *s, const char *where)
     return read_prompts(s, where);
 }
 
-fct_status fct_store_open(fct_store **out, const char *dir)
+/* A file of rows, seen as a store of one block with one shard that is open already. */
+static fct_status open_file(fct_store *s, const char *path, const fct_rows_file_desc *desc)
+{
+    FCT_TRY(fct_rows_file_open(&s->file, path, desc->tensor));
+    FCT_TRY(fct_new(&s->block, 1, sizeof *s->block));
+    FCT_TRY(fct_new(&s->map, 1, sizeof *s->map));
+    s->info.block = s->block;
+    s->info.n_blocks = 1;
+    s->info.dtype = s->file.rows.dtype;
+    FCT_TRY(fct_new(&s->map->shard, 1, sizeof *s->map->shard));
+    s->map->n_shards = 1;
+    FCT_TRY(fct_strdup(&s->map->name, desc->block ? desc->block : "rows"));
+    *s->block = (fct_store_block){.name = s->map->name,
+                                  .full_name = s->map->name,
+                                  .d = s->file.rows.dim[1],
+                                  .rows = s->file.rows.dim[0],
+                                  .rounding_error = -1};
+    s->map->shard[0].rows = s->block->rows;
+    s->map->shard[0].data = s->file.rows;
+    return s->block->rows > 0 ? FCT_OK : fct_fail(FCT_ERR_ARG, "%s: there are no rows in it", path);
+}
+
+static fct_status open_folder(fct_store *s, const char *dir)
 {
     fct_status st = FCT_OK;
-    fct_store *s = NULL;
     fct_store_kind kind;
     char *path = NULL;
     int64_t n;
-    *out = NULL;
     FCT_TRY(fct_store_dir_kind(&kind, dir));
     if (kind == FCT_DIR_UNFINISHED)
         return fct_fail(FCT_ERR_MISSING,
                         "%s: the capture is not finished: the same command continues it", dir);
     if (kind != FCT_DIR_STORE)
         return fct_fail(FCT_ERR_MISSING, "%s: no store in it (no store.json)", dir);
-    FCT_TRY(fct_new(&s, 1, sizeof *s));
-    FCT_TRY_OUT(fct_strdup(&s->path, dir));
     FCT_TRY_OUT(fct_store_path(&path, dir, NULL, "store.json"));
     FCT_TRY_OUT(fct_file_read(&s->text, &n, path));
     FCT_TRY_OUT(fct_json_parse(&s->json, s->text, n, path));
-    s->info.path = s->path;
     s->info.json = s->text;
     FCT_TRY_OUT(read_description(s, path));
+out:
+    fct_free(path);
+    return st;
+}
+
+fct_status fct_store_open_rows(fct_store **out, const char *path, const fct_rows_file_desc *desc)
+{
+    static const fct_rows_file_desc none = {0};
+    fct_status st = FCT_OK;
+    fct_store *s = NULL;
+    *out = NULL;
+    FCT_TRY(fct_new(&s, 1, sizeof *s));
+    FCT_TRY_OUT(fct_strdup(&s->path, path));
+    s->info.path = s->path;
+    if (fct_path_exists(path) && !fct_path_is_dir(path))
+        FCT_TRY_OUT(open_file(s, path, desc ? desc : &none));
+    else
+        FCT_TRY_OUT(open_folder(s, path));
     *out = s;
     s = NULL;
 out:
-    fct_free(path);
     fct_store_close(s);
     return st;
+}
+
+fct_status fct_store_open(fct_store **out, const char *dir)
+{
+    return fct_store_open_rows(out, dir, NULL);
 }
 
 fct_status fct_store_find_block(int64_t *out, const fct_store *s, const char *name)
@@ -248,25 +291,31 @@ fct_status fct_store_hash_block(const fct_store *s, int64_t block, char out[65])
     return st;
 }
 
-/* ---- rows ---- */
+/* ---- shards ---- */
 
 static fct_status open_shard(const fct_store *s, int64_t block, shard_map *m)
 {
     fct_status st = FCT_OK;
     char *path = NULL;
+    int64_t d = s->block[block].d;
     FCT_TRY_OUT(fct_store_path(&path, s->path, s->block[block].name, m->file));
     FCT_TRY_OUT(fct_st_open(&m->st, path));
     m->open = true;
-    m->data = fct_st_find(&m->st, "rows");
-    if (!m->data || m->data->ndim != 2 || m->data->dim[0] != m->rows ||
-        m->data->dim[1] != s->block[block].d || m->data->dtype != s->info.dtype) {
+    const fct_tensor *t = fct_st_find(&m->st, "rows"), *scale = fct_st_find(&m->st, "scale");
+    if (!t || t->ndim != 2 || t->dim[0] != m->rows || t->dim[1] != d || t->dtype != s->info.dtype)
         st = fct_fail(FCT_ERR_FORMAT, "%s: rows: want %s [%lld,%lld], as store.json says", path,
-                      fct_dtype_name(s->info.dtype), (long long)m->rows,
-                      (long long)s->block[block].d);
+                      fct_dtype_name(s->info.dtype), (long long)m->rows, (long long)d);
+    else if (s->info.dtype == FCT_I8 &&
+             (!scale || scale->ndim != 1 || scale->dim[0] != m->rows || scale->dtype != FCT_F32))
+        st = fct_fail(FCT_ERR_FORMAT, "%s: scale: want f32 [%lld], one for each row", path,
+                      (long long)m->rows);
+    if (st != FCT_OK) {
         fct_st_close(&m->st);
         m->open = false;
-        m->data = NULL;
+        goto out;
     }
+    m->data = *t;
+    m->scale = s->info.dtype == FCT_I8 ? scale->data : NULL;
 out:
     fct_free(path);
     return st;
@@ -287,21 +336,64 @@ static fct_status find_shard(shard_map **out, const fct_store *s, int64_t block,
             hi = middle;
     }
     *out = &m->shard[lo];
-    return (*out)->open ? FCT_OK : open_shard(s, block, *out);
+    return (*out)->open || !(*out)->file ? FCT_OK : open_shard(s, block, *out);
 }
 
-fct_status fct_store_row(const void **out, const fct_store *s, int64_t block, int64_t row)
+fct_status fct_store_check_shards(const fct_store *s, int64_t block)
+{
+    const block_map *m = &s->map[block];
+    fct_status st = FCT_OK;
+    char *path = NULL;
+    if (s->block[block].rows == 0)
+        return fct_fail(FCT_ERR_ARG, "%s: block %s has no rows", s->path, m->name);
+    for (int64_t i = 0; i < m->n_shards && m->shard[i].file && st == FCT_OK; i++) {
+        int64_t size, want = m->shard[i].rows * s->block[block].d * fct_dtype_bytes(s->info.dtype);
+        st = fct_store_path(&path, s->path, m->name, m->shard[i].file);
+        if (st == FCT_OK) st = fct_file_size(&size, path);
+        if (st == FCT_OK && size < want)
+            st = fct_fail(FCT_ERR_FORMAT,
+                          "%s: cut short: it has %lld bytes, its %lld rows alone need %lld", path,
+                          (long long)size, (long long)m->shard[i].rows, (long long)want);
+        fct_free(path);
+        path = NULL;
+    }
+    return st;
+}
+
+/* ---- rows ---- */
+
+static fct_row_ref row_of(const fct_store *s, int64_t block, const shard_map *m, int64_t at)
+{
+    return (fct_row_ref){(const uint8_t *)m->data.data +
+                             at * s->block[block].d * fct_dtype_bytes(s->info.dtype),
+                         m->scale ? m->scale[at] : 1};
+}
+
+fct_status fct_store_row(fct_row_ref *out, const fct_store *s, int64_t block, int64_t row)
 {
     shard_map *m;
     FCT_TRY(find_shard(&m, s, block, row));
-    *out = (const uint8_t *)m->data->data +
-           (row - m->first) * s->block[block].d * fct_dtype_bytes(s->info.dtype);
+    *out = row_of(s, block, m, row - m->first);
+    return FCT_OK;
+}
+
+fct_status fct_store_hint(const fct_store *s, int64_t block, int64_t first, int64_t n,
+                          fct_page_hint hint)
+{
+    int64_t bytes = s->block[block].d * fct_dtype_bytes(s->info.dtype);
+    for (int64_t at = 0; at < n;) {
+        shard_map *m;
+        FCT_TRY(find_shard(&m, s, block, first + at));
+        int64_t in = first + at - m->first, take = m->rows - in < n - at ? m->rows - in : n - at;
+        fct_pages_hint(row_of(s, block, m, in).data, take * bytes, hint);
+        at += take;
+    }
     return FCT_OK;
 }
 
 static const void *column(const shard_map *m, const char *name, fct_dtype dtype, int64_t width)
 {
-    const fct_tensor *t = fct_st_find(&m->st, name);
+    const fct_tensor *t = m->open ? fct_st_find(&m->st, name) : NULL;
     return t && t->dtype == dtype && fct_tensor_count(t) == m->rows * width ? t->data : NULL;
 }
 
@@ -328,10 +420,9 @@ fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int6
         shard_map *m;
         FCT_TRY(find_shard(&m, s, block, first + at));
         int64_t in = first + at - m->first, take = m->rows - in < n - at ? m->rows - in : n - at;
-        FCT_TRY(
-            fct_convert(rows + at * d, FCT_F32,
-                        (const uint8_t *)m->data->data + in * d * fct_dtype_bytes(s->info.dtype),
-                        s->info.dtype, take * d));
+        for (int64_t i = 0; rows && i < take; i++)
+            FCT_TRY(
+                fct_row_to_f32(rows + (at + i) * d, row_of(s, block, m, in + i), s->info.dtype, d));
         if (meta) read_meta(meta + at, m, in, take);
         at += take;
     }

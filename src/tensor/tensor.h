@@ -98,6 +98,18 @@ fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n,
                          const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
 void fct_npy_close(fct_npy *f);
 
+/* ---- files of rows (rows_file.c) ---- */
+typedef struct fct_rows_file {
+    fct_st st;
+    fct_npy npy;
+    fct_tensor rows; /* [n,D], any float type; points into the map */
+} fct_rows_file;
+/* A .npy file, else safetensors: the tensor that fct_st_rows finds. Rows in another number of
+   dimensions or in whole numbers are refused. */
+fct_status fct_rows_file_open(fct_rows_file *out, const char *path,
+                              const char *tensor) FCT_MUST_CHECK;
+void fct_rows_file_close(fct_rows_file *f);
+
 /* ---- pictures (png.c, jpeg.c) ---- */
 typedef struct fct_image { /* 8-bit, channels 1 (grey), 3 (RGB) or 4 (RGBA), rows without padding */
     int64_t width, height, channels;

@@ -270,3 +270,27 @@ def test_store_of_diffusers_is_the_same(tmp_path: Path) -> None:
             print(what, x["name"], left.shape, f"{off:.2g}")
             assert off < 1e-4, (what, x["name"], off)
         good("info", theirs)
+
+
+def test_rows_in_eight_bits(tmp_path: Path) -> None:
+    """Against NumPy on the f32 rows of the same capture: each number within half a step of its row, the error as told."""
+    (tmp_path / "p.txt").write_text("a red circle\ntwo blue stars\n")
+    stores = {}
+    for kind in ("f32", "i8", "f16"):
+        stores[kind] = tmp_path / kind
+        said = good("capture", "--prompts", tmp_path / "p.txt", "--blocks", "up.0.1", "--store-dtype", kind,
+                    "-o", stores[kind])  # fmt: skip
+        assert b"relative rounding error" in said.stdout
+    exact = load_file(stores["f32"] / "up.0.1/00000.safetensors")["rows"].astype("f8")
+    for kind, bound in (("i8", 0.02), ("f16", 4e-4)):
+        shard = load_file(stores[kind] / "up.0.1/00000.safetensors")
+        rows = shard["rows"].astype("f8")
+        if kind == "i8":
+            step = np.abs(exact).max(1) / 127
+            assert np.allclose(shard["scale"], step, rtol=1e-6, atol=0)
+            rows *= shard["scale"][:, None]
+            assert (np.abs(rows - exact) <= step[:, None] * 0.50001).all()
+        error = np.linalg.norm(rows - exact) / np.linalg.norm(exact)
+        told = json.loads((stores[kind] / "store.json").read_text())["blocks"][0]["rounding_error"]
+        assert abs(told / error - 1) < 1e-6 and error < bound, (kind, told, error)
+    assert json.loads((stores["f32"] / "store.json").read_text())["blocks"][0]["rounding_error"] == 0

@@ -165,7 +165,7 @@ static void test_damage(void **state)
         {"{\"format\": \"x\"}", "format is not facet-store"},
         {"{\"format\": \"facet-store\", \"version\": 99}", "version 99"},
         {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"i64\"}",
-         "want f16, bf16 or f32"},
+         "want f16, bf16, f32 or i8"},
         {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"f16\"}",
          "blocks: want a list"},
         {"{\"format\": \"facet-store\", \"version\": 1, \"dtype\": \"f16\", \"blocks\": "

@@ -1,0 +1,115 @@
+/* capture_run.c - one batch of prompts run through the model, what the watched blocks do put into
+   shards as rows. A capture writes those shards to disk; a source that trains from the model itself
+   reads them where they are. Which prompts run together follows from their numbers alone, so both
+   have the same rows. */
+#include <string.h>
+
+#include "store/store.h"
+
+typedef struct listener {
+    fct_capture_run *c;
+    int64_t block;
+} listener;
+
+/* ---- rows ---- */
+
+static int64_t find_step(const fct_capture_plan *p, int64_t step)
+{
+    for (int64_t i = 0; i < p->n_at; i++)
+        if (p->at_steps[i] == step) return i;
+    return -1;
+}
+
+/* One map of one prompt at its place: order prompt, step, branch, y, x. */
+static fct_status put_map(fct_capture_run *c, int64_t block, const float *map, int64_t prompt,
+                          int64_t at, int64_t branch)
+{
+    const struct fct_capture_grid *g = &c->plan->grid[block];
+    fct_shard *s = &c->shard[block];
+    bool uncond =
+        c->plan->branch == FCT_BRANCH_UNCOND || (c->plan->branch == FCT_BRANCH_BOTH && branch == 0);
+    int64_t first = ((prompt - c->shard_first) * c->plan->n_at + at) * c->plan->n_branches + branch;
+    first *= g->h * g->w;
+    FCT_TRY(fct_shard_put(s, first, map, g->h * g->w));
+    for (int64_t i = 0; i < g->h * g->w; i++) {
+        s->prompt[first + i] = (int32_t)prompt;
+        s->step[first + i] = (int16_t)c->plan->at_steps[at];
+        s->branch[first + i] = !uncond;
+        s->yx[2 * (first + i)] = (int16_t)(i / g->w);
+        s->yx[2 * (first + i) + 1] = (int16_t)(i % g->w);
+    }
+    return FCT_OK;
+}
+
+static fct_status listen_block(void *user, const fct_tap_event *event, fct_tensor *value)
+{
+    listener *l = user;
+    fct_capture_run *c = l->c;
+    const fct_capture_plan *p = c->plan;
+    const struct fct_capture_grid *g = &p->grid[l->block];
+    int64_t at = find_step(p, event->step), size = g->h * g->w * g->d,
+            batch = event->items * (event->guided ? 2 : 1);
+    if (at < 0) return FCT_OK;
+    if (value->ndim != 4 || value->dim[0] != batch || value->dim[1] != g->h ||
+        value->dim[2] != g->w || value->dim[3] != g->d || value->dtype != FCT_F32)
+        return fct_fail(FCT_ERR_INTERNAL,
+                        "%s: the tap has another shape than [%lld,%lld,%lld,%lld]", event->name,
+                        (long long)batch, (long long)g->h, (long long)g->w, (long long)g->d);
+    const float *data = value->data;
+    for (int64_t i = 0; i < event->items; i++)
+        for (int64_t b = 0; b < p->n_branches; b++) {
+            int64_t prompt = c->batch_first + event->first_item + i;
+            bool cond = p->branch == FCT_BRANCH_COND || b == 1;
+            const float *map = data + (event->guided && cond ? event->items + i : i) * size;
+            fct_status st = put_map(c, l->block, map, prompt, at, b);
+            if (st != FCT_OK)
+                return fct_where(st, "block %s, prompt %lld (\"%.60s\"), step %lld",
+                                 p->block[l->block]->short_name, (long long)prompt,
+                                 c->desc->prompts[prompt].text ? c->desc->prompts[prompt].text : "",
+                                 (long long)event->step);
+        }
+    return FCT_OK;
+}
+
+fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n)
+{
+    const fct_capture_plan *p = c->plan;
+    fct_status st = FCT_OK;
+    fct_run_item *item = NULL;
+    fct_tap *tap = NULL;
+    listener *ear = NULL;
+    fct_run_result r = {0};
+    c->batch_first = first;
+    FCT_TRY_OUT(fct_new(&item, n, sizeof *item));
+    FCT_TRY_OUT(fct_new(&tap, p->n_blocks, sizeof *tap));
+    FCT_TRY_OUT(fct_new(&ear, p->n_blocks, sizeof *ear));
+    for (int64_t i = 0; i < n; i++)
+        item[i] = (fct_run_item){.prompt = c->desc->prompts[first + i].text,
+                                 .seed = fct_capture_seed(c->desc, first + i)};
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        ear[b] = (listener){c, b};
+        tap[b] = (fct_tap){
+            .module = p->block[b]->name, .what = p->what, .user = &ear[b], .fn = listen_block};
+    }
+    FCT_TRY_OUT(fct_model_run(c->desc->model,
+                              &(fct_run_desc){.items = item,
+                                              .n_items = n,
+                                              .width = p->width,
+                                              .height = p->height,
+                                              .steps = p->steps,
+                                              .guidance = p->guidance,
+                                              .has_guidance = true,
+                                              .negative = c->desc->negative,
+                                              .taps = tap,
+                                              .n_taps = p->n_blocks,
+                                              .no_decode = true,
+                                              .stop_after_taps = true,
+                                              .stop_step = p->at_steps[p->n_at - 1]},
+                              &r));
+out:
+    fct_run_result_clear(&r);
+    fct_free(item);
+    fct_free(tap);
+    fct_free(ear);
+    return st;
+}
