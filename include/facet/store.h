@@ -178,6 +178,10 @@ typedef struct fct_rows_desc {
     uint64_t seed;
     int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
     int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
+    bool no_overlap;      /* of a model's rows: made when they are wanted, not on a thread ahead */
+    /* Of a model's rows: another source on the same model, closed after this one: they take turns
+     */
+    const fct_row_source *beside;
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
@@ -185,6 +189,23 @@ FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
 /* The same over rows in memory (f32 [n,d], not owned); desc->block is not used. */
 FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
                                       const fct_rows_desc *desc) FCT_MUST_CHECK;
+
+/* The model itself as a source, with no store: the rows that fct_capture would store with the same
+   options (blocks that can be read in step: the same grid), made once for all blocks, as parts. A
+   thread owns the model and runs the prompts of the next group while rows of this one are given
+   out; rows wait in two buffers of memory_bytes each. Shuffled: the capture's batches of prompts
+   are permuted, those that fill a buffer are mixed row by row; sequential: the store's order.
+   Seeking runs the prompts of one buffer again. rows->first and first + n are rounded down to whole
+   batches of prompts. desc and what it points to must stay until close, and nothing else may use
+   the model; desc->out is not used. */
+FCT_API fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
+                                  const fct_rows_desc *rows) FCT_MUST_CHECK;
+/* A source for each part of such a source, out[joint->n_parts]: those that are read in step share
+   what is made. Takes joint over when it succeeds; all must be closed. */
+FCT_API fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint) FCT_MUST_CHECK;
+/* Any source: to its first row, *out_rows 0; one whose rows must be made: to the first of the
+ *out_rows that are still in memory. For measuring on rows of the training. */
+FCT_API fct_status fct_rows_stay(fct_row_source *source, int64_t *out_rows) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

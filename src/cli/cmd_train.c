@@ -90,8 +90,9 @@ static fct_status write_one(job *j, train_result *r)
     const fct_train_member *m = r->member;
     if (!m->sae) return FCT_OK; /* lost */
     fct_row_source *rows = &j->rows.source[m->stream], *held = &j->rows.held[m->stream];
-    FCT_TRY(rows->rewind(rows->self, 0));
-    FCT_TRY(fct_sae_measure_stats(m->sae, rows, 0, fct_cli_log(j->c)));
+    int64_t here; /* rows that a model has just made are not made again */
+    FCT_TRY(fct_rows_stay(rows, &here));
+    FCT_TRY(fct_sae_measure_stats(m->sae, rows, here, fct_cli_log(j->c)));
     if (r->held) {
         FCT_TRY(held->rewind(held->self, 0));
         FCT_TRY(fct_sae_measure_quality(m->sae, held, 0, &r->quality));
@@ -194,12 +195,15 @@ out:
 
 const fct_cli_command fct_cmd_train = {
     .name = "train",
-    .summary = "train sparse autoencoders on rows",
+    .summary = "train sparse autoencoders on rows, or on what a model makes",
     .text =
         "Writes cfg.json, sae_weights.safetensors (SAELens), facet.json (how it was made), "
         "stats.safetensors (density, mean, std, max of every feature, "
         "from one more pass with the finished weights) and report.html (curves, densities, "
-        "options). The folder appears whole or not at all. --store and --output are needed.\n\n"
+        "options). The folder appears whole or not at all. --output is needed, and "
+        "--store or --prompts: with --prompts the model makes the rows that capture would have "
+        "stored, once for all blocks, while the SAEs learn from those before; statistics are then "
+        "of the rows that are still in memory at the end.\n\n"
         "SWEEP is a JSON file of several SAEs that are trained on one pass over the rows: "
         "{\"blocks\": [\"down.2.1\", \"up.0.1\"], \"seeds\": [0, 1], \"options\": "
         "{\"preset\": \"demo\"}, \"grid\": {\"k\": [4, 8], \"lr\": [0.001]}, "
@@ -212,8 +216,9 @@ const fct_cli_command fct_cmd_train = {
         "results.json and pareto.svg. A training config of sdxl-unbox ({\"sae_configs\": ...}) is "
         "taken as it is.",
     .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae\n"
+                "facet train --prompts prompts.txt --block up.0.1 --preset demo -o sae\n"
                 "facet train sweep.json --store store -o saes",
     .operand = {{.name = "SWEEP", .help = "a file of several configurations", .optional = true}},
-    .options = {train_options, train_variant_options, fct_cli_common},
+    .options = {train_options, train_variant_options, fct_cli_instrument, fct_cli_common},
     .run = run,
 };

@@ -2,7 +2,7 @@
 #ifndef FCT_CLI_TRAIN_H
 #define FCT_CLI_TRAIN_H
 
-#include "cli/cli.h"
+#include "cli/run.h"
 #include "facet/store.h"
 
 /* ---- options (train_options.c) ---- */
@@ -21,7 +21,10 @@ typedef struct train_stream { /* one block's rows */
     int64_t n_held; /* rows that are not trained on */
 } train_stream;
 typedef struct train_rows { /* zero-initialised is empty */
-    fct_store *store;
+    fct_store *store;       /* NULL: the model makes the rows */
+    fct_model *made_by;
+    fct_prompts prompts;
+    char *blocks;                   /* "down.2.1,up.0.1": those that the model is watched at */
     const char *model, *model_hash; /* NULL: unknown */
     fct_row_source *source;         /* [n]: trained on */
     fct_row_source *held;           /* [n]: not trained on; empty where there are none */

@@ -1,6 +1,7 @@
-/* train_rows.c - where `facet train` takes rows from: a store's blocks, each a stream of its own in
-   the same order; the last rows of each may be held out. */
+/* train_rows.c - where `facet train` takes rows from: a store's blocks, or a model's while it runs
+   prompts, each a stream of its own in the same order; the last rows of each may be held out. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "cli/train.h"
 
@@ -29,6 +30,152 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
         &(fct_rows_desc){.block = block->name, .first = block->rows - held, .n = held});
 }
 
+/* ---- rows that a model makes ---- */
+
+static const fct_dtype store_types[] = {FCT_F16, FCT_BF16, FCT_F32, FCT_I8};
+
+static fct_status take_memory(train_rows *r, int64_t n)
+{
+    FCT_TRY(fct_new(&r->source, n, sizeof *r->source));
+    FCT_TRY(fct_new(&r->held, n, sizeof *r->held));
+    return fct_new(&r->stream, n, sizeof *r->stream);
+}
+
+/* The sources of one joint one, in the order of the streams: of the blocks named, or the model's.
+ */
+static fct_status split(train_rows *r, fct_row_source *joint, bool held, const char *const *block,
+                        int64_t n)
+{
+    fct_status st = FCT_OK;
+    fct_row_source part[64];
+    int64_t n_parts = joint->n_parts;
+    if (n_parts > (int64_t)FCT_COUNT(part) || n_parts != r->n) {
+        joint->close(joint->self);
+        return fct_fail(FCT_ERR_ARG, "--block %s means %" PRId64 " blocks: name each once",
+                        r->blocks, n_parts);
+    }
+    st = fct_rows_split(part, joint);
+    if (st != FCT_OK) {
+        joint->close(joint->self);
+        return st;
+    }
+    for (int64_t i = 0; i < n_parts; i++)
+        for (int64_t p = 0; p < n_parts; p++) {
+            if (!part[p].self) continue;
+            if (n > 1 && strcmp(part[p].part->name, block[i]) != 0) continue;
+            (held ? r->held : r->source)[i] = part[p];
+            r->stream[i].block = part[p].part->name;
+            part[p].self = NULL;
+            break;
+        }
+    for (int64_t p = 0; p < n_parts; p++)
+        if (part[p].self) {
+            st = fct_fail(FCT_ERR_ARG, "block %s: name blocks as %s, each once", r->blocks,
+                          part[p].part->name);
+            part[p].close(part[p].self);
+        }
+    return st;
+}
+
+static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block, int64_t n,
+                            bool all)
+{
+    fct_row_source joint;
+    fct_str blocks = {0};
+    const int64_t *at;
+    static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
+    int64_t n_at = fct_cli_steps(c, "at-steps", &at), held = fct_cli_i64(c, "hold-out");
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < n && st == FCT_OK; i++)
+        st = fct_str_printf(&blocks, "%s%s", i > 0 ? "," : "", block[i]);
+    if (st == FCT_OK && n == 0 && fct_cli_text(c, "block"))
+        st = fct_str_append(&blocks, fct_cli_text(c, "block"));
+    if (st == FCT_OK && all) st = fct_str_append(&blocks, "*");
+    r->blocks = blocks.p;
+    FCT_TRY(st);
+    if (!r->blocks)
+        return fct_cli_usage(c, "--block BLOCK is missing: the block to watch (facet info MODEL "
+                                "lists them)");
+    FCT_TRY(fct_prompts_read(&r->prompts, fct_cli_text(c, "prompts")));
+    FCT_TRY(fct_cli_model_open(&r->made_by, c, true));
+    r->model = fct_model_get_info(r->made_by)->name;
+    r->model_hash = fct_model_get_info(r->made_by)->hash;
+    fct_capture_desc capture = {.model = r->made_by,
+                                .prompts = r->prompts.item,
+                                .n_prompts = r->prompts.n,
+                                .blocks = r->blocks,
+                                .steps = fct_cli_i64(c, "denoising-steps"),
+                                .at_steps = n_at > 0 ? at : NULL,
+                                .n_at_steps = n_at,
+                                .guidance = fct_cli_f64(c, "guidance"),
+                                .has_guidance = fct_cli_given(c, "guidance"),
+                                .negative = fct_cli_text(c, "negative"),
+                                .branch = branches[fct_cli_choice(c, "branch")],
+                                .seed = (uint64_t)fct_cli_i64(c, "prompt-seed"),
+                                .width = fct_cli_i64(c, "width"),
+                                .height = fct_cli_i64(c, "height"),
+                                .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
+                                .has_store_dtype = true,
+                                .batch = fct_cli_i64(c, "prompt-batch"),
+                                .log = fct_cli_log(c)};
+    if (fct_cli_given(c, "limit") && fct_cli_i64(c, "limit") < capture.n_prompts)
+        capture.n_prompts = fct_cli_i64(c, "limit");
+    fct_rows_desc desc = {.seed = (uint64_t)fct_cli_i64(c, "seed"),
+                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
+                          .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
+                                                                   : FCT_ORDER_SEQUENTIAL};
+    FCT_TRY(fct_model_rows(&joint, &capture, &desc));
+    int64_t total = joint.total;
+    if (held > 0) {
+        joint.close(joint.self);
+        if (held >= total)
+            return fct_cli_usage(
+                c, "--hold-out %" PRId64 ": the prompts have only %" PRId64 " rows", held, total);
+        desc.n = total - held;
+        FCT_TRY(fct_model_rows(&joint, &capture, &desc));
+    }
+    int64_t room = all ? joint.n_parts : n > 0 ? n : 1;
+    fct_status taken = take_memory(r, room);
+    if (taken != FCT_OK) {
+        joint.close(joint.self);
+        return taken;
+    }
+    r->n = room;
+    FCT_TRY(split(r, &joint, false, block, n));
+    int64_t rest = total - r->source[0].total;
+    if (rest == 0) return FCT_OK;
+    for (int64_t i = 0; i < r->n; i++) r->stream[i].n_held = rest;
+    FCT_TRY(fct_model_rows(&joint, &capture,
+                           &(fct_rows_desc){.first = total - rest,
+                                            .n = rest,
+                                            .memory_bytes = desc.memory_bytes,
+                                            .beside = &r->source[0]}));
+    return split(r, &joint, true, block, n);
+}
+
+/* ---- opening ---- */
+
+/* Options of one way to get rows that were given with the other. */
+static fct_status check_use(fct_cli *c)
+{
+    static const char *const of_model[] = {"model",    "limit",  "denoising-steps", "at-steps",
+                                           "guidance", "branch", "negative",        "prompt-seed",
+                                           "width",    "height", "prompt-batch",    "store-dtype"};
+    bool prompts = fct_cli_given(c, "prompts"), store = fct_cli_given(c, "store");
+    if (prompts && store)
+        return fct_cli_usage(c, "--store holds rows, --prompts has a model make them: give one");
+    if (!prompts && !store)
+        return fct_cli_usage(c, "--store STORE is missing: rows made by facet capture (or "
+                                "--prompts FILE: a model makes them)");
+    if (prompts && fct_cli_given(c, "tensor"))
+        return fct_cli_usage(c, "--tensor goes with --store");
+    for (size_t i = 0; store && i < FCT_COUNT(of_model); i++)
+        if (fct_cli_given(c, of_model[i]))
+            return fct_cli_usage(c, "--%s goes with --prompts: a store's rows are made already",
+                                 of_model[i]);
+    return FCT_OK;
+}
+
 fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
                            bool all)
 {
@@ -36,19 +183,20 @@ fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block
     const char *only = fct_cli_text(c, "block");
     int64_t room = n > 0 ? n : 1;
     *out = (train_rows){0};
-    if (!fct_cli_text(c, "store"))
-        return fct_cli_usage(c, "--store STORE is missing: rows made by facet capture");
+    FCT_TRY(check_use(c));
+    if (only || n > 0) all = false;
+    if (fct_cli_given(c, "prompts")) {
+        FCT_TRY_OUT(open_made(out, c, block, n, all));
+        goto out;
+    }
     FCT_TRY_OUT(fct_store_open_rows(
         &out->store, fct_cli_text(c, "store"),
         &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = only}));
     out->model = fct_store_get_info(out->store)->model;
     out->model_hash = fct_store_get_info(out->store)->model_hash;
     const fct_store_info *info = fct_store_get_info(out->store);
-    if (only || n > 0) all = false;
     if (all) room = info->n_blocks;
-    FCT_TRY_OUT(fct_new(&out->source, room, sizeof *out->source));
-    FCT_TRY_OUT(fct_new(&out->held, room, sizeof *out->held));
-    FCT_TRY_OUT(fct_new(&out->stream, room, sizeof *out->stream));
+    FCT_TRY_OUT(take_memory(out, room));
     for (int64_t i = 0; i < room; i++)
         FCT_TRY_OUT(open_stream(out, c, all ? info->block[i].name : n > 0 ? block[i] : only));
 out:
@@ -58,13 +206,16 @@ out:
 
 void train_rows_close(train_rows *r)
 {
-    for (int64_t i = 0; i < r->n; i++) {
-        if (r->source[i].close) r->source[i].close(r->source[i].self);
+    for (int64_t i = 0; i < r->n; i++)
         if (r->held[i].close) r->held[i].close(r->held[i].self);
-    }
+    for (int64_t i = 0; i < r->n; i++)
+        if (r->source[i].close) r->source[i].close(r->source[i].self);
     fct_free(r->source);
     fct_free(r->held);
     fct_free(r->stream);
+    fct_free(r->blocks);
     fct_store_close(r->store);
+    fct_model_close(r->made_by);
+    fct_prompts_clear(&r->prompts);
     *r = (train_rows){0};
 }

@@ -31,7 +31,7 @@ static fct_status put_map(fct_capture_run *c, int64_t block, const float *map, i
     int64_t first = ((prompt - c->shard_first) * c->plan->n_at + at) * c->plan->n_branches + branch;
     first *= g->h * g->w;
     FCT_TRY(fct_shard_put(s, first, map, g->h * g->w));
-    for (int64_t i = 0; i < g->h * g->w; i++) {
+    for (int64_t i = 0; s->has_meta && i < g->h * g->w; i++) {
         s->prompt[first + i] = (int32_t)prompt;
         s->step[first + i] = (int16_t)c->plan->at_steps[at];
         s->branch[first + i] = !uncond;

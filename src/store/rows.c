@@ -11,7 +11,6 @@
 #include "store/store.h"
 
 enum { RUN = 64, SAMPLED_ROWS = 64, LET_GO_BYTES = 64 << 20 };
-static const int64_t memory_default = (int64_t)256 << 20;
 
 typedef struct part {
     int64_t block; /* of the store */
@@ -354,7 +353,7 @@ static fct_status open_source(fct_row_source *out, source *self, const fct_rows_
     self->first = desc->first;
     self->n = desc->n > 0 ? desc->n : rows - desc->first;
     self->was_group = -1;
-    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : memory_default,
+    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : FCT_STORE_MIX_BYTES,
             row = self->d * fct_dtype_bytes(self->dtype);
     FCT_TRY_OUT(fct_order_init(
         &self->order, &(fct_order_desc){.n = self->n,

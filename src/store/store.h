@@ -8,7 +8,7 @@
 #include "tensor/tensor.h"
 
 #define FCT_STORE_FORMAT "facet-store"
-enum { FCT_STORE_VERSION = 1, FCT_STORE_SHARD_BYTES = 32 << 20 };
+enum { FCT_STORE_VERSION = 1, FCT_STORE_SHARD_BYTES = 32 << 20, FCT_STORE_MIX_BYTES = 256 << 20 };
 
 /* ---- names (layout.c) ---- */
 fct_status fct_store_path(char **out, const char *dir, const char *block,

@@ -1,0 +1,145 @@
+/* model_rows.c - the model itself as a source of rows, with no store between: a run of the stream
+   is one of a capture's batches of prompts, put into memory as capture would put it on disk.
+   Batches are a function of the prompts' numbers, so the rows are the store's, whatever order they
+   are made in. */
+#include <pthread.h>
+#include <string.h>
+
+#include "store/stream.h"
+
+typedef struct maker {
+    fct_capture_desc desc;
+    fct_capture_plan plan;
+    fct_row_part *part;
+    int64_t first_prompt, n_prompts; /* of those that are run */
+    pthread_mutex_t own, *turn;      /* who has it may use the model; turn: own, or another's */
+    bool has_own;
+} maker;
+
+static void maker_close(void *self)
+{
+    maker *m = self;
+    if (!m) return;
+    fct_capture_plan_clear(&m->plan);
+    if (m->has_own) pthread_mutex_destroy(&m->own);
+    fct_free(m->part);
+    fct_free(m);
+}
+
+static fct_status maker_load(void *self, int64_t run, fct_shard *shard, int64_t at)
+{
+    maker *m = self;
+    int64_t from = run * m->plan.batch, left = m->n_prompts - from, first = m->first_prompt + from;
+    FCT_TRY(fct_log_check_stop(m->desc.log));
+    fct_capture_run r = {.desc = &m->desc,
+                         .plan = &m->plan,
+                         .shard = shard,
+                         .shard_first = first - at / m->plan.grid[0].rows_per_prompt};
+    pthread_mutex_lock(m->turn);
+    fct_status st = fct_capture_batch(&r, first, left < m->plan.batch ? left : m->plan.batch);
+    pthread_mutex_unlock(m->turn);
+    return st;
+}
+
+/* What a store of these rows would be known by, less the number of threads: others give rows that
+   are equal up to rounding, which a checkpoint warns of itself. */
+static fct_status maker_describe(void *self, json_t **out)
+{
+    const maker *m = self;
+    fct_status st = FCT_OK;
+    json_t *plan = NULL;
+    fct_str text = {0}, names = {0};
+    fct_sha256 hash;
+    char hex[65];
+    *out = NULL;
+    FCT_TRY_OUT(fct_json_parse(&plan, m->plan.json.p, m->plan.json.n, "the capture"));
+    (void)json_object_del(json_object_get(plan, "model"), "threads");
+    FCT_TRY_OUT(fct_json_text(&text, plan, 0));
+    for (int64_t b = 0; b < m->plan.n_blocks; b++)
+        FCT_TRY_OUT(fct_str_printf(&names, "%s%s", b > 0 ? "," : "", m->part[b].name));
+    fct_sha256_init(&hash);
+    fct_sha256_add(&hash, text.p, text.n);
+    fct_sha256_hex(&hash, hex);
+    *out = json_pack("{s:s, s:s, s:I, s:I}", "capture", hex, "block", names.p, "first_prompt",
+                     (json_int_t)m->first_prompt, "prompts", (json_int_t)m->n_prompts);
+    if (!*out) st = fct_fail(FCT_ERR_MEMORY, "out of memory: the description of the rows");
+out:
+    json_decref(plan);
+    fct_str_clear(&text);
+    fct_str_clear(&names);
+    return st;
+}
+
+static fct_status check_in_step(const fct_capture_plan *p)
+{
+    for (int64_t b = 1; b < p->n_blocks; b++)
+        if (p->grid[b].h != p->grid[0].h || p->grid[b].w != p->grid[0].w)
+            return fct_fail(FCT_ERR_ARG,
+                            "blocks %s and %s cannot be read in step: grids of %lldx%lld and "
+                            "%lldx%lld",
+                            p->block[0]->short_name, p->block[b]->short_name,
+                            (long long)p->grid[0].h, (long long)p->grid[0].w,
+                            (long long)p->grid[b].h, (long long)p->grid[b].w);
+    return p->n_blocks <= FCT_STREAM_PARTS ? FCT_OK
+                                           : fct_fail(FCT_ERR_ARG, "%lld blocks: want at most %d",
+                                                      (long long)p->n_blocks, FCT_STREAM_PARTS);
+}
+
+/* The part of the prompts that rows->first and n mean. */
+static fct_status set_part(maker *m, const fct_rows_desc *rows)
+{
+    int64_t batch = m->plan.batch * m->plan.grid[0].rows_per_prompt,
+            total = m->desc.n_prompts * m->plan.grid[0].rows_per_prompt;
+    if (rows->first < 0 || rows->n < 0 || rows->first > total || rows->n > total - rows->first)
+        return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld: there are %lld", (long long)rows->first,
+                        (long long)(rows->first + rows->n), (long long)total);
+    int64_t end = rows->n > 0 ? rows->first + rows->n : total;
+    m->first_prompt = rows->first / batch * m->plan.batch;
+    m->n_prompts =
+        (end < total ? end / batch * m->plan.batch : m->desc.n_prompts) - m->first_prompt;
+    return m->n_prompts > 0
+               ? FCT_OK
+               : fct_fail(FCT_ERR_ARG,
+                          "rows %lld to %lld hold no whole batch of %lld prompts (%lld rows)",
+                          (long long)rows->first, (long long)end, (long long)m->plan.batch,
+                          (long long)batch);
+}
+
+fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
+                          const fct_rows_desc *rows)
+{
+    maker *m = NULL;
+    fct_status st = FCT_OK;
+    *out = (fct_row_source){0};
+    FCT_TRY_OUT(fct_new(&m, 1, sizeof *m));
+    m->desc = *desc;
+    m->desc.out = "";
+    FCT_TRY_OUT(fct_capture_plan_init(&m->plan, &m->desc));
+    FCT_TRY_OUT(check_in_step(&m->plan));
+    FCT_TRY_OUT(set_part(m, rows));
+    const fct_run_loader *beside = fct_stream_loader(rows->beside);
+    m->has_own = pthread_mutex_init(&m->own, NULL) == 0;
+    m->turn = beside && beside->load == maker_load ? ((maker *)beside->self)->turn : &m->own;
+    if (!m->has_own) {
+        st = fct_fail(FCT_ERR_INTERNAL, "no lock for the model");
+        goto out;
+    }
+    FCT_TRY_OUT(fct_new(&m->part, m->plan.n_blocks, sizeof *m->part));
+    for (int64_t b = 0; b < m->plan.n_blocks; b++)
+        m->part[b] = (fct_row_part){m->plan.block[b]->short_name, m->plan.grid[b].d};
+    int64_t per_prompt = m->plan.grid[0].rows_per_prompt;
+    fct_run_loader loader = {.self = m,
+                             .part = m->part,
+                             .n_parts = m->plan.n_blocks,
+                             .dtype = m->plan.dtype,
+                             .n_rows = m->n_prompts * per_prompt,
+                             .run_rows = m->plan.batch * per_prompt,
+                             .load = maker_load,
+                             .describe = maker_describe,
+                             .close = maker_close};
+    m = NULL; /* the stream's */
+    FCT_TRY_OUT(fct_stream_open(out, &loader, rows));
+out:
+    maker_close(m);
+    return fct_where(st, "rows from the model");
+}

@@ -1,0 +1,530 @@
+/* stream.c - rows that can only be had in whole runs, as a source: a thread of its own fills one
+   buffer with the next group of runs while the rows of the other are given out.
+
+   The queue is as long as one group, so memory is bounded by two mixing buffers. What comes when is
+   order.c's affair and does not depend on time: any place is found again by filling its group anew.
+   Errors cross the threads as a status and its sentence; whoever asks for the group gets them. */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "store/stream.h"
+
+typedef enum state { EMPTY, WANTED, FULL, FAILED } state;
+
+typedef struct buffer {
+    state state;
+    bool busy, cancel; /* somebody fills it now, and should leave off */
+    int64_t pass, group;
+    int64_t *run, n_runs; /* the group's runs */
+    int64_t *first;       /* [all runs]: where each lies in the shards; of others: not said */
+    fct_shard *shard;     /* [n_parts] */
+    fct_status status;
+    char text[1024]; /* why it failed */
+} buffer;
+
+typedef struct stream {
+    fct_run_loader loader;
+    fct_order order;
+    buffer buffer[2];
+    int64_t d, at;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    bool has_lock, has_change, has_thread, overlap, quit;
+    int threads; /* OpenMP's number is a thread's own: the worker's is the opener's */
+    float *out, *part_out[FCT_STREAM_PARTS];
+    int64_t out_rows, part_rows;
+    int64_t views;                         /* of fct_rows_split: the last one closes */
+    int64_t win_pass, win_first, win_rows; /* the rows that part_out holds, for views */
+    fct_str description;
+} stream;
+
+/* ---- filling ---- */
+
+static fct_status load_runs(stream *s, buffer *b)
+{
+    int64_t at = 0;
+    for (int64_t i = 0; i < b->n_runs; i++) {
+        pthread_mutex_lock(&s->lock);
+        bool leave = s->quit || b->cancel;
+        pthread_mutex_unlock(&s->lock);
+        if (leave) return fct_fail(FCT_ERR_STOPPED, "stopped");
+        b->first[b->run[i]] = at;
+        FCT_TRY(s->loader.load(s->loader.self, b->run[i], b->shard, at));
+        at += fct_order_run_rows(&s->order, b->run[i]);
+    }
+    return FCT_OK;
+}
+
+/* With the lock, which is open while the runs are loaded: only `busy` keeps others off the buffer.
+ */
+static void fill(stream *s, buffer *b)
+{
+    b->busy = true;
+    pthread_mutex_unlock(&s->lock);
+    fct_status st = load_runs(s, b);
+    pthread_mutex_lock(&s->lock);
+    b->busy = false;
+    b->state = st == FCT_OK ? FULL : FAILED;
+    b->status = st;
+    snprintf(b->text, sizeof b->text, "%s", st == FCT_OK ? "" : fct_error_text());
+    pthread_cond_broadcast(&s->change);
+}
+
+static void *work(void *user)
+{
+    stream *s = user;
+    fct_threads_set(s->threads);
+    pthread_mutex_lock(&s->lock);
+    while (!s->quit) {
+        buffer *b = s->buffer[0].state == WANTED   ? &s->buffer[0]
+                    : s->buffer[1].state == WANTED ? &s->buffer[1]
+                                                   : NULL;
+        if (b)
+            fill(s, b);
+        else
+            pthread_cond_wait(&s->change, &s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* With the lock: asks for a group of the current pass. A buffer that is being filled with another
+   is waited for; its filling ends at the next run. */
+static void ask(stream *s, buffer *b, int64_t group)
+{
+    const int64_t *runs;
+    b->cancel = true;
+    while (b->busy) pthread_cond_wait(&s->change, &s->lock);
+    b->cancel = false;
+    b->pass = s->order.pass;
+    b->group = group;
+    b->n_runs = fct_order_group_runs(&s->order, group, &runs);
+    for (int64_t i = 0; i < b->n_runs; i++) b->run[i] = runs[i];
+    b->state = WANTED;
+    pthread_cond_broadcast(&s->change);
+}
+
+static buffer *find_buffer(stream *s, int64_t group)
+{
+    for (int i = 0; i < 2; i++) {
+        buffer *b = &s->buffer[i];
+        if (b->state != EMPTY && b->state != FAILED && b->pass == s->order.pass &&
+            b->group == group)
+            return b;
+    }
+    return NULL;
+}
+
+/* The current group's buffer, full; the next group is asked for. */
+static fct_status need_group(stream *s, buffer **out)
+{
+    const int64_t *runs;
+    int64_t group = s->order.group;
+    fct_status st = FCT_OK;
+    pthread_mutex_lock(&s->lock);
+    buffer *b = find_buffer(s, group);
+    if (!b) {
+        buffer *next = find_buffer(s, group + 1);
+        b = next == &s->buffer[0] && s->overlap ? &s->buffer[1] : &s->buffer[0];
+        ask(s, b, group);
+    }
+    if (!s->overlap && b->state == WANTED) fill(s, b);
+    while (b->state == WANTED) pthread_cond_wait(&s->change, &s->lock);
+    if (b->state == FULL && s->overlap && fct_order_group_runs(&s->order, group + 1, &runs) > 0 &&
+        !find_buffer(s, group + 1))
+        ask(s, b == &s->buffer[0] ? &s->buffer[1] : &s->buffer[0], group + 1);
+    if (b->state != FULL) st = fct_fail(b->status, "%s", b->text);
+    pthread_mutex_unlock(&s->lock);
+    *out = b;
+    return st;
+}
+
+/* ---- rows ---- */
+
+static int64_t run_of(const fct_order *o, int64_t row)
+{
+    int64_t lo = 0, hi = o->n_runs;
+    if (!o->desc.run_first) return row / o->desc.run_rows;
+    while (hi - lo > 1) {
+        int64_t middle = lo + (hi - lo) / 2;
+        if (o->desc.run_first[middle] <= row)
+            lo = middle;
+        else
+            hi = middle;
+    }
+    return lo;
+}
+
+static fct_status fetch(stream *s, int64_t give, float *const *to, const int64_t *stride)
+{
+    buffer *b = NULL;
+    for (int64_t i = 0; i < give; i++, s->at++) {
+        int64_t row, group = s->order.group;
+        FCT_TRY(fct_order_find(&s->order, s->at, &row));
+        if (!b || group != s->order.group) FCT_TRY(need_group(s, &b));
+        int64_t run = run_of(&s->order, row),
+                at = b->first[run] + row - fct_order_run_first(&s->order, run);
+        for (int64_t p = 0; p < s->loader.n_parts; p++)
+            FCT_TRY(fct_row_to_f32(to[p] + i * stride[p], fct_shard_row(&b->shard[p], at),
+                                   s->loader.dtype, s->loader.part[p].d));
+    }
+    return FCT_OK;
+}
+
+static fct_status grow(float **out, int64_t want, int64_t d)
+{
+    int64_t numbers;
+    fct_free(*out);
+    *out = NULL;
+    FCT_TRY(fct_mul_i64(&numbers, want, d));
+    return fct_new_raw(out, numbers, sizeof **out);
+}
+
+static fct_status stream_next(void *self, int64_t want, const float **rows, int64_t *n)
+{
+    stream *s = self;
+    int64_t left = s->loader.n_rows - s->at, give = left < want ? left : want, offset = 0,
+            stride[FCT_STREAM_PARTS];
+    float *to[FCT_STREAM_PARTS];
+    *n = 0;
+    if (give <= 0) return FCT_OK;
+    if (give > s->out_rows) {
+        s->out_rows = 0;
+        FCT_TRY(grow(&s->out, give, s->d));
+        s->out_rows = give;
+    }
+    for (int64_t p = 0; p < s->loader.n_parts; p++) {
+        to[p] = s->out + offset;
+        stride[p] = s->d;
+        offset += s->loader.part[p].d;
+    }
+    FCT_TRY(fetch(s, give, to, stride));
+    *rows = s->out;
+    *n = give;
+    return FCT_OK;
+}
+
+static fct_status stream_next_parts(void *self, int64_t want, const float **rows, int64_t *n)
+{
+    stream *s = self;
+    int64_t left = s->loader.n_rows - s->at, give = left < want ? left : want,
+            stride[FCT_STREAM_PARTS];
+    *n = 0;
+    if (give <= 0) return FCT_OK;
+    bool larger = give > s->part_rows;
+    if (larger) s->part_rows = 0;
+    for (int64_t p = 0; p < s->loader.n_parts; p++) {
+        if (larger) FCT_TRY(grow(&s->part_out[p], give, s->loader.part[p].d));
+        stride[p] = s->loader.part[p].d;
+    }
+    if (larger) s->part_rows = give;
+    s->win_pass = s->order.pass;
+    s->win_first = s->at;
+    s->win_rows = 0;
+    FCT_TRY(fetch(s, give, s->part_out, stride));
+    for (int64_t p = 0; p < s->loader.n_parts; p++) rows[p] = s->part_out[p];
+    *n = s->win_rows = give;
+    return FCT_OK;
+}
+
+/* ---- places ---- */
+
+static void write_place(const stream *s, int64_t pass, int64_t at, uint8_t blob[64])
+{
+    const int64_t place[4] = {pass, at, s->order.runs_per_group, s->loader.n_rows};
+    memset(blob, 0, 64);
+    memcpy(blob, place, sizeof place);
+}
+
+static fct_status read_place(const stream *s, int64_t *pass, int64_t *at, const uint8_t blob[64])
+{
+    int64_t place[4];
+    memcpy(place, blob, sizeof place);
+    if (place[0] < 0 || place[1] < 0 || place[1] > s->loader.n_rows ||
+        place[2] != s->order.runs_per_group || place[3] != s->loader.n_rows)
+        return fct_fail(FCT_ERR_FORMAT,
+                        "the place to continue at is of other rows, or of another mixing buffer: "
+                        "%lld of %lld rows in groups of %lld runs, here are %lld in groups of %lld",
+                        (long long)place[1], (long long)place[3], (long long)place[2],
+                        (long long)s->loader.n_rows, (long long)s->order.runs_per_group);
+    *pass = place[0];
+    *at = place[1];
+    return FCT_OK;
+}
+
+static fct_status stream_tell(void *self, uint8_t blob[64])
+{
+    const stream *s = self;
+    write_place(s, s->order.pass, s->at, blob);
+    return FCT_OK;
+}
+
+static fct_status stream_rewind(void *self, int64_t pass)
+{
+    stream *s = self;
+    fct_order_start(&s->order, pass);
+    s->at = 0;
+    return FCT_OK;
+}
+
+static fct_status stream_seek(void *self, const uint8_t blob[64])
+{
+    stream *s = self;
+    int64_t pass, at;
+    FCT_TRY(read_place(s, &pass, &at, blob));
+    FCT_TRY(stream_rewind(s, pass));
+    s->at = at;
+    return FCT_OK;
+}
+
+static fct_status stream_describe(void *self, const char **json)
+{
+    stream *s = self;
+    json_t *j = NULL;
+    fct_status st = FCT_OK;
+    bool shuffled = s->order.desc.shuffled;
+    *json = s->description.p;
+    if (*json) return FCT_OK;
+    FCT_TRY_OUT(s->loader.describe(s->loader.self, &j));
+    int bad = json_object_set_new(j, "rows", json_integer(s->loader.n_rows)) |
+              json_object_set_new(j, "order", json_string(shuffled ? "shuffled" : "sequential"));
+    if (shuffled)
+        bad |= json_object_set_new(j, "order_seed", json_integer((json_int_t)s->order.desc.seed)) |
+               json_object_set_new(j, "group_runs", json_integer(s->order.runs_per_group));
+    if (bad) {
+        st = fct_fail(FCT_ERR_MEMORY, "out of memory: the description of the rows");
+        goto out;
+    }
+    FCT_TRY_OUT(fct_json_text(&s->description, j, 0));
+out:
+    json_decref(j);
+    if (st != FCT_OK) fct_str_clear(&s->description);
+    *json = s->description.p;
+    return st;
+}
+
+/* ---- opening ---- */
+
+static void stream_close(void *self)
+{
+    stream *s = self;
+    if (!s) return;
+    if (s->has_thread) {
+        pthread_mutex_lock(&s->lock);
+        s->quit = true;
+        pthread_cond_broadcast(&s->change);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+    }
+    if (s->has_change) pthread_cond_destroy(&s->change);
+    if (s->has_lock) pthread_mutex_destroy(&s->lock);
+    for (int i = 0; i < 2; i++) {
+        for (int64_t p = 0; s->buffer[i].shard && p < s->loader.n_parts; p++)
+            fct_shard_clear(&s->buffer[i].shard[p]);
+        fct_free(s->buffer[i].shard);
+        fct_free(s->buffer[i].run);
+        fct_free(s->buffer[i].first);
+    }
+    for (int64_t p = 0; p < s->loader.n_parts; p++) fct_free(s->part_out[p]);
+    fct_free(s->out);
+    fct_order_clear(&s->order);
+    fct_str_clear(&s->description);
+    if (s->loader.close) s->loader.close(s->loader.self);
+    fct_free(s);
+}
+
+static fct_status take_memory(stream *s)
+{
+    int n = s->overlap && s->order.runs_per_group < s->order.n_runs ? 2 : 1;
+    for (int i = 0; i < n; i++) {
+        buffer *b = &s->buffer[i];
+        FCT_TRY(fct_new(&b->run, s->order.runs_per_group, sizeof *b->run));
+        FCT_TRY(fct_new(&b->first, s->order.n_runs, sizeof *b->first));
+        FCT_TRY(fct_new(&b->shard, s->loader.n_parts, sizeof *b->shard));
+        for (int64_t p = 0; p < s->loader.n_parts; p++)
+            FCT_TRY(fct_shard_init(&b->shard[p], s->loader.dtype, s->loader.part[p].d,
+                                   s->order.group_cap, false));
+    }
+    return FCT_OK;
+}
+
+static fct_status start_thread(stream *s)
+{
+    s->has_lock = pthread_mutex_init(&s->lock, NULL) == 0;
+    s->has_change = pthread_cond_init(&s->change, NULL) == 0;
+    if (!s->has_lock || !s->has_change) return fct_fail(FCT_ERR_INTERNAL, "no lock for a thread");
+    if (!s->overlap) return FCT_OK;
+    s->threads = fct_threads();
+    s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
+    return s->has_thread ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "no thread to make rows on");
+}
+
+fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
+                           const fct_rows_desc *desc)
+{
+    stream *s = NULL;
+    fct_status st = FCT_OK;
+    int64_t bytes = 0;
+    *out = (fct_row_source){0};
+    st = fct_new(&s, 1, sizeof *s);
+    if (st != FCT_OK) {
+        loader->close(loader->self);
+        return st;
+    }
+    s->loader = *loader;
+    s->overlap = !desc->no_overlap;
+    for (int64_t p = 0; p < loader->n_parts; p++) {
+        s->d += loader->part[p].d;
+        bytes += loader->part[p].d * fct_dtype_bytes(loader->dtype);
+    }
+    int64_t memory = desc->memory_bytes > 0 ? desc->memory_bytes : FCT_STORE_MIX_BYTES;
+    FCT_TRY_OUT(
+        fct_order_init(&s->order, &(fct_order_desc){.n = loader->n_rows,
+                                                    .shuffled = desc->order == FCT_ORDER_SHUFFLED,
+                                                    .seed = desc->seed,
+                                                    .buffer_rows = memory / bytes,
+                                                    .run_rows = loader->run_rows,
+                                                    .run_first = loader->run_first,
+                                                    .n_runs = loader->n_runs,
+                                                    .whole_runs = true}));
+    fct_order_start(&s->order, 0);
+    FCT_TRY_OUT(take_memory(s));
+    FCT_TRY_OUT(start_thread(s));
+    *out = (fct_row_source){.self = s,
+                            .d = s->d,
+                            .total = loader->n_rows,
+                            .next = stream_next,
+                            .tell = stream_tell,
+                            .seek = stream_seek,
+                            .rewind = stream_rewind,
+                            .describe = stream_describe,
+                            .close = stream_close,
+                            .part = loader->part,
+                            .n_parts = loader->n_parts,
+                            .next_parts = stream_next_parts};
+out:
+    if (st != FCT_OK) stream_close(s);
+    return st;
+}
+
+/* ---- a source for each block ---- */
+
+typedef struct view {
+    stream *s;
+    int64_t part, pass, at;
+} view;
+
+/* From the rows that are there when another block's view has read them already. */
+static fct_status view_next(void *self, int64_t want, const float **rows, int64_t *n)
+{
+    view *v = self;
+    stream *s = v->s;
+    const float *part[FCT_STREAM_PARTS];
+    *n = 0;
+    bool there = s->win_rows > 0 && v->pass == s->win_pass && v->at >= s->win_first &&
+                 v->at < s->win_first + s->win_rows;
+    if (!there) {
+        if (v->pass != s->order.pass) fct_order_start(&s->order, v->pass);
+        s->at = v->at;
+        FCT_TRY(stream_next_parts(s, want, part, n));
+        if (*n == 0) return FCT_OK;
+    }
+    int64_t in = v->at - s->win_first, left = s->win_rows - in;
+    *n = left < want ? left : want;
+    *rows = s->part_out[v->part] + in * s->loader.part[v->part].d;
+    v->at += *n;
+    return FCT_OK;
+}
+
+static fct_status view_tell(void *self, uint8_t blob[64])
+{
+    const view *v = self;
+    write_place(v->s, v->pass, v->at, blob);
+    return FCT_OK;
+}
+
+static fct_status view_seek(void *self, const uint8_t blob[64])
+{
+    view *v = self;
+    return read_place(v->s, &v->pass, &v->at, blob);
+}
+
+static fct_status view_rewind(void *self, int64_t pass)
+{
+    view *v = self;
+    v->pass = pass;
+    v->at = 0;
+    return FCT_OK;
+}
+
+static fct_status view_describe(void *self, const char **json)
+{
+    const view *v = self;
+    return stream_describe(v->s, json);
+}
+
+static void view_close(void *self)
+{
+    view *v = self;
+    if (v && --v->s->views == 0) stream_close(v->s);
+    fct_free(v);
+}
+
+fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint)
+{
+    stream *s = joint->self;
+    fct_status st = FCT_OK;
+    int64_t n = joint->n_parts;
+    if (joint->next != stream_next)
+        return fct_fail(FCT_ERR_ARG, "only rows of a model or of a tar are split into blocks");
+    for (int64_t p = 0; p < n; p++) out[p] = (fct_row_source){0};
+    for (int64_t p = 0; p < n; p++) {
+        view *v;
+        FCT_TRY_OUT(fct_new(&v, 1, sizeof *v));
+        *v = (view){.s = s, .part = p};
+        out[p] = (fct_row_source){.self = v,
+                                  .d = s->loader.part[p].d,
+                                  .total = s->loader.n_rows,
+                                  .next = view_next,
+                                  .tell = view_tell,
+                                  .seek = view_seek,
+                                  .rewind = view_rewind,
+                                  .describe = view_describe,
+                                  .close = view_close,
+                                  .part = s->loader.part + p,
+                                  .n_parts = 1};
+    }
+    s->views = n;
+    *joint = (fct_row_source){0};
+out:
+    for (int64_t p = 0; st != FCT_OK && p < n; p++) {
+        fct_free(out[p].self);
+        out[p] = (fct_row_source){0};
+    }
+    return st;
+}
+
+/* The group that rows were last given out of is in memory: measuring on it makes nothing anew. */
+fct_status fct_rows_stay(fct_row_source *source, int64_t *out_rows)
+{
+    bool is_view = source->next == view_next;
+    *out_rows = 0;
+    if (!is_view && source->next != stream_next) return source->rewind(source->self, 0);
+    view *v = is_view ? source->self : NULL;
+    stream *s = is_view ? v->s : source->self;
+    int64_t pass = is_view ? v->pass : s->order.pass, at = is_view ? v->at : s->at, row;
+    if (pass != s->order.pass) fct_order_start(&s->order, pass);
+    FCT_TRY(fct_order_find(&s->order, at > 0 ? at - 1 : 0, &row));
+    *out_rows = s->order.group_rows;
+    *(is_view ? &v->at : &s->at) = s->order.group_first;
+    return FCT_OK;
+}
+
+const fct_run_loader *fct_stream_loader(const fct_row_source *source)
+{
+    if (source && source->next == stream_next) return &((const stream *)source->self)->loader;
+    if (source && source->next == view_next) return &((const view *)source->self)->s->loader;
+    return NULL;
+}

@@ -1,0 +1,32 @@
+/* stream.h - rows that can only be had in whole runs, which take their time, as a source: what the
+ * two kinds of them (prompts through a model, samples of a tar) tell stream.c. */
+#ifndef FCT_STORE_STREAM_H
+#define FCT_STORE_STREAM_H
+
+#include "store/store.h"
+
+enum { FCT_STREAM_PARTS = 64 };
+
+typedef struct fct_run_loader {
+    void *self;
+    const fct_row_part *part; /* [n_parts], valid until close */
+    int64_t n_parts;
+    fct_dtype dtype;          /* in which the rows wait */
+    int64_t n_rows, run_rows; /* the last run may have fewer rows */
+    const int64_t *run_first; /* [n_runs], instead of run_rows: runs of unequal length */
+    int64_t n_runs;
+    /* The rows of a run, to place `at` on of every part's shard. Called on the stream's thread, and
+       on no other. */
+    fct_status (*load)(void *self, int64_t run, fct_shard *shard, int64_t at);
+    /* Which rows these are: a new JSON object, to which the stream adds their order. */
+    fct_status (*describe)(void *self, json_t **out);
+    void (*close)(void *self);
+} fct_run_loader;
+
+/* Takes the loader over, also when it fails. desc: order, seed, memory_bytes (of each of the two
+   buffers) and no_overlap are used. */
+fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
+                           const fct_rows_desc *desc) FCT_MUST_CHECK;
+const fct_run_loader *fct_stream_loader(const fct_row_source *s); /* NULL: not such a source */
+
+#endif

@@ -1,0 +1,122 @@
+"""Where training takes rows from: a model with no store between, files of rows, damaged stores. What comes out is compared
+with what comes out of a store, byte by byte; what is refused is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cli_util import PROMPTS, bad, facet, good, need_demo, result
+
+np = pytest.importorskip("numpy", reason="numpy makes rows")
+save_file = pytest.importorskip("safetensors.numpy", reason="safetensors writes rows").save_file
+
+FILES = ["sae_weights.safetensors", "stats.safetensors", "cfg.json", "facet.json"]
+
+
+def same(a: Path, b: Path, names: list[str] = FILES) -> None:
+    for name in names:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+def prompts(folder: Path, n: int) -> Path:
+    need_demo()
+    lines = PROMPTS.read_text().splitlines()
+    (folder / "p.txt").write_text("\n".join((lines * (1 + n // len(lines)))[:n]) + "\n")
+    return folder / "p.txt"
+
+
+def test_model_instead_of_a_store(tmp_path: Path) -> None:
+    """In the store's order the rows are the store's, so the weights are too; the mixing buffer is as good."""
+    p = prompts(tmp_path, 200)
+    good("capture", "--prompts", p, "--blocks", "up.0.1", "--store-dtype", "bf16", "-o", tmp_path / "store")
+    more = ["--preset", "demo", "--steps", "40", "--batch-size", "256", "--order"]
+    good("train", "--store", tmp_path / "store", *more, "sequential", "-o", tmp_path / "a")
+    live = ["train", "--prompts", p, "--block", "up.0.1", "--store-dtype", "bf16", "--shuffle-memory", "1", *more]
+    good(*live, "sequential", "-o", tmp_path / "b")
+    same(tmp_path / "a", tmp_path / "b", FILES[:1])
+    told = json.loads((tmp_path / "b" / "facet.json").read_text())
+    assert told["data"]["prompts"] == 200 and told["block"] == "up.0.1" and told["model"] == "demo"
+    held = result(*live, "shuffled", "--hold-out", "1000", "-o", tmp_path / "c")["held_out"]
+    assert held["rows"] >= 1000 and held["ev"] > 0.3  # observed 0.63
+
+
+def test_model_rows_survive_a_kill(tmp_path: Path) -> None:
+    args = ["train", "--prompts", prompts(tmp_path, 600), "--block", "up.0.1", "--preset", "demo", "--steps", "130",
+            "--batch-size", "256", "--checkpoint-every", "7", "--shuffle-memory", "1", "-o"]  # fmt: skip
+    good(*args, tmp_path / "whole")
+    part, folder = tmp_path / "part", tmp_path / "part.checkpoint"
+    program = subprocess.Popen([facet(), *map(str, args), str(part)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env={**os.environ, "OMP_WAIT_POLICY": "passive"})  # fmt: skip
+    while program.poll() is None and not any(folder.glob("*.safetensors")):
+        time.sleep(0.005)
+    program.send_signal(signal.SIGKILL)
+    assert program.wait() == -signal.SIGKILL, "it was over before it could be killed"
+    bad(*args, part, says="holds an interrupted training")
+    good(*args, part, "--resume")
+    same(tmp_path / "whole", part)
+
+
+def test_files_of_rows(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((4000, 24)).astype(np.float16)
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "wide.npy", rows.astype(np.float64))
+    save_file({"acts": rows.astype(np.float32), "labels": np.zeros(3, np.float32)}, tmp_path / "rows.safetensors")
+    more = ["--block", "mid.0", "--preset", "demo", "--steps", "30", "--batch-size", "256", "-o"]
+    for name in ("rows.npy", "wide.npy", "rows.safetensors"):
+        good("train", "--store", tmp_path / name, *more, tmp_path / f"sae-{name}")
+        same(tmp_path / "sae-rows.npy", tmp_path / f"sae-{name}", FILES[:2])
+    assert json.loads((tmp_path / "sae-rows.npy" / "facet.json").read_text())["block"] == "mid.0"
+    before = (tmp_path / "sae-rows.npy" / "stats.safetensors").read_bytes()
+    good("features", "stats", "--sae", tmp_path / "sae-rows.npy", "--store", tmp_path / "rows.npy")
+    after = (tmp_path / "sae-rows.npy" / "stats.safetensors").read_bytes()
+    assert len(before) == len(after)  # the same rows in another order: sums differ in the last digits
+
+
+def test_rows_that_nothing_learns_from(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((4000, 24)).astype(np.float32)
+    np.save(tmp_path / "good.npy", rows)
+    more = ["--preset", "demo", "--steps", "30", "--batch-size", "256", "-o", tmp_path / "sae"]
+    for value in (np.nan, np.inf):
+        rows[3210, 5] = value
+        np.save(tmp_path / "rows.npy", rows)
+        bad("train", "--store", tmp_path / "rows.npy", *more, says="block rows, row 3210 holds a number that is not finite")
+        assert not (tmp_path / "sae").exists()
+    np.save(tmp_path / "none.npy", rows[:0])
+    bad("train", "--store", tmp_path / "none.npy", *more, says="there are no rows in it")
+    np.save(tmp_path / "flat.npy", rows.ravel())
+    bad("train", "--store", tmp_path / "flat.npy", *more, says=["want rows [n,D]", "[96000]"])
+    np.save(tmp_path / "whole.npy", rows[:9].astype(np.int64))
+    bad("train", "--store", tmp_path / "whole.npy", *more, says="want rows in floating point, the file has i64")
+    good("train", "--store", tmp_path / "good.npy", *more)
+    np.save(tmp_path / "narrow.npy", np.zeros((4000, 23), np.float32))
+    bad("features", "stats", "--sae", tmp_path / "sae", "--store", tmp_path / "narrow.npy",
+        says="takes rows of 24 numbers, these have 23")  # fmt: skip
+    shutil.rmtree(tmp_path / "sae")
+    good("capture", "--import", tmp_path / "good.npy", "-o", tmp_path / "store")
+    shard = tmp_path / "store/rows/00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:100000])
+    bad("train", "--store", tmp_path / "store", *more, says="cut short: it has 100000 bytes")
+    shard.unlink()
+    bad("train", "--store", tmp_path / "store", *more, says="00000.safetensors")
+    (tmp_path / "store/store.json").rename(tmp_path / "store/progress.json")
+    bad("train", "--store", tmp_path / "store", *more, says="not finished")
+    assert not (tmp_path / "sae").exists()
+
+
+def test_ways_to_say_it_wrongly(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a red circle\n")
+    np.save(tmp_path / "rows.npy", np.zeros((10, 4), np.float32))
+    out = ["-o", tmp_path / "sae"]
+    p, rows = ["--prompts", tmp_path / "p.txt"], ["--store", tmp_path / "rows.npy"]
+    bad("train", *p, *rows, *out, code=2, says="give one")
+    bad("train", *out, code=2, says="--store STORE is missing")
+    bad("train", *rows, "--limit", "3", *out, code=2, says="--limit goes with --prompts")
+    bad("train", *p, "--tensor", "x", *out, code=2, says="--tensor goes with --store")
+    bad("train", *p, *out, code=2, says="--block BLOCK is missing")
