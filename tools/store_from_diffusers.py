@@ -14,6 +14,7 @@ import argparse
 import csv
 import fnmatch
 import json
+import math
 import re
 from pathlib import Path
 
@@ -304,7 +305,7 @@ def capture(
             count_shard(d, p, len(mine))
     for d in described:
         squares, error = d.pop("squares"), d.pop("error")
-        if error == error:
+        if not math.isnan(error):
             d["rounding_error"] = (error / squares) ** 0.5 if squares > 0 else 0.0
     return {"blocks": described, "shard_prompts": per_shard}
 

@@ -140,10 +140,12 @@ typedef struct fct_store_info {
 } fct_store_info;
 
 /* A store's folder, or a file of rows [n,D] in any float type (.npy, .safetensors), which then is a
-   store of one block named "rows", without prompts. */
+   store of one block named "rows", without prompts; or the authors' WebDataset archive of a block
+   (<block>.tar with sample_N.diff.pth), whose rows are read by fct_store_rows only. */
 FCT_API fct_status fct_store_open(fct_store **out, const char *path) FCT_MUST_CHECK;
 typedef struct fct_rows_file_desc { /* about a file of rows; a folder says it itself */
-    const char *tensor;             /* within .safetensors; NULL: rows, else the only 2-D one */
+    const char *tensor;             /* within .safetensors; NULL: rows, else the only 2-D one. Of an
+                                   archive: members *.TENSOR.pth; NULL: diff */
     const char *block;              /* its block's name; NULL: "rows" */
 } fct_rows_file_desc;
 FCT_API fct_status fct_store_open_rows(fct_store **out, const char *path,

@@ -206,7 +206,8 @@ static const fct_cli_option options[] = {
      .kind = FCT_CLI_FILE,
      .value = "FILE",
      .many = true,
-     .help = "no model: rows from .safetensors or .npy files become the store; repeatable"},
+     .help = "no model: rows from .safetensors, .npy or WebDataset .tar files become the "
+             "store; repeatable"},
     {.name = "tensor",
      .kind = FCT_CLI_TEXT,
      .value = "NAME",

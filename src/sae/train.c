@@ -54,6 +54,23 @@ static fct_status read_rows(training *tr, int64_t stream, float *out, int64_t wa
 }
 
 /* Every SAE of a stream from the same first rows. */
+/* Columns that never change carry nothing, and the authors' explained variance divides by theirs.
+ */
+static void warn_of_constants(const training *tr, const float *rows, int64_t n, int64_t d)
+{
+    int64_t constant = 0;
+    for (int64_t c = 0; c < d; c++) {
+        int64_t r = 1;
+        while (r < n && rows[r * d + c] == rows[c]) r++;
+        constant += r >= n;
+    }
+    if (constant > 0 && n > 1)
+        fct_log_line(tr->desc->log, FCT_LOG_WARN,
+                     "%lld of %lld columns are constant in the first %lld rows: nothing is learned "
+                     "from them, and the explained variance, a mean over columns, says little",
+                     (long long)constant, (long long)d, (long long)n);
+}
+
 static fct_status calibrate_stream(training *tr, int64_t stream)
 {
     fct_status st = FCT_OK;
@@ -71,6 +88,7 @@ static fct_status calibrate_stream(training *tr, int64_t stream)
     FCT_TRY_OUT(fct_mul_i64(&numbers, want, source->d));
     FCT_TRY_OUT(fct_new_raw(&rows, numbers, sizeof *rows));
     FCT_TRY_OUT(read_rows(tr, stream, rows, want, false, &n));
+    warn_of_constants(tr, rows, n, source->d);
     for (int64_t i = 0; i < tr->s.n; i++) {
         fct_trainee *t = &tr->s.trainee[i];
         int64_t own = t->plan.calibration_rows < n ? t->plan.calibration_rows : n;

@@ -8,7 +8,7 @@
 typedef struct import {
     const fct_import_desc *desc;
     const char *block;
-    fct_rows_file *in; /* [n_files], all open */
+    fct_store **in; /* [n_files], all open */
     fct_dtype dtype;
     int64_t d, rows, shard_rows, n_shards;
     json_t *store; /* of a store that is there already; NULL: new */
@@ -20,16 +20,20 @@ static fct_status open_inputs(import *m)
     if (desc->n_files < 1) return fct_fail(FCT_ERR_ARG, "no files to import");
     FCT_TRY(fct_new(&m->in, desc->n_files, sizeof *m->in));
     for (int64_t i = 0; i < desc->n_files; i++) {
-        FCT_TRY(fct_rows_file_open(&m->in[i], desc->files[i], desc->tensor));
-        if (i > 0 && m->in[i].rows.dim[1] != m->d)
+        const fct_rows_file_desc file = {.tensor = desc->tensor, .block = desc->block};
+        if (fct_path_is_dir(desc->files[i]))
+            return fct_fail(FCT_ERR_ARG, "%s is a folder: want files of rows", desc->files[i]);
+        FCT_TRY(fct_store_open_rows(&m->in[i], desc->files[i], &file));
+        const fct_store_block *b = fct_store_get_info(m->in[i])->block;
+        if (i > 0 && b->d != m->d)
             return fct_fail(FCT_ERR_SHAPE, "%s: rows of %lld numbers, those of %s have %lld",
-                            desc->files[i], (long long)m->in[i].rows.dim[1], desc->files[0],
-                            (long long)m->d);
-        m->d = m->in[i].rows.dim[1];
-        FCT_TRY(fct_add_i64(&m->rows, m->rows, m->in[i].rows.dim[0]));
+                            desc->files[i], (long long)b->d, desc->files[0], (long long)m->d);
+        m->d = b->d;
+        FCT_TRY(fct_add_i64(&m->rows, m->rows, b->rows));
     }
+    m->block = fct_store_get_info(m->in[0])->block->name;
     if (m->rows == 0) return fct_fail(FCT_ERR_ARG, "there are no rows in %s", desc->files[0]);
-    fct_dtype first = m->in[0].rows.dtype;
+    fct_dtype first = fct_store_get_info(m->in[0])->dtype;
     m->dtype = desc->has_store_dtype ? desc->store_dtype : first == FCT_F64 ? FCT_F32 : first;
     if (!fct_store_has_dtype(m->dtype))
         return fct_fail(FCT_ERR_ARG, "store type %s: want " FCT_STORE_DTYPES,
@@ -135,29 +139,33 @@ static fct_status write_shard(import *m, fct_shard *s, int64_t number)
     return st;
 }
 
-static fct_status copy_rows(import *m, fct_shard *s, float *chunk)
+static fct_status copy_rows(import *m, fct_shard *s)
 {
+    fct_status st = FCT_OK;
+    fct_row_source r = {0};
     int64_t done = 0, shard = 0;
     for (int64_t i = 0; i < m->desc->n_files; i++) {
-        const fct_tensor *t = &m->in[i].rows;
-        for (int64_t at = 0; at < t->dim[0];) {
-            int64_t n = t->dim[0] - at;
-            if (n > CHUNK) n = CHUNK;
-            if (n > s->cap - s->n) n = s->cap - s->n;
-            FCT_TRY(fct_log_check_stop(m->desc->log));
-            FCT_TRY(fct_convert(chunk, FCT_F32,
-                                (const uint8_t *)t->data + at * m->d * fct_dtype_bytes(t->dtype),
-                                t->dtype, n * m->d));
-            FCT_TRY(fct_where(fct_shard_put(s, s->n, chunk, n), "%s, rows %lld to %lld",
-                              m->desc->files[i], (long long)at, (long long)(at + n - 1)));
+        FCT_TRY_OUT(fct_store_rows(&r, m->in[i], &(fct_rows_desc){0}));
+        for (int64_t at = 0;;) {
+            const float *rows;
+            int64_t n;
+            FCT_TRY_OUT(fct_log_check_stop(m->desc->log));
+            FCT_TRY_OUT(r.next(r.self, s->cap - s->n < CHUNK ? s->cap - s->n : CHUNK, &rows, &n));
+            if (n == 0) break;
+            FCT_TRY_OUT(fct_where(fct_shard_put(s, s->n, rows, n), "%s, rows %lld to %lld",
+                                  m->desc->files[i], (long long)at, (long long)(at + n - 1)));
             s->n += n;
             at += n;
             done += n;
-            if (s->n == s->cap || done == m->rows) FCT_TRY(write_shard(m, s, shard++));
+            if (s->n == s->cap || done == m->rows) FCT_TRY_OUT(write_shard(m, s, shard++));
             fct_log_progress(m->desc->log, "import", done, m->rows);
         }
+        r.close(r.self);
+        r = (fct_row_source){0};
     }
-    return FCT_OK;
+out:
+    if (r.close) r.close(r.self);
+    return st;
 }
 
 /* ---- store.json ---- */
@@ -214,19 +222,17 @@ fct_status fct_store_import(const fct_import_desc *desc)
     fct_status st = FCT_OK;
 import m = {.desc = desc, .block = desc->block ? desc->block: "rows" };
     fct_shard shard = {0};
-    float *chunk = NULL;
     FCT_TRY_OUT(fct_store_check_name(m.block));
     FCT_TRY_OUT(open_inputs(&m));
+    FCT_TRY_OUT(fct_store_check_name(m.block)); /* an archive's own name for it */
     FCT_TRY_OUT(open_folder(&m));
     FCT_TRY_OUT(
         fct_shard_init(&shard, m.dtype, m.d, m.shard_rows < m.rows ? m.shard_rows : m.rows, false));
-    FCT_TRY_OUT(fct_new_raw(&chunk, CHUNK * m.d, sizeof *chunk));
-    FCT_TRY_OUT(copy_rows(&m, &shard, chunk));
+    FCT_TRY_OUT(copy_rows(&m, &shard));
     FCT_TRY_OUT(finish(&m, &shard));
 out:
-    for (int64_t i = 0; m.in && i < desc->n_files; i++) fct_rows_file_close(&m.in[i]);
+    for (int64_t i = 0; m.in && i < desc->n_files; i++) fct_store_close(m.in[i]);
     fct_free(m.in);
-    fct_free(chunk);
     fct_shard_clear(&shard);
     json_decref(m.store);
     return fct_where(st, "import");

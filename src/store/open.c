@@ -2,7 +2,8 @@
  * row is wanted. */
 #include <string.h>
 
-#include "store/store.h"
+#include "sae/sae.h"
+#include "store/tar_rows.h"
 
 typedef struct shard_map {
     char *file;
@@ -27,6 +28,7 @@ struct fct_store {
     block_map *map; /* [n_blocks] */
     fct_prompt *prompt;
     fct_rows_file file; /* of a store that is a file of rows */
+    fct_tar_rows *tar;  /* of one that is an archive */
 };
 
 void fct_store_close(fct_store *s)
@@ -48,6 +50,7 @@ void fct_store_close(fct_store *s)
     fct_free(s->path);
     fct_free(s->text);
     fct_rows_file_close(&s->file);
+    fct_tar_rows_close(s->tar);
     json_decref(s->json);
     fct_free(s);
 }
@@ -182,10 +185,34 @@ static fct_status read_description(fct_store *s, const char *where)
     return read_prompts(s, where);
 }
 
+const fct_tar_rows *fct_store_tar(const fct_store *s)
+{
+    return s->tar;
+}
+
+/* "out/unet.mid_block.attentions.0.tar" is of block mid.0. */
+static fct_status name_by_file(char **out, const char *path)
+{
+    char *stem = NULL;
+    FCT_TRY(fct_strdup(&stem, fct_path_base(path)));
+    stem[strlen(stem) - 4] = '\0';
+    fct_status st = fct_sae_block_short(out, stem);
+    fct_free(stem);
+    return st;
+}
+
 /* A file of rows, seen as a store of one block with one shard that is open already. */
 static fct_status open_file(fct_store *s, const char *path, const fct_rows_file_desc *desc)
 {
-    FCT_TRY(fct_rows_file_open(&s->file, path, desc->tensor));
+    bool tar = fct_has_suffix(path, ".tar");
+    if (tar) {
+        FCT_TRY(fct_tar_rows_open(&s->tar, path, desc->tensor));
+        s->file.rows =
+            fct_tensor_of(NULL, fct_tar_rows_dtype(s->tar), 2,
+                          (int64_t[]){fct_tar_rows_count(s->tar), fct_tar_rows_width(s->tar)});
+    } else {
+        FCT_TRY(fct_rows_file_open(&s->file, path, desc->tensor));
+    }
     FCT_TRY(fct_new(&s->block, 1, sizeof *s->block));
     FCT_TRY(fct_new(&s->map, 1, sizeof *s->map));
     s->info.block = s->block;
@@ -193,7 +220,10 @@ static fct_status open_file(fct_store *s, const char *path, const fct_rows_file_
     s->info.dtype = s->file.rows.dtype;
     FCT_TRY(fct_new(&s->map->shard, 1, sizeof *s->map->shard));
     s->map->n_shards = 1;
-    FCT_TRY(fct_strdup(&s->map->name, desc->block ? desc->block : "rows"));
+    if (tar && !desc->block)
+        FCT_TRY(name_by_file(&s->map->name, path));
+    else
+        FCT_TRY(fct_strdup(&s->map->name, desc->block ? desc->block : "rows"));
     *s->block = (fct_store_block){.name = s->map->name,
                                   .full_name = s->map->name,
                                   .d = s->file.rows.dim[1],
@@ -336,6 +366,10 @@ static fct_status find_shard(shard_map **out, const fct_store *s, int64_t block,
             hi = middle;
     }
     *out = &m->shard[lo];
+    if (s->tar)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: an archive's rows are read in whole samples only: import it first",
+                        s->path);
     return (*out)->open || !(*out)->file ? FCT_OK : open_shard(s, block, *out);
 }
 

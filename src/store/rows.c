@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "store/store.h"
+#include "store/tar_rows.h"
 
 enum { RUN = 64, SAMPLED_ROWS = 64, LET_GO_BYTES = 64 << 20 };
 
@@ -438,6 +438,8 @@ fct_status fct_store_rows(fct_row_source *out, const fct_store *s, const fct_row
     source *self;
     *out = (fct_row_source){0};
     FCT_TRY(find_parts(block, &n, s, desc->block));
+    if (fct_store_tar(s))
+        return fct_tar_rows_source(out, fct_store_tar(s), info->block[0].name, desc);
     for (int64_t p = 0; p < n; p++) FCT_TRY(fct_store_check_shards(s, block[p]));
     FCT_TRY(new_source(&self, n, info->dtype));
     self->store = s;

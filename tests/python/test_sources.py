@@ -3,11 +3,13 @@ with what comes out of a store, byte by byte; what is refused is refused in one 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from cli_util import PROMPTS, bad, facet, good, need_demo, result
 
 np = pytest.importorskip("numpy", reason="numpy makes rows")
+load_file = pytest.importorskip("safetensors.numpy", reason="safetensors reads rows").load_file
 save_file = pytest.importorskip("safetensors.numpy", reason="safetensors writes rows").save_file
 
 FILES = ["sae_weights.safetensors", "stats.safetensors", "cfg.json", "facet.json"]
@@ -120,3 +123,49 @@ def test_ways_to_say_it_wrongly(tmp_path: Path) -> None:
     bad("train", *rows, "--limit", "3", *out, code=2, says="--limit goes with --prompts")
     bad("train", *p, "--tensor", "x", *out, code=2, says="--tensor goes with --store")
     bad("train", *p, *out, code=2, says="--block BLOCK is missing")
+
+
+def test_archive_of_the_authors(tmp_path: Path) -> None:
+    """WebDataset tars of torch pickles: the rows in the order prompt, step, y, x, against NumPy's own transposition."""
+    torch = pytest.importorskip("torch", reason="torch pickles the samples")
+    path = tmp_path / "unet.up_blocks.0.attentions.1.tar"
+    rng = np.random.default_rng(0)
+    samples = [rng.standard_normal((b, 2, 24, 4, 5)).astype(np.float16) for b in (3, 3, 1, 3)]
+    for form in (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(path, "w", format=form) as tar:
+            for i, x in enumerate(samples):
+                for kind, what in (("output", x * 0), ("diff", x)):
+                    held = io.BytesIO()
+                    torch.save(torch.from_numpy(what), held)
+                    name = ("long/" * 30 if form != tarfile.USTAR_FORMAT else "") + f"sample_{i}.{kind}.pth"
+                    info = tarfile.TarInfo(name)
+                    info.size = held.tell()
+                    held.seek(0)
+                    tar.addfile(info, held)
+                info = tarfile.TarInfo(f"sample_{i}.gen_args.json")
+                info.size = 2
+                tar.addfile(info, io.BytesIO(b"{}"))
+        store = tmp_path / f"store-{form}"
+        good("capture", "--import", path, "-o", store)
+        rows = np.concatenate([x.transpose(0, 1, 3, 4, 2).reshape(-1, 24) for x in samples])
+        got = load_file(store / "up.0.1" / "00000.safetensors")["rows"]
+        assert got.dtype == np.float16 and (got == rows).all()
+    more = ["--preset", "demo", "--steps", "20", "--batch-size", "128", "--k", "4", "--order", "sequential", "-o"]
+    good("train", "--store", path, *more, tmp_path / "a")
+    good("train", "--store", tmp_path / "store-0", *more, tmp_path / "b")
+    same(tmp_path / "a", tmp_path / "b", FILES[:1])
+    assert json.loads((tmp_path / "a" / "facet.json").read_text())["block"] == "up.0.1"
+    bad("train", "--store", path, "--tensor", "image", *more, tmp_path / "c", says="no member is named *.image.pth")
+    path.write_bytes(path.read_bytes()[:30000])
+    bad("train", "--store", path, *more, tmp_path / "c", says="cut short")
+
+
+def test_constant_columns_are_told(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((4000, 24)).astype(np.float32)
+    rows[:, 3], rows[:, 17] = 2.5, 0
+    np.save(tmp_path / "rows.npy", rows)
+    done = good("train", "--store", tmp_path / "rows.npy", "--preset", "demo", "--steps", "40", "--batch-size", "256",
+                "-o", tmp_path / "sae")  # fmt: skip
+    assert b"2 of 24 columns are constant in the first 1000 rows" in done.stderr
+    for t in load_file(tmp_path / "sae" / "sae_weights.safetensors").values():
+        assert np.isfinite(t).all()
