@@ -216,6 +216,21 @@ static const char *const of_run[] = {"store",
                                      "log-every",
                                      "tensor",
                                      "shuffle-memory",
+                                     "prompts",
+                                     "limit",
+                                     "denoising-steps",
+                                     "at-steps",
+                                     "guidance",
+                                     "negative",
+                                     "branch",
+                                     "prompt-seed",
+                                     "width",
+                                     "height",
+                                     "prompt-batch",
+                                     "store-dtype",
+                                     "model",
+                                     "dtype",
+                                     "backend",
                                      "json",
                                      "quiet",
                                      "verbose",
@@ -253,6 +268,7 @@ fct_status train_sweep_open(train_sweep *out, const fct_cli *c, const char *path
     FCT_TRY_OUT(add_options(&out->words[0], json_object_get(out->file, "options")));
     FCT_TRY_OUT(add_given(&out->words[0], c));
     FCT_TRY_OUT(parse(&out->whole, &out->words[0]));
+    out->whole->log = *fct_cli_log(c); /* what opens a model speaks through it */
     list = json_object_get(out->file, "blocks");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));

@@ -169,3 +169,23 @@ def test_constant_columns_are_told(tmp_path: Path) -> None:
     assert b"2 of 24 columns are constant in the first 1000 rows" in done.stderr
     for t in load_file(tmp_path / "sae" / "sae_weights.safetensors").values():
         assert np.isfinite(t).all()
+
+
+def test_sweep_on_a_model(tmp_path: Path) -> None:
+    """Several blocks are made once; each SAE ends as it does on a store of the same rows, to the byte."""
+    p = prompts(tmp_path, 128)  # 8 batches of 16 prompts, 64 rows a prompt
+    good("capture", "--prompts", p, "--blocks", "up.0.1,down.2.1", "-o", tmp_path / "store")
+    sweep = {"options": {"preset": "demo", "steps": 20, "batch-size": 256}, "grid": {"k": [4, 8]}}
+    for blocks in (["up.0.1", "down.2.1"], ["down.2.1"]):
+        (tmp_path / "sweep.json").write_text(json.dumps({**sweep, "blocks": blocks}))
+        out = [tmp_path / f"{kind}-{len(blocks)}" for kind in ("live", "stored")]
+        more = ["--order", "sequential", "--hold-out", "1024", "--shuffle-memory", "1", "-o"]
+        good("train", tmp_path / "sweep.json", "--prompts", p, *more, out[0])
+        good("train", tmp_path / "sweep.json", "--store", tmp_path / "store", *more, out[1])
+        for block in blocks:
+            for k in (4, 8):
+                same(out[0] / f"{block}_k{k}", out[1] / f"{block}_k{k}", FILES[:1])
+        held = [[s["held_out"] for s in json.loads((o / "results.json").read_text())["saes"]] for o in out]
+        assert held[0] == held[1]
+    (tmp_path / "sweep.json").write_text(json.dumps({"configs": [{"k": 4, "prompts": "x"}]}))
+    bad("train", tmp_path / "sweep.json", "--prompts", p, "-o", tmp_path / "no", says="is of the whole run")
