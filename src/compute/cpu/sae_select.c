@@ -13,13 +13,14 @@ enum { TILE_NUMBERS = 1 << 20, TILE_LEAST = 64, TILE_MOST = 512, EXACT_ROWS = 64
 /* ---- which product, in what tiles ---- */
 
 /* Candidates cost a scan and some f32 products a row, so there must be features enough; and rows
-   long enough that the product is what costs. Where bf16 has an instruction it is used; int8 where
-   only that has one. */
+   long enough that the product is what costs. int8 has half the time of bf16 wherever it has an
+   instruction (VNNI, AMX), and its candidates are a few more (bench/SPEED.md); with a larger share
+   of the features selected, its margin would take in too many. */
 fct_product cpu_product(int64_t n, int64_t d, int64_t k)
 {
     if (d < 64 || n < 512 || n < 16 * k) return FCT_PRODUCT_F32;
-    if (dn_has_bf16()) return FCT_PRODUCT_BF16;
-    return dn_has_int8() ? FCT_PRODUCT_INT8 : FCT_PRODUCT_F32;
+    if (dn_has_int8() && n >= 32 * k) return FCT_PRODUCT_INT8;
+    return dn_has_bf16() ? FCT_PRODUCT_BF16 : FCT_PRODUCT_F32;
 }
 
 static dn_shape tile_shape(const fct_encoder *enc)
