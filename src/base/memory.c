@@ -36,8 +36,9 @@ void fct_fault_json(void)
     json_set_alloc_funcs(json_malloc_counted, free);
 }
 
-/* Large blocks ask for large pages: walking a matrix by columns meets another page at every row, and
-   the processor remembers the places of only some thousand pages. A wish; nothing depends on it. */
+/* Large blocks ask for large pages: walking a matrix by columns meets another page at every row,
+   and the processor remembers the places of only some thousand pages. A wish; nothing depends on
+   it. */
 static void want_large_pages(void *p, int64_t bytes)
 {
 #ifdef MADV_HUGEPAGE
