@@ -187,5 +187,5 @@ def test_sweep_on_a_model(tmp_path: Path) -> None:
                 same(out[0] / f"{block}_k{k}", out[1] / f"{block}_k{k}", FILES[:1])
         held = [[s["held_out"] for s in json.loads((o / "results.json").read_text())["saes"]] for o in out]
         assert held[0] == held[1]
-    (tmp_path / "sweep.json").write_text(json.dumps({"configs": [{"k": 4, "prompts": "x"}]}))
+    (tmp_path / "sweep.json").write_text(json.dumps({"blocks": ["up.0.1"], "configs": [{"k": 4, "prompts": "x"}]}))
     bad("train", tmp_path / "sweep.json", "--prompts", p, "-o", tmp_path / "no", says="is of the whole run")
