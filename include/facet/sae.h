@@ -315,9 +315,11 @@ FCT_API void fct_sae_csr_clear(fct_sae_csr *c);
 
 /* `facet encode`: rows [n,D] of any float type from a .safetensors (the only 2-D tensor, or
    `tensor`) or .npy file -> a safetensors file with `indices` int32 and `values` f32 [n,k]; without
-   a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. */
+   a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. With `rebuild` also `rebuilt`
+   f32 [n,D], the rows' reconstruction. */
 typedef struct fct_encode_file_desc {
     const char *in, *tensor, *out;
+    bool rebuild;
     const fct_log *log;
 } fct_encode_file_desc;
 FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,

@@ -39,6 +39,7 @@ static fct_status encode(fct_cli *c)
     fct_encode_file_desc desc = {.in = fct_cli_text(c, "in"),
                                  .out = fct_cli_text(c, "out"),
                                  .tensor = fct_cli_text(c, "tensor"),
+                                 .rebuild = fct_cli_flag(c, "rebuild"),
                                  .log = fct_cli_log(c)};
     if (fct_cli_json(c) && strcmp(desc.out, "-") == 0)
         return fct_cli_usage(c, "--out - and --json both write to standard output");
@@ -87,14 +88,17 @@ static const fct_cli_option encode_options[] = {
      .required = true,
      .stream = true,
      .help = "safetensors file to write; - is standard output"},
+    {.name = "rebuild", .help = "write the rows' reconstruction too: rebuilt, f32 [rows,D]"},
     {0}};
 
 const fct_cli_command fct_cmd_encode = {
     .name = "encode",
     .summary = "apply an SAE to a file of rows",
-    .text = "Writes indices (int32) and values (f32), both [rows,k], strongest first; slots beyond "
-            "the positive ones hold value 0. For SAEs without a fixed k: "
-            "row_offsets (int64 [rows+1]) and flat indices and values.",
+    .text =
+        "Writes indices (int32) and values (f32), both [rows,k], strongest first; slots beyond "
+        "the positive ones hold value 0. For SAEs without a fixed k: "
+        "row_offsets (int64 [rows+1]) and flat indices and values. --rebuild adds what the codes "
+        "make of the rows.",
     .examples = "facet encode --sae sae --in x.safetensors --out codes.safetensors",
     .options = {encode_options, fct_cli_common},
     .run = encode,

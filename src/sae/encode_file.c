@@ -1,5 +1,5 @@
-/* encode_file.c - rows from a file to codes in a file. Rows of other float types are converted;
- * other shapes are refused. */
+/* encode_file.c - rows from a file to codes in a file, and what these make of the rows. Rows of
+   other float types are converted; other shapes are refused. */
 #include <string.h>
 
 #include "sae/sae.h"
@@ -8,9 +8,9 @@ static fct_status open_input(fct_rows_file *in, const fct_encode_file_desc *desc
 {
     FCT_TRY(fct_rows_file_open(in, desc->in, desc->tensor));
     if (in->rows.dim[1] != d)
-        return fct_fail(FCT_ERR_SHAPE,
-                        "%s: the SAE takes rows [n,%lld], the file has [%lld,%lld]", desc->in,
-                        (long long)d, (long long)in->rows.dim[0], (long long)in->rows.dim[1]);
+        return fct_fail(FCT_ERR_SHAPE, "%s: the SAE takes rows [n,%lld], the file has [%lld,%lld]",
+                        desc->in, (long long)d, (long long)in->rows.dim[0],
+                        (long long)in->rows.dim[1]);
     return FCT_OK;
 }
 
@@ -27,6 +27,7 @@ typedef struct codes {
     float *value;
     int64_t *offset; /* [rows+1]; NULL with a fixed k */
     int64_t n;       /* entries */
+    float *rebuilt;  /* [rows,D]; NULL: not wanted */
 } codes;
 
 static fct_status encode_chunk(codes *c, const fct_sae *s, const float *rows, int64_t at, int64_t n)
@@ -51,15 +52,18 @@ out:
 
 static fct_status write_codes(const codes *c, const fct_sae *s, const char *path, int64_t rows)
 {
-    char name[3][16] = {"indices", "values", "row_offsets"};
-    int64_t fixed[2] = {rows, s->k}, offsets = rows + 1;
+    char name[4][16] = {"indices", "values", "row_offsets", "rebuilt"};
+    int64_t fixed[2] = {rows, s->k}, offsets = rows + 1, wide[2] = {rows, s->d};
     bool flat = c->offset != NULL;
-    const fct_st_entry entry[3] = {
+    int n = 2;
+    fct_st_entry entry[4] = {
         {name[0], fct_tensor_of(c->index, FCT_I32, flat ? 1 : 2, flat ? &c->n : fixed)},
         {name[1], fct_tensor_of(c->value, FCT_F32, flat ? 1 : 2, flat ? &c->n : fixed)},
-        {name[2], fct_tensor_of(c->offset, FCT_I64, 1, &offsets)},
     };
-    return fct_st_write(path, entry, flat ? 3 : 2, NULL);
+    if (flat) entry[n++] = (fct_st_entry){name[2], fct_tensor_of(c->offset, FCT_I64, 1, &offsets)};
+    if (c->rebuilt)
+        entry[n++] = (fct_st_entry){name[3], fct_tensor_of(c->rebuilt, FCT_F32, 2, wide)};
+    return fct_st_write(path, entry, n, NULL);
 }
 
 fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,
@@ -75,6 +79,7 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
     FCT_TRY_OUT(fct_new(&c.index, n * codes_a_row(s), sizeof *c.index));
     FCT_TRY_OUT(fct_new(&c.value, n * codes_a_row(s), sizeof *c.value));
     if (codes_a_row(s) == 0) FCT_TRY_OUT(fct_new(&c.offset, n + 1, sizeof *c.offset));
+    if (desc->rebuild) FCT_TRY_OUT(fct_new(&c.rebuilt, n * s->d, sizeof *c.rebuilt));
     for (int64_t at = 0; at < n; at += CHUNK) {
         int64_t m = n - at < CHUNK ? n - at : CHUNK;
         FCT_TRY_OUT(fct_log_check_stop(desc->log));
@@ -83,6 +88,7 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
                         (const uint8_t *)in.rows.data + at * s->d * fct_dtype_bytes(in.rows.dtype),
                         in.rows.dtype, m * s->d));
         FCT_TRY_OUT(encode_chunk(&c, s, rows, at, m));
+        if (c.rebuilt) FCT_TRY_OUT(fct_sae_rebuild(s, rows, m, c.rebuilt + at * s->d));
         fct_log_progress(desc->log, "encoding", at + m, n);
     }
     FCT_TRY_OUT(write_codes(&c, s, desc->out, n));
@@ -93,5 +99,6 @@ out:
     fct_free(c.index);
     fct_free(c.value);
     fct_free(c.offset);
+    fct_free(c.rebuilt);
     return fct_where(st, "encoding %s", desc->in);
 }

@@ -427,7 +427,7 @@ static void test_stats(void **state)
 static void test_encode_file(void **state)
 {
     (void)state;
-    static float x[N * D], value[N * K];
+    static float x[N * D], value[N * K], rebuilt[N * D];
     static int32_t index[N * K];
     char in[1024], out[1024];
     fct_st st;
@@ -447,6 +447,15 @@ static void test_encode_file(void **state)
     assert_memory_equal(fct_st_find(&st, "indices")->data, index, sizeof index);
     assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
     assert_null(fct_st_find(&st, "row_offsets"));
+    assert_null(fct_st_find(&st, "rebuilt"));
+    fct_st_close(&st);
+    d.rebuild = true;
+    assert_ok(fct_sae_encode_file(s, &d, &rows));
+    assert_ok(fct_sae_rebuild(s, x, N, rebuilt));
+    assert_ok(fct_st_open(&st, out));
+    assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
+    assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
+    assert_int_equal(fct_st_find(&st, "rebuilt")->dim[1], D);
     fct_st_close(&st);
     assert_ok(fct_st_write(in, e, 2, NULL));
     assert_fails(FCT_ERR_ARG, "several 2-D tensors", fct_sae_encode_file(s, &d, NULL));
@@ -470,6 +479,8 @@ static void test_encode_file(void **state)
     assert_memory_equal(fct_st_find(&st, "values")->data, csr.values,
                         sizeof(float) * (size_t)csr.n);
     assert_int_equal(fct_st_find(&st, "indices")->dim[0], csr.n);
+    assert_ok(fct_sae_rebuild(s, x, N, rebuilt));
+    assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
     fct_sae_csr_clear(&csr);
     fct_st_close(&st);
     fct_sae_free(s);
