@@ -242,7 +242,7 @@ def main() -> int:
         real_vocabulary(tally, python)
         say("C tests under ASan and UBSan, in ./build-asan")
         good, said = build(ROOT / "build-asan", ["-Db_sanitize=address,undefined", "-Dbuildtype=debugoptimized",
-                                                 "-Dtests=enabled"])
+                                                 "-Dtests=enabled", "-Dmpi=disabled"])
         if tally.one("build/sanitizers", good, said):
             c_tests(tally, ROOT / "build-asan", "asan")
         fuzz(tally, args.fuzz_seconds)

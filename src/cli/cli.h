@@ -20,6 +20,7 @@
 #define FCT_CLI_CLI_H
 
 #include "base/base.h"
+#include "dist/dist.h"
 
 /* ---- tables ---- */
 typedef enum fct_cli_kind {
@@ -72,6 +73,7 @@ typedef struct fct_cli_command {
     const fct_cli_option *options[FCT_CLI_TABLES]; /* tables, in the order help shows them;
                                                       fct_cli_common is the last */
     fct_status (*run)(fct_cli *c);
+    bool ranks; /* several processes (mpirun) share its work */
 } fct_cli_command;
 
 extern const fct_cli_option fct_cli_common[]; /* --json --quiet --verbose --threads --help */
@@ -109,6 +111,9 @@ const char *fct_cli_operand_at(const fct_cli *c, int64_t i);
 /* Wrong use that no table can see: "--branch uncond needs --guidance above 1". Exit code 2, with a
  * hint at --help. */
 fct_status fct_cli_usage(fct_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- several processes: only the first rank says and writes things ---- */
+fct_dist *fct_cli_ranks(fct_cli *c); /* of a command with `ranks`; may be one alone */
 
 /* ---- results and messages (report.c) ---- */
 const fct_log *fct_cli_log(const fct_cli *c); /* hand it down; also its stop flag */

@@ -27,6 +27,12 @@ static const char *libpng_text(void)
     return png_get_libpng_ver(NULL);
 }
 
+static const char *mpi_text(void)
+{
+    const char *text = fct_dist_library();
+    return text ? text : "";
+}
+
 static const struct library {
     const char *name, *does;
     const char *(*version)(void);
@@ -37,6 +43,7 @@ static const struct library {
     {"libpng", "pictures", libpng_text},
     {"zlib", "pictures, archives", zlibVersion},
     {"libzip", ".pth and .npz files", zip_libzip_version},
+    {"MPI", "several machines", mpi_text},
 };
 
 static void say_libraries(fct_cli *c)
@@ -44,6 +51,7 @@ static void say_libraries(fct_cli *c)
     json_t *o = json_object();
     for (size_t i = 0; i < FCT_COUNT(libraries); i++) {
         const char *version = libraries[i].version();
+        if (!version[0]) continue; /* built without */
         fct_cli_say(c, "library    %-9s %-10s %s", libraries[i].name, version, libraries[i].does);
         json_object_set_new(o, libraries[i].name, json_string(version));
     }

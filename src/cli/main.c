@@ -79,27 +79,43 @@ static bool asks_json(int n, char *const *words)
     return false;
 }
 
+/* Ranks of one machine share its cores, unless the user said how. */
+static void share_cores(const fct_cli *c)
+{
+    int64_t each = sysconf(_SC_NPROCESSORS_ONLN) / c->ranks.on_host;
+    if (fct_cli_given(c, "threads") || getenv("OMP_NUM_THREADS")) return;
+    if (each < fct_threads()) fct_threads_set(each > 1 ? (int)each : 1);
+}
+
+static fct_status run_parsed(fct_cli *c)
+{
+    c->json = fct_cli_flag(c, "json");
+    c->quiet = fct_cli_flag(c, "quiet");
+    c->verbose = fct_cli_flag(c, "verbose");
+    if (fct_cli_given(c, "threads")) fct_threads_set((int)fct_cli_i64(c, "threads"));
+    if (fct_dist_alone(&c->ranks)) return c->command->run(c);
+    share_cores(c);
+    if (c->command->ranks) return c->command->run(c);
+    return fct_cli_usage(c, "%s runs in one process: start it without mpirun or srun",
+                         c->command->name);
+}
+
 static int run_command(const fct_cli_command *command, int n, char *const *words)
 {
     fct_cli_bar bar = {0};
     fct_cli c = {.bar = &bar, .command = command, .json = asks_json(n, words)};
     bool want_help = false;
     fct_cli_report_init(&c, &stop_flag);
-    fct_status st = fct_cli_parse(&c, command, n, words, &want_help);
-    if (st == FCT_OK && want_help) {
-        st = show_help(command);
-        fct_cli_clear(&c);
-        return exit_code(st, false);
-    }
-    if (st == FCT_OK) {
-        c.json = fct_cli_flag(&c, "json");
-        c.quiet = fct_cli_flag(&c, "quiet");
-        c.verbose = fct_cli_flag(&c, "verbose");
-        if (fct_cli_given(&c, "threads")) fct_threads_set((int)fct_cli_i64(&c, "threads"));
-        st = command->run(&c);
-    }
-    st = fct_cli_report_end(&c, st);
+    fct_status st = fct_dist_open(&c.ranks, &stop_flag);
+    c.mute = !fct_dist_speaks(&c.ranks);
+    if (st == FCT_OK) st = fct_cli_parse(&c, command, n, words, &want_help);
+    if (st == FCT_OK && want_help && !c.mute) st = show_help(command);
+    if (st == FCT_OK && !want_help) st = run_parsed(&c);
+    st = fct_dist_finish(&c.ranks, st);
+    c.mute = !fct_dist_speaks(&c.ranks);
+    if (!want_help) st = fct_cli_report_end(&c, st);
     int code = exit_code(st, c.usage);
+    fct_dist_close(&c.ranks);
     fct_cli_clear(&c);
     return code;
 }

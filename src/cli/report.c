@@ -26,6 +26,7 @@ static void close_bar(const fct_cli *c)
 static void on_line(void *user, fct_log_level level, const char *text)
 {
     const fct_cli *c = user;
+    if (c->mute) return;
     if (level == FCT_LOG_DEBUG && !c->verbose) return;
     if (level == FCT_LOG_INFO && c->quiet) return;
     close_bar(c);
@@ -66,7 +67,7 @@ static void on_progress(void *user, const char *what, int64_t done, int64_t tota
     fct_cli *c = user;
     fct_cli_bar *b = c->bar;
     double now = fct_seconds();
-    if (c->quiet || total <= 0) return;
+    if (c->quiet || c->mute || total <= 0) return;
     if (strncmp(b->what, what, sizeof b->what - 1) != 0 || done < b->first) {
         snprintf(b->what, sizeof b->what, "%s", what);
         b->start = now;
@@ -108,6 +109,10 @@ const fct_log *fct_cli_log(const fct_cli *c)
 {
     return &c->log;
 }
+fct_dist *fct_cli_ranks(fct_cli *c)
+{
+    return &c->ranks;
+}
 bool fct_cli_json(const fct_cli *c)
 {
     return c->json;
@@ -127,7 +132,7 @@ void fct_cli_note(const fct_cli *c, const char *fmt, ...)
 
 void fct_cli_say(fct_cli *c, const char *fmt, ...)
 {
-    if (c->json) return;
+    if (c->json || c->mute) return;
     close_bar(c);
     va_list ap;
     va_start(ap, fmt);
@@ -184,6 +189,7 @@ static fct_status print_json(fct_cli *c, fct_status st)
 fct_status fct_cli_report_end(fct_cli *c, fct_status st)
 {
     close_bar(c);
+    if (c->mute) return st;
     if (st != FCT_OK)
         fct_cli_error(st == FCT_ERR_STOPPED ? "stopped; nothing is half-written"
                                             : fct_error_text());

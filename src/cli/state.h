@@ -15,11 +15,11 @@ typedef struct fct_cli_value {
     int64_t *steps, n_steps; /* STEPS */
 } fct_cli_value;
 
-typedef struct fct_cli_bar { /* of the progress being shown */
+typedef struct fct_cli_bar {    /* of the progress being shown */
     char what[64], detail[160]; /* detail: in place of the rate; empty: none */
-    double start, shown; /* seconds */
-    int64_t first;       /* units done when it began */
-    bool live;           /* a line without end stands on the terminal */
+    double start, shown;        /* seconds */
+    int64_t first;              /* units done when it began */
+    bool live;                  /* a line without end stands on the terminal */
 } fct_cli_bar;
 
 struct fct_cli {
@@ -29,10 +29,12 @@ struct fct_cli {
     const char **operand;
     int64_t n_operands;
     bool json, quiet, verbose, terminal;
+    bool mute;  /* one of several ranks, not the one that speaks */
     bool usage; /* the failure is wrong use: exit code 2 */
     bool lost;  /* a member of the result found no memory */
     json_t *result;
     fct_log log;
+    fct_dist ranks;
     fct_cli_bar *bar; /* apart, so that a log line through a const fct_cli can close it */
 };
 
