@@ -104,6 +104,20 @@ const fct_cli_command fct_cmd_encode = {
     .run = encode,
 };
 
+/* What is not in the result: a line on stderr, a list in --json. */
+static void say_lost(fct_cli *c, const fct_sae *s, fct_sae_layout to, const char *out)
+{
+    const char *name[4];
+    int n = fct_sae_lost_stats(s, to, name);
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, json_string(name[i]));
+    fct_cli_put(c, "dropped", list);
+    if (n > 0)
+        fct_log_line(fct_cli_log(c), FCT_LOG_WARN,
+                     "%s: the %s layout has no place for each feature's %s%s%s: dropped", out,
+                     fct_sae_layout_name(to), name[0], n > 1 ? " and " : "", n > 1 ? name[1] : "");
+}
+
 static fct_status convert(fct_cli *c)
 {
     fct_sae *sae = NULL;
@@ -121,6 +135,7 @@ static fct_status convert(fct_cli *c)
         fct_cli_put(c, "layout", json_string(fct_cli_text(c, "to")));
         fct_cli_put(c, "n_features", json_integer(sae->f));
         fct_cli_put(c, "d", json_integer(sae->d));
+        say_lost(c, sae, to, out);
     }
     fct_sae_free(sae);
     return st;
@@ -149,7 +164,8 @@ const fct_cli_command fct_cmd_convert = {
     .summary = "write an SAE in another layout",
     .text =
         "Tensors are kept byte for byte. What a layout cannot say (a kind of SAE, rows that are "
-        "normalised, a bias that is not subtracted) is refused with the reason; "
+        "normalised, a bias that is not subtracted) is refused with the reason and the layouts "
+        "that can; statistics that it has no place for are named and dropped. "
         "docs/formats.md lists what each keeps. facet.json beside the result tells the block, "
         "the model and how the SAE was made; stats.safetensors its statistics.",
     .examples = "facet convert sae --to sdxl-unbox -o sae-pth\nfacet convert checkpoints --block "

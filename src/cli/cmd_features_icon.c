@@ -342,14 +342,20 @@ static fct_status run_stats(fct_cli *c)
     const char *name = fct_path_is_dir(out) ? fct_sae_layout_of(out) : NULL;
     if (name) FCT_TRY_OUT(fct_sae_layout_find(&layout, name));
     if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, layout));
-    FCT_TRY_OUT(fct_store_open_rows(&store, fct_cli_text(c, "store"),
-                                    &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"),
-                                                          .block = block}));
+    FCT_TRY_OUT(fct_store_open_rows(
+        &store, fct_cli_text(c, "store"),
+        &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = block}));
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
     FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
     FCT_TRY_OUT(beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout));
     say_stats(c, sae, out);
+    const char *lost[4];
+    if (fct_sae_lost_stats(sae, layout, lost) > 0)
+        fct_log_line(fct_cli_log(c), FCT_LOG_WARN,
+                     "%s: the %s layout keeps mean and std alone; `facet convert %s --to saelens` "
+                     "first, to keep density and max",
+                     out, fct_sae_layout_name(layout), out);
 out:
     if (rows.close) rows.close(rows.self);
     fct_store_close(store);

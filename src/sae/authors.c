@@ -224,4 +224,5 @@ const fct_sae_format fct_sae_format_authors = {
     .check = check,
     .fill = fill,
     .write_stats = write_stats,
+    .mean_std_only = true,
 };

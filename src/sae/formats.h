@@ -22,6 +22,7 @@ typedef struct fct_sae_format {
     fct_status (*write_stats)(const fct_sae *s, const char *dir);
     bool (*keeps_dec_norm)(const fct_sae *s); /* NULL: never, then fill gets weights with it folded
                                                  in */
+    bool mean_std_only;                       /* of the statistics */
     bool always_facet;                        /* facet.json even when there is nothing to say */
 } fct_sae_format;
 const fct_sae_format *fct_sae_format_get(fct_sae_layout layout);

@@ -234,6 +234,10 @@ out:
 
 /* ---- writing ---- */
 
+/* The first SAELens whose folders look like these. Without it SAELens takes them for older ones,
+   whose block and model stand elsewhere, and forgets both. */
+static const char layout_version[] = "6.0.0";
+
 static fct_status write_config(const fct_sae *s, const char *dir)
 {
     static const char *const normalize[] = {"none", "layer_norm", "constant_norm_rescale"};
@@ -242,9 +246,10 @@ static fct_status write_config(const fct_sae *s, const char *dir)
     if (st != FCT_OK) return st;
     /* as SAELens itself does, what had one threshold for all is saved as jumprelu */
     fct_sae_kind kind = s->kind == FCT_SAE_BATCHTOPK ? FCT_SAE_JUMPRELU : s->kind;
-    json_t *meta = json_pack("{s:s?, s:s?, s:n, s:n, s:b, s:n, s:{}}", "model_name", s->model,
-                             "hook_name", hook, "hook_head_index", "context_size", "prepend_bos", 0,
-                             "dataset_path", "model_from_pretrained_kwargs");
+    json_t *meta =
+        json_pack("{s:s, s:s?, s:s?, s:n, s:n, s:b, s:n, s:{}}", "sae_lens_version", layout_version,
+                  "model_name", s->model, "hook_name", hook, "hook_head_index", "context_size",
+                  "prepend_bos", 0, "dataset_path", "model_from_pretrained_kwargs");
     json_t *j = json_pack(
         "{s:s, s:I, s:I, s:s, s:s, s:b, s:s, s:s, s:o?}", "architecture", fct_sae_kind_name(kind),
         "d_in", (json_int_t)s->d, "d_sae", (json_int_t)s->f, "dtype", "float32", "device", "cpu",

@@ -1,5 +1,6 @@
 /* save.c - writes an SAE in one of the formats, and statistics beside one that is there. Nothing is
-   left out without a word: what the format cannot say is refused. The weights' file holds nothing
+   left out without a word: what the format cannot say is refused, statistics that it has no place
+   for are told by fct_sae_lost_stats. The weights' file holds nothing
    that depends on when or how it was made, so equal weights are equal bytes. */
 #include <string.h>
 
@@ -33,13 +34,35 @@ static fct_status fill(void *user, const char *temp)
     return FCT_OK;
 }
 
+static bool can_say(fct_sae_layout layout, const fct_sae *s)
+{
+    const fct_sae_format *format = fct_sae_format_get(layout);
+    return !format->check || format->check(s) == FCT_OK;
+}
+
+/* Why the format cannot say this SAE, and which can. */
+static fct_status check(const fct_sae_format *format, const fct_sae *s)
+{
+    fct_status st = format->check ? format->check(s) : FCT_OK;
+    fct_str text = {0};
+    if (st != FCT_ERR_UNSUPPORTED) return st;
+    FCT_TRY_OUT(fct_str_printf(&text, "%s; layouts that can hold it:", fct_error_text()));
+    for (fct_sae_layout i = 0, n = 0; i < FCT_SAE_LAYOUT_COUNT; i++)
+        if (can_say(i, s))
+            FCT_TRY_OUT(fct_str_printf(&text, "%s %s", n++ > 0 ? "," : "", fct_sae_layout_name(i)));
+    st = fct_fail(FCT_ERR_UNSUPPORTED, "%s", text.p);
+out:
+    fct_str_clear(&text);
+    return st;
+}
+
 static fct_status save(const fct_sae *s, const char *dir, fct_sae_layout layout,
                        const char *facet_json)
 {
     fct_status st = FCT_OK;
     fct_sae *plain = NULL;
     saving v = {s, fct_sae_format_get(layout), facet_json};
-    if (v.format->check) FCT_TRY_OUT(v.format->check(s));
+    FCT_TRY_OUT(check(v.format, s));
     if (s->dec_norm && !(v.format->keeps_dec_norm && v.format->keeps_dec_norm(s))) {
         FCT_TRY_OUT(fct_sae_clone_all(&plain, s));
         fct_sae_fold_dec_norm(plain);
