@@ -49,16 +49,31 @@ static double change_error(const float *have, const float *want, const float *st
     return sqrt(miss / change);
 }
 
-/* Observed: losses within 2e-7; changes within 4e-6 (w_dec), 7e-7 (the others). */
-static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
+/* Every way to take the same 20 steps. Observed: plain: losses within 2e-7, changes within 4e-6
+   (w_dec), 7e-7 (the others); fast: losses within 6e-7, changes within 9e-6. */
+static const struct {
+    const char *name;
+    fct_train_engine engine;
+    fct_product product;
+} ways[] = {
+    {"plain", FCT_ENGINE_PLAIN, FCT_PRODUCT_F32},
+    {"fast, f32", FCT_ENGINE_FAST, FCT_PRODUCT_F32},
+    {"fast, bf16", FCT_ENGINE_FAST, FCT_PRODUCT_BF16},
+    {"fast, int8", FCT_ENGINE_FAST, FCT_PRODUCT_INT8},
+};
+
+static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, size_t way)
 {
     fct_sae *start = golden_start(g);
     fct_train_desc desc = golden_options;
     desc.aux = aux;
+    desc.engine = ways[way].engine;
     fct_train_plan plan;
     fct_trainee t;
     assert_ok(fct_train_plan_init(&plan, &desc, 24, 1280, start));
+    plan.product = ways[way].product; /* so few features would all be f32's */
     assert_ok(fct_trainee_init(&t, &plan, 24, start));
+    assert_true((t.fast != NULL) == (ways[way].engine == FCT_ENGINE_FAST));
     const float *rows = fct_st_find(g, "rows")->data;
     const double *loss = find(g, kind, "loss")->data, *dead = find(g, kind, "dead")->data,
                  *aux_loss = find(g, kind, "aux")->data;
@@ -71,8 +86,8 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
         assert_int_equal(t.n_dead, (int)dead[step]);
         assert_true(fabs(t.aux - aux_loss[step]) <= 1e-5 * aux_loss[step]);
     }
-    print_message("%s: losses within %.2g;", kind, worst);
-    assert_true(worst < 1e-5);
+    print_message("%s, %s: losses within %.2g;", kind, ways[way].name, worst);
+    assert_true(worst < 3e-6);
     assert_true(t.n_dead > 0); /* else the aux term was not tested */
     for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
@@ -80,7 +95,7 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux)
         double off = change_error(have, find(g, kind, part_name[w])->data,
                                   find(g, "start", part_name[w])->data, n);
         print_message(" %s %.2g", part_name[w], off);
-        assert_true(off < 1e-3);
+        assert_true(off < 1e-4);
     }
     print_message("\n");
     fct_trainee_clear(&t);
@@ -92,8 +107,10 @@ static void test_parity(void **state)
     (void)state;
     fct_st g;
     assert_ok(fct_st_open(&g, test_path("golden/sae_parity.safetensors")));
-    check_parity(&g, "clean", FCT_AUX_CLEAN);
-    check_parity(&g, "authors", FCT_AUX_AUTHORS);
+    for (size_t way = 0; way < FCT_COUNT(ways); way++) {
+        check_parity(&g, "clean", FCT_AUX_CLEAN, way);
+        check_parity(&g, "authors", FCT_AUX_AUTHORS, way);
+    }
     /* The two kinds differ by more than the bound, so neither can pass for the other. */
     assert_true(change_error(find(&g, "clean", "b_dec")->data, find(&g, "authors", "b_dec")->data,
                              find(&g, "start", "b_dec")->data, 24) > 1e-3);
