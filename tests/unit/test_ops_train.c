@@ -1,8 +1,7 @@
 /* test_ops_train.c - the operations of a sparse autoencoder's training step. Selection against the
    whole product in f64, on rows that rounding could lead astray; the others cpu against ref. */
-#include <stdlib.h>
-
 #include "ops_util.h"
+#include "select_check.h"
 
 static const fct_product products[] = {FCT_PRODUCT_F32, FCT_PRODUCT_BF16, FCT_PRODUCT_INT8};
 
@@ -30,51 +29,18 @@ static void problem_init(problem *q, int64_t rows, int64_t n, int64_t d, int64_t
     q->bias = pool_floats(&q->p, n, 0, 0.05f);
 }
 
-/* Every selected entry must be as large as the k-th largest of the f64 products, but for a share
-   1e-6 of |x||w|, which an f32 product rounds away too; values likewise; order and indices as the
-   contract says. */
-static void check_selected(const problem *q, const float *centred, const int32_t *index,
-                           const float *value, const char *what)
+static selection selection_of(const problem *q, const float *centred, const int32_t *index,
+                              const float *value)
 {
-    double *z = malloc((size_t)q->n * sizeof *z), *room = malloc((size_t)q->n * sizeof *room);
-    uint8_t *seen = malloc((size_t)q->n);
-    for (int64_t r = 0; r < q->rows; r++) {
-        const float *x = centred + r * q->d;
-        double norm = 0;
-        for (int64_t c = 0; c < q->d; c++) norm += (double)x[c] * (double)x[c];
-        for (int64_t f = 0; f < q->n; f++) {
-            double s = 0, length = 0;
-            for (int64_t c = 0; c < q->d; c++) {
-                double w = (double)q->w[f * q->d + c];
-                s += (double)x[c] * w;
-                length += w * w;
-            }
-            z[f] = s + (double)q->bias[f];
-            room[f] = 1e-6 * (sqrt(norm * length) + fabs((double)q->bias[f]));
-        }
-        memset(seen, 0, (size_t)q->n);
-        int64_t missed = 0;
-        double least = INFINITY;
-        for (int64_t j = 0; j < q->k; j++) {
-            int32_t f = index[r * q->k + j];
-            double v = (double)value[r * q->k + j], want = z[f] > 0 ? z[f] : 0;
-            if (f < 0 || f >= q->n || seen[f])
-                fail_msg("%s: row %lld has index %d", what, (long long)r, f);
-            seen[f] = 1;
-            if (!(fabs(v - want) <= room[f]))
-                fail_msg("%s: row %lld: value %.9g, not %.9g", what, (long long)r, v, want);
-            if (j > 0 && v > (double)value[r * q->k + j - 1])
-                fail_msg("%s: row %lld is not in order", what, (long long)r);
-            if (z[f] + room[f] < least) least = z[f] + room[f];
-        }
-        for (int64_t f = 0; f < q->n; f++) missed += !seen[f] && z[f] - room[f] > least;
-        if (missed)
-            fail_msg("%s: row %lld leaves out %lld larger ones", what, (long long)r,
-                     (long long)missed);
-    }
-    free(z);
-    free(room);
-    free(seen);
+    return (selection){.rows = q->rows,
+                       .n = q->n,
+                       .d = q->d,
+                       .k = q->k,
+                       .centred = centred,
+                       .w = q->w,
+                       .bias = q->bias,
+                       .index = index,
+                       .value = value};
 }
 
 /* Runs with every kind of product; returns how many rows the bf16 one had to compute again. */
@@ -107,7 +73,8 @@ static int64_t check_select(problem *q, const char *what)
             assert_memory_equal(&centred[c], &want, sizeof want);
         }
         snprintf(text, sizeof text, "%s, %s", what, fct_product_name(products[i]));
-        check_selected(q, centred, index, value, text);
+        selection s = selection_of(q, centred, index, value);
+        check_selected(&s, text);
         if (products[i] == FCT_PRODUCT_BF16) again_bf16 = again;
         fct_encoder_clear(&enc);
     }
@@ -163,6 +130,35 @@ static void test_select_hard_rows(void **state)
         (void)check_select(&q, kind[i]);
         pool_clear(&q.p);
     }
+}
+
+/* Rows whose rounding errors, to the nearest of 255 steps, all lean the way of one feature's
+   weights: added up they are many of their standard deviations. Row r leans to the feature that
+   comes so many places after the k-th: some of them are among the k best only for that. */
+static void test_select_leaning_rows(void **state)
+{
+    (void)state;
+    enum { LONG = 640, LEANING = 32 };
+    static double z[N], room[N];
+    problem q;
+    problem_init(&q, LEANING, N, LONG, K);
+    memset(q.shift, 0, LONG * sizeof *q.shift);
+    selection s = selection_of(&q, q.x, NULL, NULL);
+    for (int64_t r = 0; r < LEANING; r++) {
+        float *x = q.x + r * LONG, step = 4.5f / 127; /* no normal number is larger */
+        for (int64_t c = 0; c < LONG; c++) x[c] = step * rintf(x[c] / step);
+        select_products(&s, r, z, room);
+        int64_t f = 0;
+        for (int64_t place = 0; place < K + r; place++) { /* the place-th largest */
+            if (place > 0) z[f] = -INFINITY;
+            for (int64_t g = 0; g < N; g++) f = z[g] > z[f] ? g : f;
+        }
+        for (int64_t c = 0; c < LONG; c++)
+            x[c] += q.w[f * LONG + c] > 0 ? 0.45f * step : -0.45f * step;
+        x[r] = 127 * step;
+    }
+    (void)check_select(&q, "rounding errors that lean one way");
+    pool_clear(&q.p);
 }
 
 static void test_select_hard_weights(void **state)
@@ -427,7 +423,8 @@ static void test_adam_fills(void **state)
                              .index = index,
                              .value = value};
         RUN(select, CPU, &a);
-        check_selected(&q, centred, index, value, "after adam");
+        selection s = selection_of(&q, centred, index, value);
+        check_selected(&s, "after adam");
         fct_encoder_clear(&enc);
         pool_clear(&c.p);
     }
@@ -502,6 +499,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select_sizes),
         cmocka_unit_test(test_select_hard_rows),
+        cmocka_unit_test(test_select_leaning_rows),
         cmocka_unit_test(test_select_hard_weights),
         cmocka_unit_test(test_select_decides),
         cmocka_unit_test(test_select_nan),

@@ -7,9 +7,14 @@
    what that left, with each feature's own.
 
    bf16: x·w - x'·w' = (x - x')·w + x'·(w - w') is at most |x - x'||w| + |x'||w - w'|; then z is
-   rounded to bf16, at most 2^-9 of itself; sums in f32 are off by a hair of |x||w|. int8: the
-   errors of rounding to steps s are taken for independent and uniform, deviation s/sqrt(12) each; e
-   is 8 standard deviations of their sum. */
+   rounded to bf16, at most 2^-9 of itself; sums in f32 are off by a hair of |x||w|.
+
+   int8: a proof like that would leave three times as many candidates. Instead numbers are rounded
+   up or down at random, by a dither that is added first: so errors average 0 and are independent of
+   the numbers, whatever these are. (Rounded to the nearest, rows of few different numbers, or on a
+   grid, have errors that add up along like weights.) On average over numbers a step s gives a
+   deviation of s/sqrt(6); e is 8 standard deviations of the sum. By Hoeffding's bound an error
+   exceeds that once in 10^9 at most. */
 #include <math.h>
 
 #include "compute/cpu/keys.h"

@@ -8,7 +8,7 @@
 #include "compute/cpu/keys.h"
 #include "compute/cpu/sae_train.h"
 
-enum { TILE_NUMBERS = 1 << 20, TILE_LEAST = 64, TILE_MOST = 512, EXACT_ROWS = 64 };
+enum { TILE_NUMBERS = 1 << 20, TILE_LEAST = 64, TILE_MOST = 512, EXACT_ROWS = 64, DITHERS = 1024 };
 
 /* ---- which product, in what tiles ---- */
 
@@ -41,6 +41,21 @@ static dn_shape tile_shape(const fct_encoder *enc)
 
 /* ---- the copy ---- */
 
+/* Added before rounding to integers: evenly spread over [-1/2,1/2), the same in every run. */
+static fct_status make_dither(cpu_encoder *e, int64_t d)
+{
+    fct_rng rng;
+    FCT_TRY(fct_new(&e->dither, d + DITHERS, sizeof *e->dither));
+    fct_rng_init(&rng, 1);
+    for (int64_t i = 0; i < d + DITHERS; i++) e->dither[i] = (float)(fct_rng_unit(&rng) - 0.5);
+    return FCT_OK;
+}
+
+static const float *dither_of(const cpu_encoder *e, int64_t row)
+{
+    return e->dither + row * 619 % DITHERS;
+}
+
 fct_status cpu_encoder_new(fct_encoder *enc)
 {
     cpu_encoder *e;
@@ -60,8 +75,8 @@ fct_status cpu_encoder_new(fct_encoder *enc)
     if (enc->product == FCT_PRODUCT_BF16) return FCT_OK;
     FCT_TRY(fct_new(&e->step, enc->n, sizeof *e->step));
     FCT_TRY(fct_new(&e->byte, enc->n * enc->d, sizeof *e->byte));
-    enc->bytes += enc->n * (enc->d + 4);
-    return FCT_OK;
+    enc->bytes += enc->n * (enc->d + 4) + (enc->d + DITHERS) * 4;
+    return make_dither(e, enc->d);
 }
 
 void cpu_encoder_free(fct_encoder *enc)
@@ -75,6 +90,7 @@ void cpu_encoder_free(fct_encoder *enc)
     fct_free(e->miss);
     fct_free(e->step);
     fct_free(e->byte);
+    fct_free(e->dither);
     fct_free(e);
     enc->impl = NULL;
 }
@@ -117,22 +133,25 @@ FCT_CLONES static float largest(const float *x, int64_t n)
 }
 
 /* Adding 1.5 · 2^23 rounds to the nearest integer, which then stands in the low bits. */
-FCT_CLONES static void to_bytes(int8_t *out, const float *x, float by, int64_t n)
+FCT_CLONES static void to_bytes(int8_t *out, const float *x, float by, const float *dither,
+                                int64_t n)
 {
     const float magic = 12582912.0f;
     for (int64_t i = 0; i < n; i++)
-        out[i] = (int8_t)((int32_t)vec_bits(x[i] * by + magic) - (int32_t)vec_bits(magic));
+        out[i] = (int8_t)((int32_t)vec_bits(x[i] * by + dither[i] + magic) -
+                          (int32_t)vec_bits(magic));
 }
 
-/* Bytes of n numbers; returns what 1 is worth. Numbers too small to be divided by stay 0. */
-static float quantise(int8_t *out, const float *x, int64_t n)
+/* Bytes of n numbers; returns what 1 is worth. Numbers too small to be divided by stay 0. The
+   largest becomes 126, so that the dither has room. */
+static float quantise(int8_t *out, const float *x, const float *dither, int64_t n)
 {
-    float most = largest(x, n), step = most / 127;
+    float most = largest(x, n), step = most / 126;
     if (!(step > 1e-35f) || !isfinite(step)) {
         memset(out, 0, (size_t)n);
         return isfinite(step) ? step : NAN;
     }
-    to_bytes(out, x, 1 / step, n);
+    to_bytes(out, x, 1 / step, dither, n);
     return step;
 }
 
@@ -141,7 +160,7 @@ static float up(double square) /* the root, never rounded down */
     return (float)(sqrt(square) * (1 + 1e-6));
 }
 
-static const float uniform_deviation = 0.28867514f; /* 1/sqrt(12) */
+static const float dither_deviation = 0.40824829f; /* 1/sqrt(6): see sae_candidates.c */
 
 void cpu_encoder_row(cpu_encoder *e, const fct_encoder *enc, int64_t f, const float *w)
 {
@@ -151,8 +170,8 @@ void cpu_encoder_row(cpu_encoder *e, const fct_encoder *enc, int64_t f, const fl
     e->norm[f] = up(norm);
     e->miss[f] = up(miss);
     if (!e->step) return;
-    e->step[f] = quantise(e->byte + f * enc->d, w, enc->d);
-    e->miss[f] = uniform_deviation * e->step[f];
+    e->step[f] = quantise(e->byte + f * enc->d, w, dither_of(e, f), enc->d);
+    e->miss[f] = dither_deviation * e->step[f];
 }
 
 fct_status cpu_encoder_finish(cpu_encoder *e, const fct_encoder *enc, const float *w)
@@ -247,8 +266,8 @@ static void prepare(tile *t, const fct_select_args *a, const cpu_encoder *e, int
         to_half((uint16_t *)(void *)t->x + i * d, x, d);
         return;
     }
-    row->step = quantise((int8_t *)t->x + i * d, x, d);
-    row->miss = uniform_deviation * row->step;
+    row->step = quantise((int8_t *)t->x + i * d, x, dither_of(e, r), d);
+    row->miss = dither_deviation * row->step;
 }
 
 /* One row of a tile: its codes, or its candidates where those of all rows are kept. */

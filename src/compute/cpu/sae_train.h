@@ -12,6 +12,7 @@ typedef struct cpu_encoder { /* behind fct_encoder.impl */
     dn_shape shape; /* of one tile; shape.m rows */
     int8_t *byte;   /* int8: [n,d] as it was rounded */
     float *step;    /* int8: [n] what 1 of a row's bytes is worth */
+    float *dither;  /* int8: added before rounding, from another place for each row */
     /* what rounding does to each feature's row; bf16: |w| and |w - copy|; int8: |w| and the
        standard deviation of one weight's rounding error */
     float *norm, *miss; /* [n] */
