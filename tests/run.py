@@ -164,7 +164,10 @@ def python_tests(tally: Tally, python: pathlib.Path | None, why: str, full: bool
         name = f"python/{case.get('classname', '').split('.')[-1]}: {case.get('name')}".replace("python/: ", "python/")
         skipped = case.find("skipped")
         if skipped is not None:
-            tally.skip(name, re.sub(r"\s+", " ", skipped.get("message") or "")[:200])
+            why = skipped.get("message") or ""
+            if why == "collection skipped":  # a whole file: the reason stands in the text
+                why = (skipped.text or "").partition("Skipped: ")[2].rstrip("')")
+            tally.skip(name, re.sub(r"\s+", " ", why)[:200])
         elif case.find("failure") is not None or case.find("error") is not None:
             tally.one(name, False)
             failures = True

@@ -142,9 +142,11 @@ static fct_status write_config(const fct_sae *s, const char *dir)
         FCT_TRY_OUT(
             fct_json_i64(&dead_steps, training, "aux_dead_steps", dead_steps, "facet.json"));
     }
-    j = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_dirs_local", (json_int_t)s->f, "d_model",
-                  (json_int_t)s->d, "k", (json_int_t)s->k, "auxk", (json_int_t)auxk,
-                  "dead_steps_threshold", (json_int_t)dead_steps);
+    if (auxk > s->f) auxk = s->f; /* their forward takes that many, dead or not */
+    j = json_pack("{s:I, s:I, s:I, s:o, s:I}", "n_dirs_local", (json_int_t)s->f, "d_model",
+                  (json_int_t)s->d, "k", (json_int_t)s->k, "auxk",
+                  auxk > 0 ? json_integer(auxk) : json_null(), "dead_steps_threshold",
+                  (json_int_t)dead_steps);
     if (!j) {
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: config.json");
         goto out;

@@ -21,7 +21,7 @@ from cli_util import bad, good, result
 
 np = pytest.importorskip("numpy", reason="numpy compares tensors")
 pytest.importorskip("safetensors", reason="safetensors reads what facet writes")
-import foreign  # noqa: E402
+import foreign
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("FACET_BUILD") or ROOT / "build")
@@ -179,6 +179,8 @@ def test_foreign_saes(tmp_path: Path, layout: str, grid: bool, write: Any, formu
             assert (again == codes).all() and (again_rows == rebuilt).all()
         near(again, codes, to)
         near(again_rows, rebuilt, to)
+        if to == "sdxl-unbox":  # their forward takes the auxk largest of F, dead or not
+            assert json.loads((tmp_path / to / "config.json").read_text())["auxk"] == foreign.F
         if to != layout:
             continue
         theirs, ours = foreign.tensors_of(tmp_path / "sae"), foreign.tensors_of(tmp_path / to)

@@ -217,7 +217,7 @@ def test_authors_layout(tmp_path: Path) -> None:
         "n_dirs_local": 10,
         "d_model": 6,
         "k": 3,
-        "auxk": 256,
+        "auxk": 10,  # 256, but no more than features: their forward would fail
         "dead_steps_threshold": 2441,
     }
 
