@@ -11,6 +11,7 @@ static dnnl_data_type_t type_of(fct_dtype t)
     switch (t) {
     case FCT_BF16: return dnnl_bf16;
     case FCT_I8: return dnnl_s8;
+    case FCT_U8: return dnnl_u8;
     case FCT_I32: return dnnl_s32;
     default: return dnnl_f32;
     }

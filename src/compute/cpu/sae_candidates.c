@@ -1,20 +1,22 @@
 /* sae_candidates.c - the k best of one row from rounded products: every feature that could be among
    them given the rounding is computed again in f32, and the best of those are taken.
 
-   With z the rounded product plus bias and e a bound of its error, let t be the k-th largest z - e.
-   k features are at least t, so one whose z + e is less than t is not among the k best; all others
-   are candidates. First with one bound for the whole row, which the scan compares with; then, among
-   what that left, with each feature's own.
+   First with one bound for the whole row, which the scan compares with; then, among what that left,
+   with each feature's own.
 
-   bf16: x·w - x'·w' = (x - x')·w + x'·(w - w') is at most |x - x'||w| + |x'||w - w'|; then z is
-   rounded to bf16, at most 2^-9 of itself; sums in f32 are off by a hair of |x||w|.
+   bf16: with z the rounded product plus bias and e a bound of its error, let t be the k-th largest
+   z - e. k features are at least t, so one whose z + e is less than t is not among the k best.
+   x·w - x'·w' = (x - x')·w + x'·(w - w') is at most |x - x'||w| + |x'||w - w'|; then z is rounded
+   to bf16, at most 2^-9 of itself; sums in f32 are off by a hair of |x||w|.
 
    int8: a proof like that would leave three times as many candidates. Instead numbers are rounded
    up or down at random, by a dither that is added first: so errors average 0 and are independent of
    the numbers, whatever these are. (Rounded to the nearest, rows of few different numbers, or on a
    grid, have errors that add up along like weights.) On average over numbers a step s gives a
-   deviation of s/sqrt(6); e is 8 standard deviations of the sum. By Hoeffding's bound an error
-   exceeds that once in 10^9 at most. */
+   deviation of s/sqrt(6). Let t be the k-th largest z: if one with less is among the k best after
+   all, it has overtaken one of those k, so their errors differ by t - z or more. That is ruled out
+   where t - z is 8 standard deviations of the difference of two that are at right angles (nearer
+   ones share errors). By Hoeffding's bound such a pair comes once in 10^9 at most. */
 #include <math.h>
 
 #include "compute/cpu/keys.h"
@@ -53,7 +55,7 @@ CPU_INLINE void load_block(float *out, const cpu_row *row, const cpu_encoder *e,
     if (bytes) {
         const int32_t *z = (const int32_t *)row->z + c;
         for (int i = 0; i < BLOCK; i++)
-            out[i] = (float)z[i] * (row->step * e->step[c + i]) + bias[c + i];
+            out[i] = (float)(z[i] - e->zero[c + i]) * (row->step * e->step[c + i]) + bias[c + i];
     } else {
         const uint16_t *z = (const uint16_t *)row->z + c;
         for (int i = 0; i < BLOCK; i++) out[i] = vec_from_bf16(z[i]) + bias[c + i];
@@ -62,18 +64,31 @@ CPU_INLINE void load_block(float *out, const cpu_row *row, const cpu_encoder *e,
 
 static float one_entry(const cpu_row *row, const cpu_encoder *e, const float *bias, int64_t f)
 {
-    if (e->step) return (float)((const int32_t *)row->z)[f] * (row->step * e->step[f]) + bias[f];
+    if (e->step) {
+        int32_t z = ((const int32_t *)row->z)[f] - e->zero[f];
+        return (float)z * (row->step * e->step[f]) + bias[f];
+    }
     return vec_from_bf16(((const uint16_t *)row->z)[f]) + bias[f];
 }
 
-CPU_INLINE float error_bound(const cpu_row *row, float norm, float miss, float product, bool bytes)
+/* bf16: of one product. */
+CPU_INLINE float error_bound(const cpu_row *row, float norm, float miss, float product)
 {
-    if (bytes) {
-        float a = row->miss * norm, b = row->norm * miss;
-        return (float)DEVIATIONS * sqrtf(a * a + b * b) + sum_error * row->norm * norm;
-    }
     return row->miss * norm + copy_longer * row->norm * miss + half_ulp * product +
            sum_error * row->norm * norm;
+}
+
+/* int8: the variance of one product's error. */
+CPU_INLINE float variance(const cpu_row *row, float norm, float miss)
+{
+    float a = row->miss * norm, b = row->norm * miss;
+    return a * a + b * b;
+}
+
+/* int8: how far apart the errors of two products are, given the sum of their variances. */
+CPU_INLINE float apart(const cpu_row *row, const cpu_encoder *e, float variances)
+{
+    return (float)DEVIATIONS * sqrtf(variances) + 2 * sum_error * row->norm * e->norm_max;
 }
 
 /* A lower bound of the k-th largest entry: lanes [width] take every width-th block entry, and the
@@ -128,15 +143,14 @@ FCT_CLONES static int64_t collect(cpu_candidates *c, const cpu_row *row, const c
 }
 
 /* Keeps those of m whose own bound lets them be among the k best. */
-static int64_t refine(cpu_candidates *c, const cpu_row *row, const cpu_encoder *e,
-                      const float *bias, int64_t m, int64_t k)
+static int64_t refine_halves(cpu_candidates *c, const cpu_row *row, const cpu_encoder *e,
+                             const float *bias, int64_t m, int64_t k)
 {
-    bool bytes = e->step != NULL;
     int64_t keep = 0;
     for (int64_t i = 0; i < m; i++) {
         int64_t f = c->index[i];
         float z = one_entry(row, e, bias, f), product = fabsf(z - bias[f]);
-        float bound = error_bound(row, e->norm[f], e->miss[f], product, bytes);
+        float bound = error_bound(row, e->norm[f], e->miss[f], product);
         c->key[i] = key_make(key_order(z - bound), i);
         c->high[i] = z + bound; /* its upper end */
     }
@@ -145,6 +159,32 @@ static int64_t refine(cpu_candidates *c, const cpu_row *row, const cpu_encoder *
     for (int64_t i = 0; i < m; i++) {
         c->index[keep] = c->index[i];
         keep += !(c->high[i] < bar);
+    }
+    return keep;
+}
+
+static int64_t refine_bytes(cpu_candidates *c, const cpu_row *row, const cpu_encoder *e,
+                            const float *bias, int64_t m, int64_t k)
+{
+    int64_t keep = 0;
+    float most = 0; /* variance of those that are k best as they stand */
+    for (int64_t i = 0; i < m; i++) {
+        int64_t f = c->index[i];
+        c->high[i] = one_entry(row, e, bias, f);
+        c->key[i] = key_make(key_order(c->high[i]), i);
+    }
+    key_select(c->key, m, k);
+    float bar = key_value(key_least(c->key, k));
+    for (int64_t j = 0; j < k; j++) {
+        int64_t f = c->index[key_index(c->key[j])];
+        float v = variance(row, e->norm[f], e->miss[f]);
+        most = v > most ? v : most;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        int64_t f = c->index[i];
+        float reach = apart(row, e, most + variance(row, e->norm[f], e->miss[f]));
+        c->index[keep] = (int32_t)f;
+        keep += !(c->high[i] < bar - reach);
     }
     return keep;
 }
@@ -175,13 +215,18 @@ int64_t cpu_candidates_find(cpu_candidates *c, const cpu_encoder *e, const fct_s
                             const cpu_row *row)
 {
     int64_t n = a->enc->n, k = a->k;
-    float most = row->norm * e->norm_max; /* of any product */
-    float bound = error_bound(row, e->norm_max, e->miss_max, most, e->step != NULL);
-    if (!isfinite(bound)) return -1;
-    float bar = lower_bound(c, row, e, a->bias, n, k) - 2 * bound;
+    float margin; /* of the whole row */
+    if (e->step)
+        margin = apart(row, e, 2 * variance(row, e->norm_max, e->miss_max));
+    else
+        margin = 2 * error_bound(row, e->norm_max, e->miss_max, row->norm * e->norm_max);
+    if (!isfinite(margin)) return -1;
+    float bar = lower_bound(c, row, e, a->bias, n, k) - margin;
     if (!isfinite(bar)) return -1;
     int64_t m = collect(c, row, e, a->bias, n, bar);
-    return m < k ? -1 : refine(c, row, e, a->bias, m, k);
+    if (m < k) return -1;
+    return e->step ? refine_bytes(c, row, e, a->bias, m, k)
+                   : refine_halves(c, row, e, a->bias, m, k);
 }
 
 void cpu_candidates_take(cpu_candidates *c, const fct_select_args *a, const int32_t *from,

@@ -8,29 +8,31 @@
 #include "compute/cpu/keys.h"
 #include "compute/cpu/sae_train.h"
 
-enum { TILE_NUMBERS = 1 << 20, TILE_LEAST = 64, TILE_MOST = 512, EXACT_ROWS = 64, DITHERS = 1024 };
+enum { TILE_NUMBERS = 1 << 20, TILE_LEAST = 64, TILE_MOST = 512, EXACT_ROWS = 64 };
+enum { DITHERS = 1024, INT8_MOST = 1 << 16, ZERO = 128 }; /* ZERO: the byte of 0 in rows */
 
 /* ---- which product, in what tiles ---- */
 
 /* Candidates cost a scan and some f32 products a row, so there must be features enough; and rows
    long enough that the product is what costs. int8 has half the time of bf16 wherever it has an
    instruction (VNNI, AMX), and its candidates are a few more (bench/SPEED.md); with a larger share
-   of the features selected, its margin would take in too many. */
+   of the features selected, its margin would take in too many. Its sums are of 32 bits. */
 fct_product cpu_product(int64_t n, int64_t d, int64_t k)
 {
     if (d < 64 || n < 512 || n < 16 * k) return FCT_PRODUCT_F32;
-    if (dn_has_int8() && n >= 32 * k) return FCT_PRODUCT_INT8;
+    if (dn_has_int8() && n >= 32 * k && d <= INT8_MOST) return FCT_PRODUCT_INT8;
     return dn_has_bf16() ? FCT_PRODUCT_BF16 : FCT_PRODUCT_F32;
 }
 
 static dn_shape tile_shape(const fct_encoder *enc)
 {
-    static const fct_dtype in[] = {FCT_F32, FCT_BF16, FCT_I8}, out[] = {FCT_F32, FCT_BF16, FCT_I32};
+    static const fct_dtype x[] = {FCT_F32, FCT_BF16, FCT_U8}, w[] = {FCT_F32, FCT_BF16, FCT_I8},
+                           y[] = {FCT_F32, FCT_BF16, FCT_I32};
     int64_t rows = TILE_NUMBERS * 5 / 4 / enc->n / 32 * 32;
     return (dn_shape){.kind = DN_MATMUL,
-                      .x = in[enc->product],
-                      .w = in[enc->product],
-                      .y = out[enc->product],
+                      .x = x[enc->product],
+                      .w = w[enc->product],
+                      .y = y[enc->product],
                       .batch = 1,
                       .m = rows < TILE_LEAST  ? TILE_LEAST
                            : rows > TILE_MOST ? TILE_MOST
@@ -59,8 +61,8 @@ static const float *dither_of(const cpu_encoder *e, int64_t row)
 fct_status cpu_encoder_new(fct_encoder *enc)
 {
     cpu_encoder *e;
-    if (enc->product == FCT_PRODUCT_INT8 && !dn_has_int8()) /* there it would saturate */
-        enc->product = FCT_PRODUCT_F32;
+    if (enc->product == FCT_PRODUCT_INT8 && (!dn_has_int8() || enc->d > INT8_MOST))
+        enc->product = FCT_PRODUCT_F32; /* there it would saturate */
     dn_shape shape = tile_shape(enc);
     FCT_TRY(fct_new(&e, 1, sizeof *e));
     enc->impl = e; /* the caller frees what is half made */
@@ -74,8 +76,9 @@ fct_status cpu_encoder_new(fct_encoder *enc)
     enc->bytes += 8 * enc->n;
     if (enc->product == FCT_PRODUCT_BF16) return FCT_OK;
     FCT_TRY(fct_new(&e->step, enc->n, sizeof *e->step));
+    FCT_TRY(fct_new(&e->zero, enc->n, sizeof *e->zero));
     FCT_TRY(fct_new(&e->byte, enc->n * enc->d, sizeof *e->byte));
-    enc->bytes += enc->n * (enc->d + 4) + (enc->d + DITHERS) * 4;
+    enc->bytes += enc->n * (enc->d + 8) + (enc->d + DITHERS) * 4;
     return make_dither(e, enc->d);
 }
 
@@ -90,6 +93,7 @@ void cpu_encoder_free(fct_encoder *enc)
     fct_free(e->miss);
     fct_free(e->step);
     fct_free(e->byte);
+    fct_free(e->zero);
     fct_free(e->dither);
     fct_free(e);
     enc->impl = NULL;
@@ -133,25 +137,31 @@ FCT_CLONES static float largest(const float *x, int64_t n)
 }
 
 /* Adding 1.5 · 2^23 rounds to the nearest integer, which then stands in the low bits. */
-FCT_CLONES static void to_bytes(int8_t *out, const float *x, float by, const float *dither,
-                                int64_t n)
+FCT_CLONES static void to_bytes(uint8_t *out, const float *x, float by, const float *dither,
+                                uint32_t zero, int64_t n)
 {
     const float magic = 12582912.0f;
     for (int64_t i = 0; i < n; i++)
-        out[i] = (int8_t)((int32_t)vec_bits(x[i] * by + dither[i] + magic) -
-                          (int32_t)vec_bits(magic));
+        out[i] = (uint8_t)(vec_bits(x[i] * by + dither[i] + magic) - vec_bits(magic) + zero);
 }
 
-/* Bytes of n numbers; returns what 1 is worth. Numbers too small to be divided by stay 0. The
-   largest becomes 126, so that the dither has room. */
-static float quantise(int8_t *out, const float *x, const float *dither, int64_t n)
+FCT_CLONES static int32_t sum_bytes(const int8_t *x, int64_t n)
+{
+    int32_t sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* Bytes of n numbers, `zero` for 0; returns what 1 is worth. Numbers too small to be divided by
+   stay 0. The largest becomes 126, so that the dither has room. */
+static float quantise(uint8_t *out, const float *x, const float *dither, uint32_t zero, int64_t n)
 {
     float most = largest(x, n), step = most / 126;
     if (!(step > 1e-35f) || !isfinite(step)) {
-        memset(out, 0, (size_t)n);
+        memset(out, (int)zero, (size_t)n);
         return isfinite(step) ? step : NAN;
     }
-    to_bytes(out, x, 1 / step, dither, n);
+    to_bytes(out, x, 1 / step, dither, zero, n);
     return step;
 }
 
@@ -170,7 +180,9 @@ void cpu_encoder_row(cpu_encoder *e, const fct_encoder *enc, int64_t f, const fl
     e->norm[f] = up(norm);
     e->miss[f] = up(miss);
     if (!e->step) return;
-    e->step[f] = quantise(e->byte + f * enc->d, w, dither_of(e, f), enc->d);
+    int8_t *byte = e->byte + f * enc->d;
+    e->step[f] = quantise((uint8_t *)byte, w, dither_of(e, f), 0, enc->d);
+    e->zero[f] = ZERO * sum_bytes(byte, enc->d);
     e->miss[f] = dither_deviation * e->step[f];
 }
 
@@ -220,7 +232,7 @@ static fct_status ensure_plan(cpu_encoder *e)
 
 static int64_t size_of(fct_dtype t)
 {
-    return t == FCT_BF16 ? 2 : t == FCT_I8 ? 1 : 4;
+    return t == FCT_BF16 ? 2 : t == FCT_U8 ? 1 : 4;
 }
 
 static fct_status take_tile(fct_cx *cx, tile *t, const fct_select_args *a, const cpu_encoder *e,
@@ -266,7 +278,7 @@ static void prepare(tile *t, const fct_select_args *a, const cpu_encoder *e, int
         to_half((uint16_t *)(void *)t->x + i * d, x, d);
         return;
     }
-    row->step = quantise((int8_t *)t->x + i * d, x, dither_of(e, r), d);
+    row->step = quantise(t->x + i * d, x, dither_of(e, r), ZERO, d);
     row->miss = dither_deviation * row->step;
 }
 
