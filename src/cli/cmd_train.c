@@ -85,10 +85,9 @@ static fct_status set_members(job *j)
 
 /* ---- after the training ---- */
 
-static fct_status write_one(job *j, train_result *r)
+static fct_status measure_one(job *j, train_result *r)
 {
     const fct_train_member *m = r->member;
-    if (!m->sae) return FCT_OK; /* lost */
     fct_row_source *rows = &j->rows.source[m->stream], *held = &j->rows.held[m->stream];
     int64_t here; /* rows that a model has just made are not made again */
     FCT_TRY(fct_rows_stay(rows, &here));
@@ -97,8 +96,15 @@ static fct_status write_one(job *j, train_result *r)
         FCT_TRY(held->rewind(held->self, 0));
         FCT_TRY(fct_sae_measure_quality(m->sae, held, 0, &r->quality));
     }
-    FCT_TRY(fct_sae_save(m->sae, r->dir, NULL));
-    return train_page_write(r);
+    return FCT_OK;
+}
+
+static fct_status write_one(job *j, train_result *r)
+{
+    if (!r->member->sae) return FCT_OK; /* lost */
+    FCT_TRY(fct_where(measure_one(j, r), "%s", r->dir));
+    FCT_TRY(fct_sae_save(r->member->sae, r->dir, NULL));
+    return fct_where(train_page_write(r), "%s", r->dir);
 }
 
 static void say_one(job *j)
@@ -126,8 +132,7 @@ static void say_one(job *j)
 
 static fct_status write_results(job *j)
 {
-    for (int64_t i = 0; i < j->n; i++)
-        FCT_TRY(fct_where(write_one(j, &j->result[i]), "%s", j->result[i].dir));
+    for (int64_t i = 0; i < j->n; i++) FCT_TRY(write_one(j, &j->result[i]));
     if (is_sweep(j)) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
     fct_sae_checkpoint_remove(j->checkpoint); /* it has served */
     if (!is_sweep(j)) say_one(j);
@@ -184,10 +189,16 @@ static fct_status run(fct_cli *c)
     if (fct_cli_flag(j.run, "resume") && !fct_sae_checkpoint_exists(j.checkpoint))
         fct_cli_note(c, "there is no checkpoint in %s: starting from the beginning", j.checkpoint);
     st = fct_sae_train_many(&j.train);
-    if (st == FCT_ERR_STOPPED && fct_sae_checkpoint_exists(j.checkpoint))
+    bool trained = st == FCT_OK;
+    if (trained) st = write_results(&j);
+    if (st == FCT_OK || !fct_sae_checkpoint_exists(j.checkpoint)) goto out;
+    if (st == FCT_ERR_STOPPED)
         fct_cli_note(c, "the same command with --resume goes on from here");
-    if (st != FCT_OK) goto out;
-    FCT_TRY_OUT(write_results(&j));
+    else if (trained)
+        st = fct_fail(st, "%s; the training is done and kept in %s: --resume repeats only this",
+                      fct_error_text(), j.checkpoint);
+    else if (st != FCT_ERR_ARG) /* of a refusal: nothing was trained */
+        fct_cli_note(c, "the last good checkpoint stays in %s", j.checkpoint);
 out:
     close_job(&j);
     return st;

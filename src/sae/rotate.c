@@ -115,7 +115,7 @@ fct_status fct_checkpoint_load(const char *dir, fct_train_state *s, const fct_lo
 
 bool fct_sae_checkpoint_exists(const char *dir)
 {
-    return newest(dir) >= 0;
+    return fct_path_is_dir(dir) && newest(dir) >= 0; /* a failure's text stays as it is */
 }
 
 void fct_sae_checkpoint_remove(const char *dir)

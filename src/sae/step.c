@@ -237,7 +237,10 @@ fct_status fct_step_loss(fct_trainee *t, double more)
     const fct_train_plan *p = &t->plan;
     t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux + more;
     if (isfinite(t->loss)) return FCT_OK;
-    return fct_fail(FCT_ERR_RANGE, "step %lld: the loss is not finite", (long long)(t->step + 1));
+    return fct_fail(FCT_ERR_RANGE,
+                    "step %lld: the loss is not finite: rows whose squares f32 cannot hold, or lr "
+                    "%g is too high",
+                    (long long)(t->step + 1), p->lr);
 }
 
 static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)

@@ -150,11 +150,15 @@ fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t 
 /* 1 / mean((mean_rows(x) - x)²): the loss of guessing the mean is then 1. */
 static fct_status auto_scale(double *out, const float *rows, int64_t n, int64_t d)
 {
-    double *mean = NULL, sum = 0;
+    double *mean = NULL, sum = 0, square = 0;
     FCT_TRY(fct_new(&mean, d, sizeof *mean));
     for (int64_t i = 0; i < n * d; i++) mean[i % d] += rows[i] / (double)n;
-    for (int64_t i = 0; i < n * d; i++) sum += (rows[i] - mean[i % d]) * (rows[i] - mean[i % d]);
+    for (int64_t i = 0; i < n * d; i++) {
+        sum += (rows[i] - mean[i % d]) * (rows[i] - mean[i % d]);
+        square += (double)rows[i] * rows[i];
+    }
     fct_free(mean);
+    if (sum < 1e-20 * square) sum = 0; /* the mean's own rounding: f32 rows differ by more */
     *out = (double)n * (double)d / sum;
     if (isfinite(*out) && *out > 0) return FCT_OK;
     return fct_fail(FCT_ERR_RANGE, "the %lld calibration rows %s: no loss scale follows from them",

@@ -530,6 +530,34 @@ def test_no_space(place: Path, mount: Callable[[str], Path]) -> None:
     assert not [p for p in listing(full) if p != "store"], "nothing half-written"
 
 
+def test_disk_fills_up_in_a_checkpoint(place: Path, mount: Callable[[str], Path]) -> None:
+    """A checkpoint is 156 kB, the disk 300 kB: the first one fits, the second does not."""
+    small = mount("size=300k")
+    train = [*TRAIN, "--log", small / "t.jsonl", "-o", small / "sae"]
+    says = ["checkpoint-000000000100", "No space left on device", "the checkpoint of step 50 stays"]
+    bad(*train, cwd=place, says=says)
+    assert listing(small) == {"t.jsonl", "sae.checkpoint", "sae.checkpoint/checkpoint-000000000050.safetensors"}
+    bad(*train, "--resume", cwd=place, says=says)  # again: nothing is lost by trying
+    assert listing(small / "sae.checkpoint") == {"checkpoint-000000000050.safetensors"}
+    subprocess.run(["mount", "-o", "remount,size=3m", small], check=True)
+    good(*train, "--resume", cwd=place)
+    good(*TRAIN, "-o", "sae-never-full", cwd=place)
+    assert contents(small / "sae") == contents(place / "sae-never-full")
+    assert not (small / "sae.checkpoint").exists()
+
+
+def test_disk_fills_up_as_the_sae_is_saved(place: Path, mount: Callable[[str], Path]) -> None:
+    """The work is not lost: the last checkpoint is there, and --resume needs one step."""
+    small = mount("size=200k")
+    (small / "mine").write_bytes(bytes(8000))
+    train = [*TRAIN, "--checkpoint-every", "0", "--steps", "60", "-o", small / "sae"]
+    bad(*train, cwd=place, says=["No space left on device", "--resume"])
+    assert [p for p in listing(small) if p.startswith("sae.checkpoint/checkpoint-")] and not (small / "sae").exists()
+    subprocess.run(["mount", "-o", "remount,size=3m", small], check=True)
+    good(*train, "--resume", cwd=place)
+    assert listing(small / "sae") >= {"cfg.json", "sae_weights.safetensors"}
+
+
 def test_unwritable_folder(place: Path, mount: Callable[[str], Path]) -> None:
     closed = mount("size=1m,ro")
     bad("generate", "-p", "a star", *SMALL, "-o", closed / "a.png", cwd=place, says=str(closed))
@@ -606,6 +634,22 @@ def test_kill_during_training(place: Path) -> None:
         good(*TRAIN, "--resume", "-o", "sae-killed", cwd=place)
     assert not (place / "sae-killed.checkpoint").exists()
     assert contents(place / "sae-killed") == contents(place / "sae-whole")
+
+
+def test_resume_with_other_threads(place: Path) -> None:
+    """Sums are taken in another order: told, and equal within rounding that training carries along."""
+    train = [*TRAIN[:-2], "--engine", "plain"]  # -t is given each time
+    good(*train, "-t", "1", "-o", "sae-one", cwd=place)
+    process = start(*train, "-t", "1", "-o", "sae-both", cwd=place)
+    assert wait_for((place / "sae-both.checkpoint/checkpoint-000000000100.safetensors").exists, process)
+    process.kill()
+    process.communicate()
+    done = good(*train, "-t", "2", "--resume", "-o", "sae-both", cwd=place)
+    assert b"made with 1 threads, here are 2: the result will be equal within rounding" in done.stderr
+    one, both = (safetensors.load_file(place / name / "sae_weights.safetensors") for name in ("sae-one", "sae-both"))
+    for name, t in one.items():
+        off = np.linalg.norm(t - both[name]) / np.linalg.norm(t)
+        assert off < 1e-4, f"{name}: {off:.2g}"  # another seed: above 1
 
 
 def test_resume_takes_only_its_own_rows(place: Path) -> None:

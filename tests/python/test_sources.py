@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_util import PROMPTS, bad, facet, good, need_demo, result
+from cli_util import PROMPTS, bad, facet, good, need_demo, result, run
 
 np = pytest.importorskip("numpy", reason="numpy makes rows")
 load_file = pytest.importorskip("safetensors.numpy", reason="safetensors reads rows").load_file
@@ -111,6 +111,32 @@ def test_rows_that_nothing_learns_from(tmp_path: Path) -> None:
     (tmp_path / "store/store.json").rename(tmp_path / "store/progress.json")
     bad("train", "--store", tmp_path / "store", *more, says="not finished")
     assert not (tmp_path / "sae").exists()
+
+
+def test_bad_rows_that_come_late(tmp_path: Path) -> None:
+    """The last good checkpoint stays; with the rows mended --resume is refused, since they are other rows."""
+    rows = np.random.default_rng(0).standard_normal((4000, 24)).astype(np.float32)
+    train = ["train", "--store", "rows.npy", "--preset", "demo", "--batch-size", "100", "--steps", "35", "--order", "sequential",
+             "--checkpoint-every", "10", "-o", "sae"]  # fmt: skip
+    for value, says in ((np.nan, "block rows, row 3210 holds a number that is not finite"), (1e30, "the loss is not finite: rows whose squares")):
+        late = rows.copy()
+        late[3210, 5] = value
+        np.save(tmp_path / "rows.npy", late)
+        bad(*train, cwd=tmp_path, says=says)
+        assert {p.name for p in (tmp_path / "sae.checkpoint").iterdir()} == {f"checkpoint-{n:012}.safetensors" for n in (20, 30)}
+        assert b"the last good checkpoint stays in sae.checkpoint" in run(*train, "--resume", cwd=tmp_path).stderr
+        assert not (tmp_path / "sae").exists()
+        shutil.rmtree(tmp_path / "sae.checkpoint")
+
+
+def test_rows_that_are_all_the_same(tmp_path: Path) -> None:
+    for value in (0, 2.3):
+        np.save(tmp_path / "rows.npy", np.full((4000, 24), value, np.float32))
+        bad("train", "--store", tmp_path / "rows.npy", "--preset", "demo", "--steps", "5", "--batch-size", "100",
+            "-o", tmp_path / "sae", says="the 1000 calibration rows are all the same")  # fmt: skip
+    np.save(tmp_path / "none.npy", np.zeros((0, 24), np.float32))
+    bad("capture", "--import", tmp_path / "none.npy", "-o", tmp_path / "store", says="there are no rows in it")
+    assert not (tmp_path / "store").exists() and not (tmp_path / "sae").exists()
 
 
 def test_ways_to_say_it_wrongly(tmp_path: Path) -> None:
