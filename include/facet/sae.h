@@ -34,6 +34,15 @@ typedef enum fct_sae_normalize {
     FCT_SAE_NORMALIZE_NORM   /* x sqrt(D)/|x|; back: x' |x|/sqrt(D) */
 } fct_sae_normalize;
 
+/* A crosscoder is an SAE of the rows of several blocks side by side: D is the sum of their widths.
+ */
+enum { FCT_SAE_MOST_BLOCKS = 16 };
+typedef struct fct_sae_block {
+    char *name; /* "down.2.1" */
+    int64_t d;
+    float scale; /* by which its rows were multiplied in training, so that blocks weigh the same */
+} fct_sae_block;
+
 typedef struct fct_sae { /* read-only for users; made by load or training, released by fct_sae_free
                           */
     fct_sae_kind kind;
@@ -49,11 +58,14 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
                         is multiplied before anything is kept, and z divided when it is decoded */
     bool apply_b_dec_to_input;
     fct_sae_normalize normalize;
-    int64_t n_groups;    /* Matryoshka: groups of features, the first the coarsest; else 0 */
-    int64_t *group_size; /* [n_groups]; NULL without groups */
-    char *block;         /* "down.2.1" or a full name; NULL when the folder does not say */
-    char *model;         /* name of the model it was trained on; NULL: unknown */
+    int64_t n_groups;      /* Matryoshka: groups of features, the first the coarsest; else 0 */
+    int64_t *group_size;   /* [n_groups]; NULL without groups */
+    int64_t n_blocks;      /* of a crosscoder, in the order of their numbers in a row; else 0 */
+    fct_sae_block *blocks; /* [n_blocks]; NULL: it is none */
+    char *block;           /* "down.2.1" or a full name; NULL when the folder does not say */
+    char *model;           /* name of the model it was trained on; NULL: unknown */
     char *path;
+    bool is_slice;     /* made by fct_sae_slice: `path` is the whole's folder */
     bool has_stats;    /* any of these statistics, each [F]; NULL when absent: */
     float *density;    /* share of rows in which the feature is active */
     float *mean, *std; /* when active */
@@ -62,12 +74,20 @@ typedef struct fct_sae { /* read-only for users; made by load or training, relea
                          seed): text; NULL: nothing */
 } fct_sae;
 
-/* Reads an SAE's folder in any of the formats below (told by what is there), a torch file of
+/* Of a crosscoder, with `block` the SAE of that block alone (fct_sae_slice).
+   Reads an SAE's folder in any of the formats below (told by what is there), a torch file of
    openai's or of dictionary_learning's, or a folder with several (the authors' checkpoints root, a
    run folder with `final/`): with several that fit `block` (NULL: any) the error lists them.
    Pickles with anything beyond tensors are refused, and never run. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
 FCT_API void fct_sae_free(fct_sae *s);
+/* One block's part of a crosscoder: its directions, statistics of the whole's codes. What it
+   encodes are the products of that block's rows alone, as if those of the others were at their
+   bias: an estimate of the whole's codes, smaller the more of a feature is elsewhere. */
+FCT_API fct_status fct_sae_slice(fct_sae **out, const fct_sae *s, const char *block) FCT_MUST_CHECK;
+/* out [F,n_blocks]: the length of a feature's direction in each block, in units of that block's
+   rows (scale), as a share of the sum: which blocks a feature belongs to. */
+FCT_API void fct_sae_block_share(const fct_sae *s, float *out);
 /* "topk", "standard", "jumprelu", "gated", "batchtopk". */
 FCT_API const char *fct_sae_kind_name(fct_sae_kind kind);
 typedef enum fct_sae_layout {
@@ -154,6 +174,11 @@ typedef struct fct_row_source {
     fct_status (*next_parts)(void *self, int64_t want, const float **rows, int64_t *n);
 } fct_row_source;
 
+/* One part of a source with several, as a source of its own; valid while joint is, which it moves.
+ */
+FCT_API fct_status fct_row_source_part(fct_row_source *out, fct_row_source *joint,
+                                       int64_t part) FCT_MUST_CHECK;
+
 typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_AUTHORS } fct_aux_mode;
 typedef enum fct_lr_decay { /* over the last lr_decay_steps, to 0 */
                             FCT_LR_PRESET,
@@ -216,6 +241,11 @@ typedef struct fct_train_desc { /* zero: the preset's value */
     bool untied;            /* the decoder starts with directions of its own */
     fct_decoder_norm decoder_norm;
     fct_normalize normalize;
+    /* Rows of a source with several parts: false: a crosscoder, which reads all side by side; true:
+       one SAE over the rows of all, so that a batch has as many of each, whose features mean the
+       same in every block. Without a choice of `normalize` each block's rows get their own scale
+       (crosscoder: norm; mixed: mean-norm), so that none outweighs the others. */
+    bool mix_blocks;
     uint64_t seed;
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
     /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,
@@ -261,6 +291,9 @@ typedef struct fct_train_member {
     fct_train_desc desc; /* of what concerns the whole run (resume, checkpoint_every,
                             keep_checkpoints, the log's options, log) the first member's counts */
     fct_sae *sae;        /* what came of it: the caller's; NULL: it was lost */
+    fct_sae **more;      /* [n_more]: with mix_blocks sae is the first block's, these are of the
+                            others: the same features in each block's own units */
+    int64_t n_more;
     char *lost; /* why it was given up at some step while others went on; NULL: it was not */
     fct_train_report report;
     fct_train_point *course; /* [n_course]: from the first step on, also of a continued run */
@@ -278,8 +311,8 @@ typedef struct fct_train_run {
 FCT_API fct_status fct_sae_train_many(fct_train_run *run) FCT_MUST_CHECK;
 FCT_API void fct_train_run_clear(fct_train_run *run);
 /* Whether the folder holds what member number `member` of this run would end as, by what the SAE
-   says of its making. FCT_ERR_ARG with the first difference when it was made with other options or
-   rows. */
+   says of its making; with mix_blocks: a folder for each block in it. FCT_ERR_ARG with the first
+   difference when it was made with other options or rows. */
 FCT_API fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
                                           const char *dir) FCT_MUST_CHECK;
 
@@ -299,6 +332,7 @@ typedef struct fct_sae_quality { /* on rows that training has not seen */
     double l0, dead_share; /* mean number of active features; share of features never active on
                               these rows */
     int64_t rows;
+    double block_ev[FCT_SAE_MOST_BLOCKS]; /* of a crosscoder: ev of each block */
 } fct_sae_quality;
 FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows,
                                            fct_sae_quality *out) FCT_MUST_CHECK;

@@ -174,7 +174,9 @@ FCT_API fct_status fct_store_read(const fct_store *s, int64_t block, int64_t fir
    holds NaN or infinity is FCT_ERR_RANGE and is named. */
 typedef enum fct_row_order { FCT_ORDER_SEQUENTIAL, FCT_ORDER_SHUFFLED } fct_row_order;
 typedef struct fct_rows_desc {
-    /* NULL: the only one. "down.2.1,up.0.1": several in step, which must have the same rows */
+    /* NULL: the only one. "down.2.1,up.0.1": several in step, rows of the same prompts, steps and
+       branches. On different grids, rows are the finest's cells, and a coarser block's row comes
+       with each of the fine cells in it */
     const char *block;
     fct_row_order order;
     uint64_t seed;
@@ -193,7 +195,7 @@ FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, in
                                       const fct_rows_desc *desc) FCT_MUST_CHECK;
 
 /* The model itself as a source, with no store: the rows that fct_capture would store with the same
-   options (blocks that can be read in step: the same grid), made once for all blocks, as parts. A
+   options, made once for all blocks, as parts (of different grids as in fct_rows_desc.block). A
    thread owns the model and runs the prompts of the next group while rows of this one are given
    out; rows wait in two buffers of memory_bytes each. Shuffled: the capture's batches of prompts
    are permuted, those that fill a buffer are mixed row by row; sequential: the store's order.
@@ -202,8 +204,8 @@ FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, in
    the model; desc->out is not used. */
 FCT_API fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                                   const fct_rows_desc *rows) FCT_MUST_CHECK;
-/* A source for each part of such a source, out[joint->n_parts]: those that are read in step share
-   what is made. Takes joint over when it succeeds; all must be closed. */
+/* A source for each part of such a source, out[joint->n_parts], all of one grid: those that are
+   read in step share what is made. Takes joint over when it succeeds; all must be closed. */
 FCT_API fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint) FCT_MUST_CHECK;
 /* Any source: to its first row, *out_rows 0; one whose rows must be made: to the first of the
  *out_rows that are still in memory. For measuring on rows of the training. */

@@ -1,12 +1,10 @@
-/* cmd_features_icon.c - `facet features icon`, `contrast` and `stats`: what a feature draws alone,
-   which features tell two runs apart, and how often and how strongly each is active on a store's
-   rows. */
+/* cmd_features_icon.c - `facet features icon` and `contrast`: what a feature draws alone, and which
+   features tell two runs apart. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "cli/run.h"
 #include "facet/index.h"
-#include "facet/store.h"
 #include "sae/sae.h"
 
 #define SAE_ROW                                                                    \
@@ -304,108 +302,4 @@ const fct_cli_command fct_cmd_features_contrast = {
                 {.name = "B", .help = "another one"}},
     .options = {contrast_options, fct_cli_instrument, fct_cli_common},
     .run = run_contrast,
-};
-
-/* ---- stats ---- */
-
-static void say_stats(fct_cli *c, const fct_sae *s, const char *out)
-{
-    int64_t dead = 0;
-    double l0 = 0;
-    for (int64_t f = 0; f < s->f; f++) {
-        dead += s->density[f] == 0;
-        l0 += (double)s->density[f];
-    }
-    fct_cli_say(
-        c, "%s: %" PRId64 " features, %" PRId64 " never active on these rows, %.2f active a row",
-        out, s->f, dead, l0);
-    fct_cli_put(c, "sae", json_string(out));
-    fct_cli_put(c, "n_features", json_integer(s->f));
-    fct_cli_put(c, "never_active", json_integer(dead));
-    fct_cli_put(c, "l0", json_real(l0));
-}
-
-static fct_status run_stats(fct_cli *c)
-{
-    fct_status st = FCT_OK;
-    fct_sae *sae = NULL;
-    fct_store *store = NULL;
-    fct_row_source rows = {0};
-    const char *dir = fct_cli_text(c, "sae"), *out = fct_cli_text(c, "output"),
-               *block = fct_cli_text(c, "block");
-    FCT_TRY_OUT(fct_sae_load(&sae, dir, block));
-    bool beside = !out;
-    if (beside) out = sae->path ? sae->path : dir;
-    FCT_TRY_OUT(fct_cli_check_dir(out));
-    fct_sae_layout layout =
-        FCT_SAE_SAELENS; /* that of the SAE which is replaced, if there is one */
-    const char *name = fct_path_is_dir(out) ? fct_sae_layout_of(out) : NULL;
-    if (name) FCT_TRY_OUT(fct_sae_layout_find(&layout, name));
-    if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, layout));
-    FCT_TRY_OUT(fct_store_open_rows(
-        &store, fct_cli_text(c, "store"),
-        &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = block}));
-    if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
-    FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
-    FCT_TRY_OUT(beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout));
-    say_stats(c, sae, out);
-    const char *lost[4];
-    if (fct_sae_lost_stats(sae, layout, lost) > 0)
-        fct_log_line(fct_cli_log(c), FCT_LOG_WARN,
-                     "%s: the %s layout keeps mean and std alone; `facet convert %s --to saelens` "
-                     "first, to keep density and max",
-                     out, fct_sae_layout_name(layout), out);
-out:
-    if (rows.close) rows.close(rows.self);
-    fct_store_close(store);
-    fct_sae_free(sae);
-    return st;
-}
-
-static const fct_cli_option stats_options[] = {{.name = "sae",
-                                                .kind = FCT_CLI_FOLDER,
-                                                .value = "SAE",
-                                                .required = true,
-                                                .help = "the SAE's folder"},
-                                               {.name = "store",
-                                                .kind = FCT_CLI_FOLDER,
-                                                .value = "STORE",
-                                                .required = true,
-                                                .help = "rows to measure on: a store, or a "
-                                                        ".safetensors or .npy file"},
-                                               {.name = "tensor",
-                                                .kind = FCT_CLI_TEXT,
-                                                .value = "NAME",
-                                                .otherwise = "rows, else the only 2-D one",
-                                                .help = "tensor of a .safetensors file"},
-                                               {.name = "block",
-                                                .kind = FCT_CLI_TEXT,
-                                                .value = "BLOCK",
-                                                .otherwise = "the SAE's",
-                                                .help = "block of the store"},
-                                               {.name = "max-rows",
-                                                .kind = FCT_CLI_INT,
-                                                .value = "N",
-                                                .lo = 1,
-                                                .hi = 9223372036854775807.0,
-                                                .otherwise = "all",
-                                                .help = "stop after so many rows"},
-                                               {.name = "output",
-                                                .letter = 'o',
-                                                .kind = FCT_CLI_FOLDER,
-                                                .value = "DIR",
-                                                .otherwise = "the SAE's own folder",
-                                                .help = "write SAE and statistics there instead"},
-                                               {0}};
-
-const fct_cli_command fct_cmd_features_stats = {
-    .name = "features stats",
-    .summary = "measure how often and how strongly each feature is active",
-    .text = "Writes stats.safetensors beside the SAE: density, and mean, std (when active) and "
-            "max, f32 [F] each; mean.pt and std.pt in the authors' layout. Nothing else in the "
-            "SAE's folder is touched.",
-    .examples = "facet features stats --sae sae --store store",
-    .options = {stats_options, fct_cli_common},
-    .run = run_stats,
 };

@@ -66,16 +66,30 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
     FCT_TRY(fct_sae_load(&s, path, NULL));
     const char *kind = fct_sae_kind_name(s->kind);
     const char *layout = fct_sae_layout_of(s->path ? s->path : path);
+    char *across = NULL;
+    fct_status st = fct_sae_blocks_text(&across, s, ", ");
+    if (st != FCT_OK) {
+        fct_sae_free(s);
+        return st;
+    }
     fct_cli_say(c,
-                "%s: an SAE (%s layout), %s, %" PRId64 " features of width %" PRId64 ", k %" PRId64
-                ", block %s, model %s, %s",
-                path, layout ? layout : "unknown", kind, s->f, s->d, s->k,
-                s->block ? s->block : "not said", s->model ? s->model : "not said",
+                "%s: %s (%s layout), %s, %" PRId64 " features of width %" PRId64 ", k %" PRId64
+                ", block%s %s, model %s, %s",
+                path, s->n_blocks > 0 ? "a crosscoder" : "an SAE", layout ? layout : "unknown",
+                kind, s->f, s->d, s->k, s->n_blocks > 0 ? "s" : "",
+                s->block          ? s->block
+                : s->n_blocks > 0 ? across
+                                  : "not said",
+                s->model ? s->model : "not said",
                 s->has_stats ? "with statistics" : "no statistics");
-    json_t *o = json_pack("{s:s, s:s?, s:s, s:I, s:I, s:I, s:s?, s:s?, s:b}", "path", path,
+    json_t *names = s->n_blocks > 0 ? json_array() : NULL;
+    for (int64_t i = 0; i < s->n_blocks; i++)
+        (void)json_array_append_new(names, json_string(s->blocks[i].name));
+    json_t *o = json_pack("{s:s, s:s?, s:s, s:I, s:I, s:I, s:s?, s:o*, s:s?, s:b}", "path", path,
                           "layout", layout, "architecture", kind, "d", (json_int_t)s->d,
                           "n_features", (json_int_t)s->f, "k", (json_int_t)s->k, "block", s->block,
-                          "model", s->model, "has_stats", (int)s->has_stats);
+                          "blocks", names, "model", s->model, "has_stats", (int)s->has_stats);
+    fct_free(across);
     fct_sae_free(s);
     return json_array_append_new(list, o) == 0
                ? FCT_OK

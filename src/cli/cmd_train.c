@@ -33,7 +33,6 @@ static fct_status check_use(job *j)
     fct_free(path);
     FCT_TRY(st);
     FCT_TRY(fct_cli_check_dir(j->out));
-    if (!is_sweep(j)) FCT_TRY(fct_sae_check_place(j->out, FCT_SAE_SAELENS));
     if (!fct_cli_flag(j->run, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
         return fct_fail(FCT_ERR_ARG,
                         "%s holds an interrupted training: continue it with --resume, or remove it "
@@ -44,27 +43,57 @@ static fct_status check_use(job *j)
 
 /* ---- the list of SAEs ---- */
 
+/* Where the result lies: the folder itself, or one in it for each of several mixed blocks. */
+static fct_status set_places(train_result *r, const fct_row_source *rows)
+{
+    bool mixed = rows->n_parts > 1 && r->member->desc.mix_blocks;
+    r->n_parts = mixed ? rows->n_parts : 1;
+    if (r->n_parts > FCT_SAE_MOST_BLOCKS)
+        return fct_fail(FCT_ERR_ARG, "%" PRId64 " blocks: want at most %d", r->n_parts,
+                        FCT_SAE_MOST_BLOCKS);
+    for (int64_t i = 0; i < r->n_parts; i++) {
+        train_part *p = &r->part[i];
+        p->block = mixed ? rows->part[i].name : r->block;
+        FCT_TRY(mixed ? fct_path_join(&p->dir, r->dir, p->block) : fct_strdup(&p->dir, r->dir));
+        FCT_TRY(fct_sae_check_place(p->dir, FCT_SAE_SAELENS));
+    }
+    return FCT_OK;
+}
+
 static fct_status set_member(job *j, int64_t i, fct_cli *options, const char *name, int64_t stream)
 {
     fct_train_member *m = &j->train.member[i];
     train_result *r = &j->result[i];
+    bool several = j->rows.source[stream].n_parts > 1;
     m->name = name;
     m->stream = stream;
     FCT_TRY(train_options_read(&m->desc, options));
     m->desc.resume = j->checkpoint;
     m->desc.log = fct_cli_log(j->c);
-    m->desc.block = j->rows.stream[stream].block;
+    m->desc.block = several ? NULL : j->rows.stream[stream].block;
+    m->desc.mix_blocks = several && !fct_cli_flag(j->run, "crosscoder");
     m->desc.model = j->rows.model;
     m->desc.model_hash = j->rows.model_hash;
     *r = (train_result){.name = name,
-                        .block = m->desc.block,
+                        .block = j->rows.stream[stream].block,
                         .member = m,
                         .held = j->rows.stream[stream].n_held > 0};
-    return name ? fct_path_join(&r->dir, j->out, name) : fct_strdup(&r->dir, j->out);
+    FCT_TRY(name ? fct_path_join(&r->dir, j->out, name) : fct_strdup(&r->dir, j->out));
+    return set_places(r, &j->rows.source[stream]);
+}
+
+static fct_status check_crosscoder(job *j)
+{
+    for (int64_t i = 0; i < j->rows.n; i++)
+        if (j->rows.source[i].n_parts > 1) return FCT_OK;
+    if (!fct_cli_flag(j->run, "crosscoder")) return FCT_OK;
+    return fct_cli_usage(j->c, "--crosscoder is of several blocks: --block A,B (in a sweep: "
+                               "\"blocks\": [\"A,B\"])");
 }
 
 static fct_status set_members(job *j)
 {
+    FCT_TRY(check_crosscoder(j));
     if (is_sweep(j)) FCT_TRY(train_sweep_list(&j->sweep, &j->rows));
     int64_t n = is_sweep(j) ? j->sweep.n : 1;
     FCT_TRY(fct_new(&j->train.member, n, sizeof *j->train.member));
@@ -77,7 +106,6 @@ static fct_status set_members(job *j)
     for (int64_t i = 0; i < n; i++) {
         const train_sae *s = &j->sweep.sae[i];
         FCT_TRY(fct_where(set_member(j, i, s->c, s->name, s->stream), "%s", s->name));
-        FCT_TRY(fct_sae_check_place(j->result[i].dir, FCT_SAE_SAELENS));
         j->result[i].options = s->options;
     }
     return FCT_OK;
@@ -85,29 +113,7 @@ static fct_status set_members(job *j)
 
 /* ---- after the training ---- */
 
-static fct_status measure_one(job *j, train_result *r)
-{
-    const fct_train_member *m = r->member;
-    fct_row_source *rows = &j->rows.source[m->stream], *held = &j->rows.held[m->stream];
-    int64_t here; /* rows that a model has just made are not made again */
-    FCT_TRY(fct_rows_stay(rows, &here));
-    FCT_TRY(fct_sae_measure_stats(m->sae, rows, here, fct_cli_log(j->c)));
-    if (r->held) {
-        FCT_TRY(held->rewind(held->self, 0));
-        FCT_TRY(fct_sae_measure_quality(m->sae, held, 0, &r->quality));
-    }
-    return FCT_OK;
-}
-
-static fct_status write_one(job *j, train_result *r)
-{
-    if (!r->member->sae) return FCT_OK; /* lost */
-    FCT_TRY(fct_where(measure_one(j, r), "%s", r->dir));
-    FCT_TRY(fct_sae_save(r->member->sae, r->dir, NULL));
-    return fct_where(train_page_write(r), "%s", r->dir);
-}
-
-static void say_one(job *j)
+static fct_status say_one(job *j)
 {
     fct_cli *c = j->c;
     const train_result *of = &j->result[0];
@@ -122,21 +128,32 @@ static void say_one(job *j)
             "held out: explained variance %.4f, %.2f features a row, %.1f %% never active, %" PRId64
             " rows",
             of->quality.ev, of->quality.l0, 100 * of->quality.dead_share, of->quality.rows);
+    for (int64_t i = 0; of->held && of->n_parts > 1 && i < of->n_parts; i++)
+        fct_cli_say(c, "  %-12s explained variance %.4f, %.2f features a row", of->part[i].block,
+                    of->part[i].quality.ev, of->part[i].quality.l0);
+    for (int64_t i = 0; of->held && i < of->member->sae->n_blocks; i++)
+        fct_cli_say(c, "  %-12s explained variance %.4f, %.4f from its own rows alone",
+                    of->member->sae->blocks[i].name, of->quality.block_ev[i], of->alone[i]);
     json_t *one = train_result_json(of);
     fct_cli_put(c, "sae", json_string(j->out));
     fct_cli_put(c, "block", json_string(of->block));
     fct_cli_put(c, "train", json_incref(json_object_get(one, "train")));
     if (of->held) fct_cli_put(c, "held_out", json_incref(json_object_get(one, "held_out")));
+    if (of->n_parts > 1) fct_cli_put(c, "parts", json_incref(json_object_get(one, "parts")));
     json_decref(one);
+    return fct_cli_say_blocks(c, of->member->sae);
 }
 
 static fct_status write_results(job *j)
 {
-    for (int64_t i = 0; i < j->n; i++) FCT_TRY(write_one(j, &j->result[i]));
+    for (int64_t i = 0; i < j->n; i++) {
+        int64_t stream = j->train.member[i].stream;
+        FCT_TRY(train_result_write(j->c, &j->result[i], &j->rows.source[stream],
+                                   &j->rows.held[stream]));
+    }
     if (is_sweep(j)) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
     fct_sae_checkpoint_remove(j->checkpoint); /* it has served */
-    if (!is_sweep(j)) say_one(j);
-    return FCT_OK;
+    return is_sweep(j) ? FCT_OK : say_one(j);
 }
 
 /* ---- finished already ---- */
@@ -162,7 +179,10 @@ static fct_status find_finished(job *j, bool *out)
 
 static void close_job(job *j)
 {
-    for (int64_t i = 0; i < j->n; i++) fct_free(j->result[i].dir);
+    for (int64_t i = 0; i < j->n; i++) {
+        for (int64_t p = 0; p < j->result[i].n_parts; p++) fct_free(j->result[i].part[p].dir);
+        fct_free(j->result[i].dir);
+    }
     fct_train_run_clear(&j->train);
     fct_free(j->train.member);
     fct_free(j->result);
@@ -215,6 +235,11 @@ const fct_cli_command fct_cmd_train = {
         "--store or --prompts: with --prompts the model makes the rows that capture would have "
         "stored, once for all blocks, while the SAEs learn from those before; statistics are then "
         "of the rows that are still in memory at the end.\n\n"
+        "--block A,B trains one SAE on the rows of several blocks of one width, as many of each in "
+        "a batch, each block's rows centred and scaled by its own; --output then gets a folder a "
+        "block, with the same features in that block's units: --sae takes it whole. With "
+        "--crosscoder it is one SAE that reads the blocks' rows at the same place side by side, of "
+        "any widths, and has a direction for each feature in every block.\n\n"
         "SWEEP is a JSON file of several SAEs that are trained on one pass over the rows: "
         "{\"blocks\": [\"down.2.1\", \"up.0.1\"], \"seeds\": [0, 1], \"options\": "
         "{\"preset\": \"demo\"}, \"grid\": {\"k\": [4, 8], \"lr\": [0.001]}, "
@@ -228,6 +253,7 @@ const fct_cli_command fct_cmd_train = {
         "taken as it is.",
     .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae\n"
                 "facet train --prompts prompts.txt --block up.0.1 --preset demo -o sae\n"
+                "facet train --store store --block down.2.1,up.0.1 --crosscoder -o crosscoder\n"
                 "facet train sweep.json --store store -o saes",
     .operand = {{.name = "SWEEP", .help = "a file of several configurations", .optional = true}},
     .options = {train_options, train_variant_options, fct_cli_instrument, fct_cli_common},

@@ -72,6 +72,10 @@ fct_status fct_cli_need_saes(fct_cli *c, const fct_sae_set *saes)
 fct_status fct_cli_edits_read(fct_edit **out, int64_t *out_n, fct_cli *c) FCT_MUST_CHECK;
 void fct_cli_edits_free(fct_edit *edits, int64_t n);
 
+/* Of a crosscoder a line for each block: which share of the features' directions is there, and how
+ * many features are of that block almost alone; others say nothing. (cmd_features_stats.c) */
+fct_status fct_cli_say_blocks(fct_cli *c, const fct_sae *s) FCT_MUST_CHECK;
+
 /* "BLOCK:N" in its form; else wrong use, before anything is opened. */
 fct_status fct_cli_check_feature(fct_cli *c, const char *text) FCT_MUST_CHECK;
 

@@ -16,9 +16,10 @@ extern const fct_cli_option train_variant_options[];
 void train_variant_read(fct_train_desc *desc, const fct_cli *c);
 
 /* ---- rows (train_rows.c) ---- */
-typedef struct train_stream { /* one block's rows */
-    const char *block;
-    int64_t n_held; /* rows that are not trained on */
+typedef struct train_stream { /* one block's rows, or those of several in step */
+    const char *block;        /* of several: "down.2.1+up.0.1" */
+    char *across;             /* what `block` is then; owned */
+    int64_t n_held;           /* rows that are not trained on */
 } train_stream;
 typedef struct train_rows { /* zero-initialised is empty */
     fct_store *store;       /* NULL: the model makes the rows */
@@ -31,8 +32,8 @@ typedef struct train_rows { /* zero-initialised is empty */
     train_stream *stream;           /* [n] */
     int64_t n;
 } train_rows;
-/* A stream for every block in the order given; no blocks: the one that --block names; else the
-   only one, or (all) every one that there is. */
+/* A stream for every block in the order given ("a,b": of several in step); no blocks: the one that
+   --block names; else the only one, or (all) every one that there is. */
 fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
                            bool all) FCT_MUST_CHECK;
 void train_rows_close(train_rows *r);
@@ -62,19 +63,33 @@ fct_status train_sweep_list(train_sweep *s, const train_rows *rows) FCT_MUST_CHE
 void train_sweep_close(train_sweep *s);
 
 /* ---- what came of it (train_result.c, train_page.c) ---- */
-typedef struct train_result { /* of one SAE */
+typedef struct train_part { /* an SAE's folder; of mixed blocks one for each */
+    const char *block;
+    char *dir;
+    const fct_sae *sae;      /* NULL: lost */
+    fct_sae_quality quality; /* with held-out rows */
+} train_part;
+typedef struct train_result { /* of one training */
     const char *name, *block;
     char *dir;
     json_t *options; /* borrowed; NULL: not of a sweep */
     const fct_train_member *member;
-    fct_sae_quality quality; /* with held-out rows */
+    train_part part[FCT_SAE_MOST_BLOCKS];
+    int64_t n_parts;
+    double alone[FCT_SAE_MOST_BLOCKS]; /* of a crosscoder, on held-out rows: ev of each block's part
+                                          of it from that block's rows alone */
+    fct_sae_quality quality;           /* with held-out rows; of mixed blocks their mean */
     bool held;
 } train_result;
 json_t *train_result_json(const train_result *r); /* NULL: no memory */
 /* One line each, then results.json and pareto.svg in the folder. */
 fct_status train_result_sweep(fct_cli *c, const char *dir, const train_result *r,
                               int64_t n) FCT_MUST_CHECK;
+/* Statistics and quality of all that came of it, and their folders with a report in each.
+   (train_write.c) */
+fct_status train_result_write(fct_cli *c, train_result *r, fct_row_source *rows,
+                              fct_row_source *held) FCT_MUST_CHECK;
 /* report.html in the SAE's folder: nothing in it depends on when or how fast. */
-fct_status train_page_write(const train_result *r) FCT_MUST_CHECK;
+fct_status train_page_write(const train_result *r, const train_part *part) FCT_MUST_CHECK;
 
 #endif

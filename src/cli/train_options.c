@@ -68,7 +68,12 @@ const fct_cli_option train_options[] = {
      .kind = FCT_CLI_TEXT,
      .value = "BLOCK",
      .otherwise = "the only one",
-     .help = "block of the store; of a file's rows: the block they are of"},
+     .help = "block of the store, or several with commas; of a file's rows: the block they are of"},
+    {.name = "crosscoder",
+     .kind = FCT_CLI_FLAG,
+     .help =
+         "of several blocks: one SAE that reads their rows side by side, instead of one for the "
+         "rows of each"},
     {.name = "tensor",
      .kind = FCT_CLI_TEXT,
      .value = "NAME",

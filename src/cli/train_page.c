@@ -121,7 +121,7 @@ static void put_row(demo_html *h, const char *name, double ev, double second, do
                   name, ev, second, l0, 100 * dead);
 }
 
-static void put_quality(demo_html *h, const train_result *r)
+static void put_quality(demo_html *h, const train_result *r, const train_part *part)
 {
     const fct_train_member *m = r->member;
     demo_html_put(h, "<table class=\"report\"><tr><th></th><th>explained variance, mean over "
@@ -132,8 +132,8 @@ static void put_quality(demo_html *h, const train_result *r)
         put_row(h, "last training batch", p->ev, 1 - p->fvu, p->l0, p->dead_share);
     }
     if (r->held)
-        put_row(h, "held-out rows", r->quality.ev, r->quality.ev_total, r->quality.l0,
-                r->quality.dead_share);
+        put_row(h, "held-out rows", part->quality.ev, part->quality.ev_total, part->quality.l0,
+                part->quality.dead_share);
     demo_html_put(h, "</table>\n");
 }
 
@@ -173,9 +173,47 @@ static fct_status put_options(demo_html *h, const fct_sae *s)
     return st;
 }
 
-static fct_status put_page(demo_html *h, const train_result *r)
+enum { SHARES = 20 };
+
+/* Of a crosscoder: how much of the features is in each block, and how well its rows are rebuilt. */
+static fct_status put_blocks(demo_html *h, const train_result *r, const fct_sae *s)
+{
+    float *share = NULL;
+    if (s->n_blocks == 0) return FCT_OK;
+    FCT_TRY(fct_new(&share, s->f * s->n_blocks, sizeof *share));
+    fct_sae_block_share(s, share);
+    demo_html_put(h, "<section><h2>Which blocks the features are of</h2>\n<div "
+                     "class=\"charts\">\n");
+    for (int64_t b = 0; b < s->n_blocks; b++) {
+        int64_t count[SHARES] = {0};
+        fct_str title = {0};
+        for (int64_t f = 0; f < s->f; f++) {
+            int64_t bin = (int64_t)((double)share[f * s->n_blocks + b] * SHARES);
+            count[bin < SHARES ? bin : SHARES - 1]++;
+        }
+        fct_status st = fct_str_append(&title, s->blocks[b].name);
+        if (st == FCT_OK && r->held)
+            st = fct_str_printf(&title, ": explained variance %.4f, alone %.4f",
+                                r->quality.block_ev[b], r->alone[b]);
+        if (st == FCT_OK)
+            chart_draw_bins(h,
+                            &(chart_bins){.title = title.p,
+                                          .x_name = "share of a feature's direction in the block",
+                                          .count = count,
+                                          .n = SHARES,
+                                          .lo = 0,
+                                          .hi = 1});
+        fct_str_clear(&title);
+    }
+    demo_html_put(h, "</div></section>\n");
+    fct_free(share);
+    return h->st;
+}
+
+static fct_status put_page(demo_html *h, const train_result *r, const train_part *part)
 {
     const fct_train_member *m = r->member;
+    const fct_sae *sae = part->sae;
     int64_t never = 0;
     demo_html_put(h, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
@@ -185,24 +223,28 @@ static fct_status put_page(demo_html *h, const train_result *r)
     if (r->block) {
         demo_html_put(h, ": ");
         demo_html_text(h, r->name ? r->name : r->block);
+        if (r->n_parts > 1) demo_html_put(h, ", ");
+        if (r->n_parts > 1) demo_html_text(h, part->block);
     }
     demo_html_put(h,
                   "</h1>\n<p class=\"lede\">%lld features of rows of %lld numbers, %lld steps over "
                   "%lld rows.</p></header>\n<main>\n",
-                  (long long)m->sae->f, (long long)m->sae->d, (long long)m->report.steps,
+                  (long long)sae->f, (long long)sae->d, (long long)m->report.steps,
                   (long long)m->report.rows);
     demo_html_put(h, "<section><h2>How well rows are rebuilt</h2>\n");
-    put_quality(h, r);
+    put_quality(h, r, part);
     demo_html_put(h, "</section>\n<section><h2>How it went</h2>\n<div class=\"charts\">\n");
     for (size_t i = 0; i < FCT_COUNT(curves); i++) FCT_TRY(put_curve(h, m, &curves[i]));
     demo_html_put(h, "</div></section>\n<section><h2>What the features are "
                      "like</h2>\n<div class=\"charts\">\n");
-    put_densities(h, m->sae, &never);
+    put_densities(h, sae, &never);
     demo_html_put(h,
                   "</div>\n<p>%lld of %lld features are active in none of the rows.</p>"
-                  "</section>\n<section><h2>How it was made</h2>\n",
-                  (long long)never, (long long)m->sae->f);
-    FCT_TRY(put_options(h, m->sae));
+                  "</section>\n",
+                  (long long)never, (long long)sae->f);
+    FCT_TRY(put_blocks(h, r, sae));
+    demo_html_put(h, "<section><h2>How it was made</h2>\n");
+    FCT_TRY(put_options(h, sae));
     demo_html_put(h,
                   "</section>\n</main>\n<footer><p>Made by facet %s.</p></footer>\n</body>\n"
                   "</html>\n",
@@ -210,12 +252,12 @@ static fct_status put_page(demo_html *h, const train_result *r)
     return h->st;
 }
 
-fct_status train_page_write(const train_result *r)
+fct_status train_page_write(const train_result *r, const train_part *part)
 {
     demo_html h = {0};
     char *path = NULL;
-    fct_status st = put_page(&h, r);
-    if (st == FCT_OK) st = fct_path_join(&path, r->dir, "report.html");
+    fct_status st = put_page(&h, r, part);
+    if (st == FCT_OK) st = fct_path_join(&path, part->dir, "report.html");
     if (st == FCT_OK) st = fct_file_write(path, h.text.p, h.text.n);
     fct_str_clear(&h.text);
     fct_free(path);

@@ -7,6 +7,26 @@
 #include "cli/chart.h"
 #include "cli/train.h"
 
+/* Of several blocks what is of each; NULL: there is one. */
+static json_t *parts_json(const train_result *r)
+{
+    const fct_sae *s = r->member->sae;
+    json_t *list = s && (r->n_parts > 1 || s->n_blocks > 0) ? json_array() : NULL;
+    for (int64_t i = 0; list && r->n_parts > 1 && i < r->n_parts; i++) {
+        json_t *one = json_pack("{s:s, s:s}", "block", r->part[i].block, "sae", r->part[i].dir);
+        if (r->held) (void)json_object_set_new(one, "ev", json_real(r->part[i].quality.ev));
+        if (r->held) (void)json_object_set_new(one, "l0", json_real(r->part[i].quality.l0));
+        (void)json_array_append_new(list, one);
+    }
+    for (int64_t i = 0; list && i < s->n_blocks; i++) {
+        json_t *one = json_pack("{s:s}", "block", s->blocks[i].name);
+        if (r->held) (void)json_object_set_new(one, "ev", json_real(r->quality.block_ev[i]));
+        if (r->held) (void)json_object_set_new(one, "ev_alone", json_real(r->alone[i]));
+        (void)json_array_append_new(list, one);
+    }
+    return list;
+}
+
 json_t *train_result_json(const train_result *r)
 {
     const fct_train_report *t = &r->member->report;
@@ -22,9 +42,9 @@ json_t *train_result_json(const train_result *r)
         held = json_pack("{s:f, s:f, s:f, s:f, s:I}", "ev", r->quality.ev, "ev_total",
                          r->quality.ev_total, "l0", r->quality.l0, "dead_share",
                          r->quality.dead_share, "rows", (json_int_t)r->quality.rows);
-    return json_pack("{s:s*, s:s, s:s, s:O*, s:s*, s:o, s:o*}", "name", r->name, "block", r->block,
-                     "sae", r->dir, "options", r->options, "lost", r->member->lost, "train", train,
-                     "held_out", held);
+    return json_pack("{s:s*, s:s, s:s, s:O*, s:s*, s:o, s:o*, s:o*}", "name", r->name, "block",
+                     r->block, "sae", r->dir, "options", r->options, "lost", r->member->lost,
+                     "train", train, "held_out", held, "parts", parts_json(r));
 }
 
 static double ev_of(const train_result *r)

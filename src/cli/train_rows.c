@@ -5,8 +5,53 @@
 
 #include "cli/train.h"
 
+/* "a,b" for people and folders: "a+b". */
+static fct_status name_across(train_stream *s, const fct_row_source *rows)
+{
+    fct_str text = {0};
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < rows->n_parts && st == FCT_OK; i++)
+        st = fct_str_printf(&text, "%s%s", i > 0 ? "+" : "", rows->part[i].name);
+    if (st == FCT_OK) st = fct_strdup(&s->across, text.p);
+    fct_str_clear(&text);
+    s->block = s->across;
+    return st;
+}
+
+/* Several blocks of the store in step. */
+static fct_status open_across(train_rows *r, fct_cli *c, const char *names)
+{
+    int64_t held = fct_cli_i64(c, "hold-out");
+    train_stream *s = &r->stream[r->n];
+    fct_row_source *source = &r->source[r->n];
+    fct_rows_desc desc = {.block = names,
+                          .seed = (uint64_t)fct_cli_i64(c, "seed"),
+                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
+                          .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
+                                                                   : FCT_ORDER_SEQUENTIAL};
+    FCT_TRY(fct_store_rows(source, r->store, &desc));
+    int64_t total = source->total;
+    if (held >= total) {
+        source->close(source->self);
+        return fct_cli_usage(c, "--hold-out %" PRId64 ": there are only %" PRId64 " rows", held,
+                             total);
+    }
+    if (held > 0) {
+        source->close(source->self);
+        desc.n = total - held;
+        FCT_TRY(fct_store_rows(source, r->store, &desc));
+    }
+    r->n++;
+    s->n_held = held;
+    FCT_TRY(name_across(s, source));
+    if (held == 0) return FCT_OK;
+    return fct_store_rows(&r->held[r->n - 1], r->store,
+                          &(fct_rows_desc){.block = names, .first = total - held, .n = held});
+}
+
 static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
 {
+    if (name && strchr(name, ',')) return open_across(r, c, name);
     int64_t at, held = fct_cli_i64(c, "hold-out");
     FCT_TRY(fct_store_find_block(&at, r->store, name));
     const fct_store_block *block = &fct_store_get_info(r->store)->block[at];
@@ -86,6 +131,12 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
     static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
     int64_t n_at = fct_cli_steps(c, "at-steps", &at), held = fct_cli_i64(c, "hold-out");
     fct_status st = FCT_OK;
+    for (int64_t i = 0; i < n && n > 1; i++)
+        if (strchr(block[i], ','))
+            return fct_cli_usage(c,
+                                 "block %s: rows that a model makes are of several blocks in "
+                                 "step, or of single ones: capture a store to have both",
+                                 block[i]);
     for (int64_t i = 0; i < n && st == FCT_OK; i++)
         st = fct_str_printf(&blocks, "%s%s", i > 0 ? "," : "", block[i]);
     if (st == FCT_OK && n == 0 && fct_cli_text(c, "block"))
@@ -141,7 +192,13 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
         return taken;
     }
     r->n = room;
-    FCT_TRY(split(r, &joint, false, block, n));
+    bool across = joint.n_parts > 1 && !all && n < 2;
+    if (across) {
+        r->source[0] = joint;
+        FCT_TRY(name_across(&r->stream[0], &joint));
+    } else {
+        FCT_TRY(split(r, &joint, false, block, n));
+    }
     int64_t rest = total - r->source[0].total;
     if (rest == 0) return FCT_OK;
     for (int64_t i = 0; i < r->n; i++) r->stream[i].n_held = rest;
@@ -150,7 +207,9 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
                                             .n = rest,
                                             .memory_bytes = desc.memory_bytes,
                                             .beside = &r->source[0]}));
-    return split(r, &joint, true, block, n);
+    if (!across) return split(r, &joint, true, block, n);
+    r->held[0] = joint;
+    return FCT_OK;
 }
 
 /* ---- opening ---- */
@@ -210,6 +269,7 @@ void train_rows_close(train_rows *r)
         if (r->held[i].close) r->held[i].close(r->held[i].self);
     for (int64_t i = 0; i < r->n; i++)
         if (r->source[i].close) r->source[i].close(r->source[i].self);
+    for (int64_t i = 0; i < r->n; i++) fct_free(r->stream[i].across);
     fct_free(r->source);
     fct_free(r->held);
     fct_free(r->stream);

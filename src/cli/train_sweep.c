@@ -204,6 +204,7 @@ static fct_status check_keys(json_t *file)
 /* Options that all SAEs of a run share, so that no single one can have its own. */
 static const char *const of_run[] = {"store",
                                      "block",
+                                     "crosscoder",
                                      "output",
                                      "order",
                                      "hold-out",

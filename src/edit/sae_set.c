@@ -75,6 +75,22 @@ static const fct_block_info *block_of_path(const fct_model_info *info, const cha
     return best;
 }
 
+/* A crosscoder reads several blocks: each gets its part. */
+static fct_status add_slices(fct_sae_set *set, const fct_model_info *info, const fct_sae *sae,
+                             const char *dir)
+{
+    for (int64_t i = 0; i < sae->n_blocks; i++) {
+        fct_sae *slice = NULL;
+        const fct_block_info *found = NULL;
+        FCT_TRY(fct_sae_slice(&slice, sae, sae->blocks[i].name));
+        fct_status st = fct_where(fct_block_find(&found, info, slice->block), "SAE %s", dir);
+        if (st == FCT_OK) st = put(set, found, slice, true);
+        if (st != FCT_OK) fct_sae_free(slice);
+        FCT_TRY(st);
+    }
+    return FCT_OK;
+}
+
 static fct_status add_one(fct_sae_set *set, const fct_model_info *info, const char *block,
                           const char *dir)
 {
@@ -82,6 +98,11 @@ static fct_status add_one(fct_sae_set *set, const fct_model_info *info, const ch
     const fct_block_info *found = NULL;
     FCT_TRY(fct_sae_load(&sae, dir, block));
     fct_status st = FCT_OK;
+    if (sae->n_blocks > 0) {
+        st = add_slices(set, info, sae, dir);
+        fct_sae_free(sae);
+        return st;
+    }
     if (block)
         st = fct_block_find(&found, info, block);
     else if (sae->block)

@@ -13,7 +13,7 @@
 
 static const char *const param_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", "w_dec", "b_dec",
                                                         "threshold_ln", "b_mag", "r_mag"};
-enum { PER_TRAINEE = 4 * FCT_PARAM_COUNT + 3, NAME_SIZE = 48 };
+enum { PER_TRAINEE = 4 * FCT_PARAM_COUNT + 4, NAME_SIZE = 48 };
 enum { POINT = sizeof(fct_train_point) / sizeof(double) };
 
 typedef struct list { /* the tensors of a checkpoint, with their memory in the run */
@@ -41,8 +41,11 @@ static void put_trainee(list *l, int64_t owner, const fct_trainee *t)
         if (t->average[w])
             put(l, owner, "mean.", param_name[w], fct_tensor_of(t->average[w], FCT_F32, 1, &size));
     }
-    if (t->row_mean)
-        put(l, owner, "", "row_mean", fct_tensor_of(t->row_mean, FCT_F32, 1, &t->sae->d));
+    if (t->row_mean) {
+        int64_t size = fct_train_plan_mixed(&t->plan) * t->sae->d;
+        put(l, owner, "", "row_mean", fct_tensor_of(t->row_mean, FCT_F32, 1, &size));
+        put(l, owner, "", "row_scale", fct_tensor_of(t->row_scale, FCT_F32, 1, &size));
+    }
     put(l, owner, "", "not_fired", fct_tensor_of(t->not_fired, FCT_I64, 1, &t->plan.f));
     int64_t numbers = t->n_course * POINT;
     put(l, owner, "", "course", fct_tensor_of(t->course, FCT_F64, 1, &numbers));
@@ -96,14 +99,12 @@ static fct_status put_state(char **out, const fct_train_state *s)
     for (int64_t i = 0; i < s->n; i++) {
         const fct_trainee *t = &s->trainee[i];
         bad |= json_array_append_new(
-            saes,
-            json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b, s:s?}",
-                      "step", (json_int_t)t->step, "loss_scale", t->plan.loss_scale, "row_scale",
-                      number(t->row_scale), "threshold", number(t->running), "penalty",
-                      number(t->penalty), "loss", number(t->loss), "mse", number(t->mse), "aux",
-                      number(t->aux), "ev", number(t->ev), "l0", number(t->l0), "fvu",
-                      number(t->fvu), "dead", (json_int_t)t->n_dead, "warned", (int)t->warned,
-                      "lost", t->lost));
+            saes, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b, s:s?}",
+                            "step", (json_int_t)t->step, "loss_scale", t->plan.loss_scale,
+                            "threshold", number(t->running), "penalty", number(t->penalty), "loss",
+                            number(t->loss), "mse", number(t->mse), "aux", number(t->aux), "ev",
+                            number(t->ev), "l0", number(t->l0), "fvu", number(t->fvu), "dead",
+                            (json_int_t)t->n_dead, "warned", (int)t->warned, "lost", t->lost));
     }
     for (int64_t i = 0; i < s->n_places; i++)
         bad |= json_array_append_new(streams,
@@ -121,19 +122,14 @@ static fct_status put_state(char **out, const fct_train_state *s)
 static fct_status get_trainee(fct_trainee *t, const json_t *j, const char *path)
 {
     const char *lost;
-    double scale, row_scale;
+    double scale;
     const struct {
         const char *name;
         double *at;
-    } part[] = {{"loss_scale", &scale},
-                {"row_scale", &row_scale},
-                {"threshold", &t->running},
-                {"penalty", &t->penalty},
-                {"loss", &t->loss},
-                {"mse", &t->mse},
-                {"aux", &t->aux},
-                {"ev", &t->ev},
-                {"l0", &t->l0},
+    } part[] = {{"loss_scale", &scale},   {"threshold", &t->running},
+                {"penalty", &t->penalty}, {"loss", &t->loss},
+                {"mse", &t->mse},         {"aux", &t->aux},
+                {"ev", &t->ev},           {"l0", &t->l0},
                 {"fvu", &t->fvu}};
     FCT_TRY(fct_json_i64(&t->step, j, "step", 0, path));
     FCT_TRY(fct_json_i64(&t->n_dead, j, "dead", 0, path));
@@ -148,7 +144,6 @@ static fct_status get_trainee(fct_trainee *t, const json_t *j, const char *path)
         return fct_fail(FCT_ERR_ARG, "%s was made with loss scale %.17g, the options now say %.17g",
                         path, scale, t->plan.loss_scale);
     t->plan.loss_scale = scale;
-    t->row_scale = (float)row_scale;
     return FCT_OK;
 }
 

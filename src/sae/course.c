@@ -172,6 +172,31 @@ out:
     return st;
 }
 
+/* What training has made so far as it would be saved, on held-out rows; of mixed blocks the mean of
+ * theirs. */
+static fct_status measure_held(const fct_trainee *t, fct_row_source *rows, fct_sae_quality *out)
+{
+    int64_t blocks = fct_train_plan_mixed(&t->plan);
+    fct_status st = FCT_OK;
+    for (int64_t b = 0; b < blocks && st == FCT_OK; b++) {
+        fct_sae *now = NULL;
+        fct_row_source part = {0};
+        fct_sae_quality one = {0};
+        double share = 1 / (double)blocks;
+        st = rows->rewind(rows->self, 0);
+        if (st == FCT_OK && blocks > 1) st = fct_row_source_part(&part, rows, b);
+        if (st == FCT_OK) st = fct_trainee_export_block(t, b, &now);
+        if (st == FCT_OK) st = fct_sae_measure_quality(now, blocks > 1 ? &part : rows, 0, &one);
+        out->ev += share * one.ev;
+        out->ev_total += share * one.ev_total;
+        out->l0 += share * one.l0;
+        out->dead_share += share * one.dead_share;
+        fct_sae_free(now);
+        if (part.close) part.close(part.self);
+    }
+    return st;
+}
+
 static fct_status add_point(const fct_course *c, fct_trainee *t)
 {
     fct_sae_quality held = {0};
@@ -183,14 +208,7 @@ static fct_status add_point(const fct_course *c, fct_trainee *t)
     fct_row_source *rows = c->held_out ? &c->held_out[t->stream] : NULL;
     bool measured = rows && rows->next && c->desc->eval_every > 0 &&
                     (t->step % c->desc->eval_every == 0 || t->step == t->plan.steps);
-    if (measured) {
-        fct_sae *now = NULL; /* as it would be saved */
-        FCT_TRY(rows->rewind(rows->self, 0));
-        FCT_TRY(fct_trainee_export(t, &now));
-        fct_status st = fct_sae_measure_quality(now, rows, 0, &held);
-        fct_sae_free(now);
-        FCT_TRY(st);
-    }
+    if (measured) FCT_TRY(measure_held(t, rows, &held));
     t->course[t->n_course++] =
         (fct_train_point){.step = (double)t->step,
                           .loss = t->loss,

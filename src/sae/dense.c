@@ -119,16 +119,43 @@ fct_status fct_dense_end(fct_trainee *t, bool aux, float *through)
     return fct_step_backward_bias(t, aux, through);
 }
 
+/* A crosscoder's feature has a direction in every block, and its lengths are added (Lindsey et al.
+   2024): that leaves a feature of one block cheaper than one spread over all. */
+typedef struct spans {
+    int64_t n, d[FCT_SAE_MOST_BLOCKS];
+} spans;
+
+static spans spans_of(const fct_sae *s)
+{
+    spans p = {.n = s->n_blocks > 0 ? s->n_blocks : 1, .d = {s->d}};
+    for (int64_t b = 0; b < s->n_blocks; b++) p.d[b] = s->blocks[b].d;
+    return p;
+}
+
+/* The length of a direction; with g: plus `weight` times its slope. */
+static double direction_length(const spans *p, const float *w, float *g, double weight)
+{
+    double all = 0;
+    for (int64_t b = 0, at = 0; b < p->n; at += p->d[b++]) {
+        double length = sqrt(fct_sum_squares(w + at, p->d[b]));
+        float along = g && length > 0 ? (float)(weight / length) : 0;
+        for (int64_t i = 0; g && i < p->d[b]; i++) g[at + i] += along * w[at + i];
+        all += length;
+    }
+    return all;
+}
+
 double fct_dense_l1(fct_trainee *t, const float *z, float *g_z)
 {
     const fct_sae *s = t->sae;
+    const spans p = spans_of(s);
     int64_t rows = t->plan.batch;
     double weight = fct_train_plan_sparsity(&t->plan, t->step) / (double)rows /
                     fct_train_plan_unit(&t->plan, s->d),
            value = 0, *sum = t->per_feature, *length = t->per_feature + s->f;
     for (int64_t f = 0; f < s->f; f++) {
         sum[f] = 0;
-        length[f] = sqrt(fct_sum_squares(s->w_dec + f * s->d, s->d));
+        length[f] = direction_length(&p, s->w_dec + f * s->d, NULL, 0);
     }
     for (int64_t r = 0; r < rows; r++)
         for (int64_t f = 0; f < s->f; f++) {
@@ -137,11 +164,9 @@ double fct_dense_l1(fct_trainee *t, const float *z, float *g_z)
             g_z[r * s->f + f] += (float)(weight * length[f]);
         }
     for (int64_t f = 0; f < s->f; f++) {
-        const float *w = s->w_dec + f * s->d;
-        float *g = t->grad[FCT_PARAM_W_DEC] + f * s->d,
-              along = length[f] > 0 ? (float)(weight * sum[f] / length[f]) : 0;
         value += weight * length[f] * sum[f];
-        for (int64_t i = 0; i < s->d; i++) g[i] += along * w[i];
+        (void)direction_length(&p, s->w_dec + f * s->d, t->grad[FCT_PARAM_W_DEC] + f * s->d,
+                               weight * sum[f]);
     }
     return value;
 }

@@ -1,6 +1,7 @@
 /* facet_json.c - facet.json, beside an SAE in any format: what the layouts have no word for. The
-   block and the model under their own names, what a BatchTopK SAE is beyond its threshold, and the
-   text of how the SAE was made, which is kept through loading, saving and converting. */
+   block (of a crosscoder the blocks) and the model under their own names, what a BatchTopK SAE is
+   beyond its threshold, and the text of how the SAE was made, which is kept through loading, saving
+   and converting. */
 #include <string.h>
 
 #include "sae/sae.h"
@@ -41,6 +42,44 @@ static fct_status put_kind(json_t *j, const fct_sae *s)
     ok = json_object_set_new(j, key[1], json_integer(s->k)) == 0 && ok;
     ok = json_object_set_new(j, key[2], sizes) == 0 && ok;
     return ok ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+}
+
+/* The blocks of a crosscoder, which no layout but dictionary_learning's has a word for. */
+static fct_status put_blocks(json_t *j, const fct_sae *s)
+{
+    json_object_del(j, "blocks");
+    if (s->n_blocks == 0) return FCT_OK;
+    json_t *list = json_array();
+    bool ok = list != NULL;
+    for (int64_t i = 0; i < s->n_blocks; i++)
+        ok = json_array_append_new(list, json_pack("{s:s, s:I, s:f}", "name", s->blocks[i].name,
+                                                   "d", (json_int_t)s->blocks[i].d, "scale",
+                                                   (double)s->blocks[i].scale)) == 0 &&
+             ok;
+    ok = json_object_set_new(j, "blocks", list) == 0 && ok;
+    return ok ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+}
+
+static fct_status read_blocks(fct_sae *s, const json_t *j, const char *path)
+{
+    const json_t *list = json_object_get(j, "blocks"), *one;
+    fct_sae_block block[FCT_SAE_MOST_BLOCKS];
+    size_t i;
+    if (!list || s->n_blocks > 0) return FCT_OK; /* a layout that says them itself comes first */
+    if (json_array_size(list) < 2 || json_array_size(list) > FCT_SAE_MOST_BLOCKS)
+        return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want a list of 2 to %d", path,
+                        FCT_SAE_MOST_BLOCKS);
+    json_array_foreach(list, i, one)
+    {
+        const char *name;
+        double scale;
+        FCT_TRY(fct_json_str(&name, one, "name", NULL, path));
+        FCT_TRY(fct_json_i64(&block[i].d, one, "d", 0, path));
+        FCT_TRY(fct_json_f64(&scale, one, "scale", 1, path));
+        block[i].name = (char *)(uintptr_t)name;
+        block[i].scale = (float)scale;
+    }
+    return fct_where(fct_sae_set_blocks(s, block, (int64_t)i), "%s", path);
 }
 
 static bool one_threshold(const fct_sae *s)
@@ -86,6 +125,7 @@ fct_status fct_sae_write_facet(const fct_sae *s, const char *more, const char *d
     FCT_TRY_OUT(put_text(j, "model", s->model));
     FCT_TRY_OUT(add_members(j, more, "facet.json"));
     FCT_TRY_OUT(put_kind(j, s));
+    FCT_TRY_OUT(put_blocks(j, s));
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     FCT_TRY_OUT(fct_json_write(j, path));
 out:
@@ -106,11 +146,12 @@ fct_status fct_sae_read_facet(fct_sae *s, const char *dir, const char *block, co
         FCT_TRY_OUT(fct_json_str(&block, j, "block", block, path));
         FCT_TRY_OUT(fct_json_str(&model, j, "model", model, path));
         FCT_TRY_OUT(read_kind(s, j, path));
+        FCT_TRY_OUT(read_blocks(s, j, path));
         FCT_TRY_OUT(fct_json_text(&text, j, 0));
         FCT_TRY_OUT(fct_strdup(&s->facet_json, text.p));
     }
     FCT_TRY_OUT(fct_strdup(&s->model, model));
-    if (block) FCT_TRY_OUT(fct_sae_block_short(&s->block, block));
+    if (block && s->n_blocks == 0) FCT_TRY_OUT(fct_sae_block_short(&s->block, block));
 out:
     json_decref(j);
     fct_str_clear(&text);

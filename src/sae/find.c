@@ -70,7 +70,8 @@ static bool path_names(const char *path, size_t root, const char *block)
     return false;
 }
 
-/* The block that the SAE itself names, by its short name; NULL: none. */
+/* The block that the SAE itself names, by its short name; of a crosscoder all, with commas between;
+ * NULL: none. */
 static fct_status own_block(char **out, const char *dir)
 {
     fct_status st = FCT_OK;
@@ -89,12 +90,23 @@ static fct_status own_block(char **out, const char *dir)
         FCT_TRY_OUT(fct_json_read(&facet, path));
         FCT_TRY_OUT(fct_json_str(&block, facet, "block", NULL, path));
     }
-    FCT_TRY_OUT(fct_sae_block_short(out, block));
+    if (block && strchr(block, ','))
+        st = fct_strdup(out, block);
+    else
+        st = fct_sae_block_short(out, block);
 out:
     json_decref(facet);
     json_decref(cfg);
     fct_free(path);
     return st;
+}
+
+static bool names_block(const char *own, const char *brief)
+{
+    size_t n = strlen(brief);
+    for (const char *p = own; p && *p; p += strcspn(p, ","), p += *p == ',')
+        if (strcspn(p, ",") == n && strncmp(p, brief, n) == 0) return true;
+    return false;
 }
 
 static fct_status fits(bool *out, const char *path, size_t root, const char *block)
@@ -108,7 +120,7 @@ static fct_status fits(bool *out, const char *path, size_t root, const char *blo
     *out = path_names(path, root, full) || path_names(path, root, brief);
     if (*out) goto out;
     FCT_TRY_OUT(own_block(&own, path));
-    *out = own && strcmp(own, brief) == 0;
+    *out = names_block(own, brief);
 out:
     fct_free(brief);
     fct_free(full);
@@ -173,7 +185,7 @@ static fct_status name_block(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
     char *name = NULL, *brief = NULL, *full = NULL;
-    if (s->block) return FCT_OK;
+    if (s->block || s->n_blocks > 0) return FCT_OK;
     FCT_TRY_OUT(fct_strdup(&name, dir));
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--) name[n - 1] = '\0';
     FCT_TRY_OUT(fct_sae_block_short(&brief, fct_path_base(name)));
@@ -196,6 +208,15 @@ static fct_status load_one(fct_sae **out, const char *path)
     return fct_strdup(&(*out)->path, path);
 }
 
+static fct_status take_slice(fct_sae **sae, const char *block, const char *path)
+{
+    fct_sae *slice = NULL;
+    FCT_TRY(fct_where(fct_sae_slice(&slice, *sae, block), "%s", path));
+    fct_sae_free(*sae);
+    *sae = slice;
+    return FCT_OK;
+}
+
 fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
 {
     char **path = NULL;
@@ -208,6 +229,7 @@ fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
     else
         st = fct_where(load_one(out, path[0]), "loading an SAE");
     if (st == FCT_OK) st = name_block(*out, path[0]);
+    if (st == FCT_OK && block && (*out)->n_blocks > 0) st = take_slice(out, block, path[0]);
     if (st != FCT_OK) {
         fct_sae_free(*out);
         *out = NULL;

@@ -24,6 +24,7 @@ typedef struct fct_sae_format {
                                                  in */
     bool mean_std_only;                       /* of the statistics */
     bool always_facet;                        /* facet.json even when there is nothing to say */
+    bool keeps_blocks;                        /* of a crosscoder */
 } fct_sae_format;
 const fct_sae_format *fct_sae_format_get(fct_sae_layout layout);
 const fct_sae_format *fct_sae_format_of(const char *path); /* NULL: no SAE is there */

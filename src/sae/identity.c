@@ -202,16 +202,16 @@ static fct_status check_made(json_t *made, const json_t *options, const char *da
     return st;
 }
 
-fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
-                                  const char *dir)
+static fct_status finished_in(bool *out, const fct_train_run *run, const fct_train_member *m,
+                              const char *dir)
 {
     fct_status st = FCT_OK;
-    const fct_train_member *m = &run->member[member];
     const fct_row_source *rows = &run->stream[m->stream];
     const char *data = NULL;
     fct_sae *sae = NULL, *init = NULL;
     json_t *made = NULL, *options = NULL;
     fct_train_plan plan;
+    int64_t d;
     *out = false;
     if (!fct_sae_dir_has(dir, "cfg.json") || !fct_sae_dir_has(dir, "sae_weights.safetensors"))
         return FCT_OK;
@@ -220,8 +220,8 @@ fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t m
     FCT_TRY_OUT(parse(&made, sae->facet_json, dir));
     if (!json_is_object(json_object_get(made, "training"))) goto out;
     if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
-    FCT_TRY_OUT(fct_train_plan_init(&plan, &m->desc, rows->d, rows->total, init));
-    FCT_TRY_OUT(fct_train_plan_describe(&options, &plan, rows->d));
+    FCT_TRY_OUT(fct_train_plan_of_rows(&plan, &m->desc, rows, init, &d));
+    FCT_TRY_OUT(fct_train_plan_describe(&options, &plan, d));
     if (rows->describe) FCT_TRY_OUT(rows->describe(rows->self, &data));
     FCT_TRY_OUT(check_made(made, options, data, dir));
     *out = true;
@@ -231,4 +231,21 @@ out:
     fct_sae_free(sae);
     fct_sae_free(init);
     return st;
+}
+
+fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
+                                  const char *dir)
+{
+    const fct_train_member *m = &run->member[member];
+    const fct_row_source *rows = &run->stream[m->stream];
+    if (!m->desc.mix_blocks || rows->n_parts < 2) return finished_in(out, run, m, dir);
+    *out = true;
+    for (int64_t i = 0; i < rows->n_parts && *out; i++) {
+        char *path = NULL;
+        fct_status st = fct_path_join(&path, dir, rows->part[i].name);
+        if (st == FCT_OK) st = finished_in(out, run, m, path);
+        fct_free(path);
+        FCT_TRY(st);
+    }
+    return FCT_OK;
 }

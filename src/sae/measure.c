@@ -130,11 +130,15 @@ static double variance(double sum, double squares, double n)
 static void finish_quality(const quality *q, const fct_sae *s, fct_sae_quality *out)
 {
     double n = (double)q->rows, all_x = 0, all_e = 0, unbias = n > 1 ? n / (n - 1) : 1;
+    int64_t block = 0, end = 0; /* of a crosscoder: the blocks up to this number's */
     *out = (fct_sae_quality){.rows = q->rows, .l0 = (double)q->active / n};
     for (int64_t i = 0; i < s->d; i++) {
         double vx = variance(q->sum[i], q->sum[s->d + i], n) * unbias,
                ve = variance(q->sum[2 * s->d + i], q->sum[3 * s->d + i], n) * unbias;
         out->ev += (1 - ve / (vx + 1e-8)) / (double)s->d;
+        while (block < s->n_blocks && i >= end) end += s->blocks[block++].d;
+        if (block > 0)
+            out->block_ev[block - 1] += (1 - ve / (vx + 1e-8)) / (double)s->blocks[block - 1].d;
         all_x += vx;
         all_e += ve;
     }

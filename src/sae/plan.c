@@ -174,6 +174,22 @@ static fct_status set_sizes(fct_train_plan *p, const fct_train_desc *desc,
     return FCT_OK;
 }
 
+int64_t fct_train_plan_mixed(const fct_train_plan *p)
+{
+    return p->mixed ? p->n_parts : 1;
+}
+
+/* As many rows of every block. */
+static fct_status check_mixed(const fct_train_plan *p)
+{
+    int64_t n = p->n_parts, fewer = p->batch / n * n;
+    if (p->batch % n == 0) return FCT_OK;
+    return fct_fail(FCT_ERR_ARG,
+                    "batches of %lld rows cannot have as many of each of %lld blocks: "
+                    "--batch-size %lld",
+                    (long long)p->batch, (long long)n, (long long)(fewer > 0 ? fewer : n));
+}
+
 static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
                               const struct preset *base, int64_t total)
 {
@@ -185,6 +201,10 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
     if (!p->calibrate && !p->auto_scale) p->calibration_rows = 0;
     if ((p->calibrate || p->auto_scale) && p->calibration_rows < 1 && total != 0)
         p->calibration_rows = 1;
+    if (p->calibration_rows > 0) { /* as many of every block */
+        int64_t mixed = fct_train_plan_mixed(p), spare = p->calibration_rows % mixed;
+        p->calibration_rows += spare > 0 ? mixed - spare : 0;
+    }
     if (p->calibration_rows < 0)
         return fct_fail(FCT_ERR_ARG, "%lld calibration rows: want 1 or more",
                         (long long)p->calibration_rows);
@@ -251,8 +271,20 @@ static double or_none(double value, double otherwise) /* -1 says none */
     return value == -1 ? 0 : chosen_f(value, otherwise);
 }
 
-fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
-                               int64_t total, const fct_sae *init)
+/* Blocks differ in the length of their rows, so each has its own scale unless told otherwise; mixed
+   ones share one bias, so each has its own mean as well. */
+static fct_normalize usual_normalize(const fct_train_plan *p, const struct preset *base,
+                                     const fct_sae *init)
+{
+    if (init) return FCT_NORMALIZE_NONE;
+    if (p->mixed) return FCT_NORMALIZE_MEAN_NORM;
+    return p->n_parts > 1 ? FCT_NORMALIZE_NORM : base->normalize;
+}
+
+/* `parts` holds those of the rows alone. */
+static fct_status resolve(fct_train_plan *out, const fct_train_desc *desc,
+                          const fct_train_plan *parts, int64_t d, int64_t total,
+                          const fct_sae *init)
 {
     const struct preset *base;
     const fct_variant *v;
@@ -288,16 +320,53 @@ fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, 
         .untied = desc->untied,
         .decoder_norm =
             desc->decoder_norm == FCT_DECODER_PRESET ? FCT_DECODER_PROJECT : desc->decoder_norm,
-        .normalize = desc->normalize == FCT_NORMALIZE_PRESET
-                         ? (init ? FCT_NORMALIZE_NONE : base->normalize)
-                         : desc->normalize,
+        .normalize = desc->normalize == FCT_NORMALIZE_PRESET ? usual_normalize(parts, base, init)
+                                                             : desc->normalize,
+        .part = parts->part,
+        .n_parts = parts->n_parts,
+        .mixed = parts->mixed,
         .seed = desc->seed,
     };
+    if (out->mixed) FCT_TRY(check_mixed(out));
     FCT_TRY(set_sizes(out, desc, base, d, init));
     FCT_TRY(check_ranges(out));
     FCT_TRY(set_engine(out, desc, d));
     FCT_TRY(set_amounts(out, desc, base, total));
     return set_schedules(out, desc, base);
+}
+
+fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
+                               int64_t total, const fct_sae *init)
+{
+    return resolve(out, desc, &(fct_train_plan){0}, d, total, init);
+}
+
+fct_status fct_train_plan_of_rows(fct_train_plan *out, const fct_train_desc *desc,
+                                  const fct_row_source *rows, const fct_sae *init, int64_t *out_d)
+{
+    const fct_row_part *part = rows->part;
+    int64_t n = rows->n_parts > 1 ? rows->n_parts : 0;
+    fct_train_plan parts = {.part = part, .n_parts = n, .mixed = n > 0 && desc->mix_blocks};
+    *out_d = parts.mixed ? part[0].d : rows->d;
+    if (n > FCT_SAE_MOST_BLOCKS)
+        return fct_fail(FCT_ERR_ARG, "%lld blocks: want at most %d", (long long)n,
+                        FCT_SAE_MOST_BLOCKS);
+    for (int64_t i = 1; i < n && parts.mixed; i++)
+        if (part[i].d != part[0].d)
+            return fct_fail(FCT_ERR_SHAPE,
+                            "%s has rows of %lld numbers, %s of %lld: one SAE for the rows of "
+                            "several blocks needs one width (a crosscoder does not)",
+                            part[0].name, (long long)part[0].d, part[i].name, (long long)part[i].d);
+    if (n > 0 && !parts.mixed && init)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "a crosscoder starts from scratch: the scales of its blocks are in an "
+                        "SAE's weights, so none can be trained further as one");
+    if (init && init->n_blocks > 0)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "the SAE to start from is a crosscoder: name one of its blocks by a folder "
+                        "of its own (facet convert --block)");
+    int64_t total = rows->total > 0 && parts.mixed ? rows->total * n : rows->total;
+    return resolve(out, desc, &parts, *out_d, total, init);
 }
 
 int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
@@ -336,6 +405,8 @@ static fct_status describe_more(json_t *j, const fct_train_plan *p)
     if (p->grad_clip > 0) FCT_TRY(add(j, json_pack("{s:f}", "grad_clip", p->grad_clip)));
     if (p->ema > 0) FCT_TRY(add(j, json_pack("{s:f}", "ema", p->ema)));
     if (p->untied) FCT_TRY(add(j, json_pack("{s:b}", "untied", 1)));
+    if (p->n_parts > 1)
+        FCT_TRY(add(j, json_pack("{s:s}", "several_blocks", p->mixed ? "mixed" : "crosscoder")));
     return FCT_OK;
 }
 

@@ -44,6 +44,7 @@ void fct_sae_free(fct_sae *s)
                     s->density,  s->mean,       s->std,   s->max,   s->facet_json};
     for (fct_sae_part p = 0; p < FCT_SAE_PART_COUNT; p++) fct_free(*fct_sae_part_at(s, p));
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
+    fct_sae_blocks_free(s->blocks, s->n_blocks);
     fct_free(s);
 }
 
@@ -85,6 +86,7 @@ fct_status fct_sae_clone(fct_sae **out, const fct_sae *s)
                    (size_t)fct_sae_part_count(s, p) * sizeof(float));
     if (s->dec_norm) FCT_TRY_OUT(fct_sae_set_dec_norm(c));
     FCT_TRY_OUT(fct_sae_set_groups(c, s->group_size, s->n_groups));
+    FCT_TRY_OUT(fct_sae_set_blocks(c, s->blocks, s->n_blocks));
     FCT_TRY_OUT(fct_strdup(&c->block, s->block));
     FCT_TRY_OUT(fct_strdup(&c->model, s->model));
     *out = c;

@@ -49,6 +49,13 @@ fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK; /*
 fct_status fct_sae_check_groups(const int64_t *size, int64_t n, int64_t f) FCT_MUST_CHECK;
 fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MUST_CHECK;
 
+/* ---- crosscoders (blocks.c) ---- */
+/* Copies; names become short ones. n 0: it is none. */
+fct_status fct_sae_set_blocks(fct_sae *s, const fct_sae_block *blocks, int64_t n) FCT_MUST_CHECK;
+void fct_sae_blocks_free(fct_sae_block *blocks, int64_t n);
+/* "down.2.1+up.0.1", with `between` for the plus. Release with fct_free. */
+fct_status fct_sae_blocks_text(char **out, const fct_sae *s, const char *between) FCT_MUST_CHECK;
+
 /* ---- rows as the SAE reads them (normalize.c) ---- */
 /* Of an SAE with `normalize`; out may be rows. */
 fct_status fct_sae_normalize_rows(const fct_sae *s, const float *rows, int64_t n,
@@ -136,10 +143,19 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
     bool untied;
     fct_decoder_norm decoder_norm;
     fct_normalize normalize;
+    const fct_row_part *part; /* [n_parts]: of the source, borrowed; n_parts 0: one block */
+    int64_t n_parts;
+    bool mixed; /* one SAE over the rows of the parts; else, with parts, a crosscoder */
     uint64_t seed;
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init) FCT_MUST_CHECK;
+/* The same for the rows of a source, which may be of several blocks. `d` of the SAE: out_d. */
+fct_status fct_train_plan_of_rows(fct_train_plan *out, const fct_train_desc *desc,
+                                  const fct_row_source *rows, const fct_sae *init,
+                                  int64_t *out_d) FCT_MUST_CHECK;
+/* Blocks whose rows lie one after the other in a batch: 1 but for mixed ones. */
+int64_t fct_train_plan_mixed(const fct_train_plan *p);
 /* Steps without a feature after which it is dead: at least one, however large the batch (dead_rows
    0, which no caller of fct_sae_train can say: every feature is). */
 int64_t fct_train_plan_dead_steps(const fct_train_plan *p);
@@ -184,8 +200,8 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     double ev;                 /* mean over dimensions of 1 - var(x-x')/var(x) */
     double fvu;                /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
     double running;            /* threshold over a batch, its running mean: batchtopk, matryoshka */
-    float *row_mean, row_scale; /* rows become (x - row_mean) * row_scale; row_mean NULL: as they
-                                   are */
+    float *row_mean, *row_scale; /* [blocks mixed,D]: rows become (x - row_mean) * row_scale; NULL:
+                                    as they are */
     float *average[FCT_PARAM_COUNT]; /* of the weights; NULL: none is kept */
     fct_sae_engine engine;
     fct_fast *fast; /* NULL: the plain step */
@@ -205,6 +221,9 @@ fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t 
 void fct_trainee_clear(fct_trainee *t); /* the SAE too, unless it was taken (set to NULL) */
 /* NULL and 0 where the variant has no such parameter. */
 float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n);
+/* y [n,D] = rows as they are trained on; of mixed blocks n / blocks rows of each, one after the
+ * other, here as in every batch. y may be rows. */
+void fct_trainee_normalise(const fct_trainee *t, float *y, const float *rows, int64_t n);
 /* Bias and, when the plan wants it, the loss scale from these rows; for a start without given
  * weights. */
 fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n) FCT_MUST_CHECK;
@@ -214,8 +233,11 @@ fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 fct_status fct_trainee_update(fct_trainee *t) FCT_MUST_CHECK;
 /* A parameter as it is saved: its average, where one is kept. */
 const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n);
-/* What training has made so far as an SAE that takes rows as they are. */
+/* What training has made so far as an SAE that takes rows as they are: of the first block, or of
+ * one of those that are mixed. */
 fct_status fct_trainee_export(const fct_trainee *t, fct_sae **out) FCT_MUST_CHECK;
+fct_status fct_trainee_export_block(const fct_trainee *t, int64_t block,
+                                    fct_sae **out) FCT_MUST_CHECK;
 void fct_sae_normalise_decoder(fct_sae *s); /* rows of unit length; zero rows stay */
 
 fct_status fct_sae_geometric_median(float *out, const float *rows, int64_t n,
@@ -226,6 +248,17 @@ typedef struct fct_train_place { /* where a stream's source stands */
     uint8_t blob[64];
     const char *data; /* what its rows are: its own description; NULL: not known */
 } fct_train_place;
+
+/* ---- batches (batch.c) ---- */
+typedef struct fct_batch_desc {
+    fct_row_source *source;
+    fct_train_place *place; /* its pass is counted on */
+    int64_t blocks;         /* mixed ones; 1: the source's rows as they are */
+    int64_t want;           /* rows, a multiple of blocks */
+    bool wrap;              /* at the end of a pass go on with the next; else *out_n may be less */
+} fct_batch_desc;
+/* out [want,d], d: of a block where they are mixed. */
+fct_status fct_batch_read(float *out, int64_t *out_n, const fct_batch_desc *desc) FCT_MUST_CHECK;
 
 typedef struct fct_train_state { /* all that the next batch depends on */
     fct_trainee *trainee;        /* [n] */

@@ -242,8 +242,8 @@ static fct_status write_config(const fct_sae *s, const char *dir)
 {
     static const char *const normalize[] = {"none", "layer_norm", "constant_norm_rescale"};
     char *hook = NULL;
-    fct_status st = fct_sae_block_full(&hook, s->block);
-    if (st != FCT_OK) return st;
+    FCT_TRY(s->n_blocks > 0 ? fct_sae_blocks_text(&hook, s, ",")
+                            : fct_sae_block_full(&hook, s->block));
     /* as SAELens itself does, what had one threshold for all is saved as jumprelu */
     fct_sae_kind kind = s->kind == FCT_SAE_BATCHTOPK ? FCT_SAE_JUMPRELU : s->kind;
     json_t *meta =
@@ -295,4 +295,5 @@ const fct_sae_format fct_sae_format_saelens = {
     .write_stats = fct_sae_write_stats,
     .keeps_dec_norm = keeps_dec_norm,
     .always_facet = true,
+    .keeps_blocks = true, /* as one SAE of side-by-side rows, with facet.json */
 };

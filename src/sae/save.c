@@ -34,16 +34,25 @@ static fct_status fill(void *user, const char *temp)
     return FCT_OK;
 }
 
+static fct_status check_one(const fct_sae_format *format, const fct_sae *s)
+{
+    if (s->n_blocks > 0 && !format->keeps_blocks)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "the %s layout has no word for a crosscoder (--block takes one of its "
+                        "blocks)",
+                        format->name);
+    return format->check ? format->check(s) : FCT_OK;
+}
+
 static bool can_say(fct_sae_layout layout, const fct_sae *s)
 {
-    const fct_sae_format *format = fct_sae_format_get(layout);
-    return !format->check || format->check(s) == FCT_OK;
+    return check_one(fct_sae_format_get(layout), s) == FCT_OK;
 }
 
 /* Why the format cannot say this SAE, and which can. */
 static fct_status check(const fct_sae_format *format, const fct_sae *s)
 {
-    fct_status st = format->check ? format->check(s) : FCT_OK;
+    fct_status st = check_one(format, s);
     fct_str text = {0};
     if (st != FCT_ERR_UNSUPPORTED) return st;
     FCT_TRY_OUT(fct_str_printf(&text, "%s; layouts that can hold it:", fct_error_text()));

@@ -1,5 +1,6 @@
 /* stats_file.c - stats.safetensors, facet's own file beside an SAE: what is known of every feature,
-   density, mean, std and max, each [F]; those that are known. */
+   density, mean, std and max, each [F]; those that are known. Of a crosscoder also block_share
+   [F,n], which follows from its directions and is written for others to read. */
 #include "sae/formats.h"
 
 int fct_sae_lost_stats(const fct_sae *s, fct_sae_layout layout, const char *name[4])
@@ -49,17 +50,25 @@ fct_status fct_sae_write_stats(const fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
     char *path = NULL;
-    char name[4][8] = {"density", "mean", "std", "max"};
+    float *share = NULL;
+    char name[5][12] = {"density", "mean", "std", "max", "block_share"};
     float *const part[4] = {s->density, s->mean, s->std, s->max};
-    fct_st_entry entry[4];
+    fct_st_entry entry[5];
     int n = 0;
     for (int i = 0; i < 4; i++)
         if (part[i])
             entry[n++] = (fct_st_entry){name[i], fct_tensor_of(part[i], FCT_F32, 1, &s->f)};
     if (n == 0) return FCT_OK;
+    if (s->n_blocks > 0) {
+        FCT_TRY_OUT(fct_new(&share, s->f * s->n_blocks, sizeof *share));
+        fct_sae_block_share(s, share);
+        entry[n++] = (fct_st_entry){
+            name[4], fct_tensor_of(share, FCT_F32, 2, (int64_t[]){s->f, s->n_blocks})};
+    }
     FCT_TRY_OUT(fct_path_join(&path, dir, "stats.safetensors"));
     FCT_TRY_OUT(fct_st_write(path, entry, n, NULL));
 out:
     fct_free(path);
+    fct_free(share);
     return st;
 }

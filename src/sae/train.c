@@ -21,36 +21,23 @@ typedef struct training {
 
 /* ---- rows ---- */
 
-/* Up to want rows of a stream; fewer only at the end of the data, when wrap is off. */
+/* Blocks whose rows a batch has one after the other: the same for all SAEs of a stream. */
+static int64_t mixed_blocks(const training *tr, int64_t stream)
+{
+    for (int64_t i = 0; i < tr->s.n; i++)
+        if (tr->s.trainee[i].stream == stream) return fct_train_plan_mixed(&tr->s.trainee[i].plan);
+    return 1;
+}
+
 static fct_status read_rows(training *tr, int64_t stream, float *out, int64_t want, bool wrap,
                             int64_t *out_n)
 {
-    fct_row_source *source = &tr->run->stream[stream];
-    fct_train_place *place = &tr->s.place[stream];
-    int64_t have = 0;
-    bool empty_pass = false;
-    while (have < want) {
-        const float *rows;
-        int64_t n = 0;
-        FCT_TRY(source->next(source->self, want - have, &rows, &n));
-        if (n < 0 || n > want - have)
-            return fct_fail(FCT_ERR_INTERNAL, "the rows' source gave %lld rows for %lld",
-                            (long long)n, (long long)(want - have));
-        if (n > 0) memcpy(out + have * source->d, rows, (size_t)(n * source->d) * sizeof *out);
-        have += n;
-        if (n > 0) {
-            empty_pass = false;
-            continue;
-        }
-        if (!wrap) break;
-        if (empty_pass) return fct_fail(FCT_ERR_ARG, "there are no rows to train on");
-        if (!source->rewind)
-            return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer --steps");
-        FCT_TRY(source->rewind(source->self, ++place->pass));
-        empty_pass = true;
-    }
-    *out_n = have;
-    return FCT_OK;
+    const fct_batch_desc desc = {.source = &tr->run->stream[stream],
+                                 .place = &tr->s.place[stream],
+                                 .blocks = mixed_blocks(tr, stream),
+                                 .want = want,
+                                 .wrap = wrap};
+    return fct_batch_read(out, out_n, &desc);
 }
 
 /* Every SAE of a stream from the same first rows. */
@@ -88,7 +75,7 @@ static fct_status calibrate_stream(training *tr, int64_t stream)
     FCT_TRY_OUT(fct_mul_i64(&numbers, want, source->d));
     FCT_TRY_OUT(fct_new_raw(&rows, numbers, sizeof *rows));
     FCT_TRY_OUT(read_rows(tr, stream, rows, want, false, &n));
-    warn_of_constants(tr, rows, n, source->d);
+    warn_of_constants(tr, rows, n, source->d / mixed_blocks(tr, stream));
     for (int64_t i = 0; i < tr->s.n; i++) {
         fct_trainee *t = &tr->s.trainee[i];
         int64_t own = t->plan.calibration_rows < n ? t->plan.calibration_rows : n;
@@ -262,8 +249,19 @@ static fct_status replace(char **text, const char *by)
     return fct_strdup(text, by);
 }
 
+/* The other blocks that a mixed one has its features in common with. */
+static fct_status put_others(json_t *j, const fct_train_plan *p, int64_t block)
+{
+    json_t *names = json_array();
+    bool ok = names != NULL;
+    for (int64_t i = 0; i < p->n_parts; i++)
+        if (i != block) ok = json_array_append_new(names, json_string(p->part[i].name)) == 0 && ok;
+    ok = json_object_set_new(j, "same_features_in", names) == 0 && ok;
+    return ok ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
+}
+
 static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_desc *desc,
-                           const char *data)
+                           int64_t block, const char *data)
 {
     json_t *options = NULL, *rows = NULL, *j = NULL;
     fct_str text = {0};
@@ -279,9 +277,12 @@ static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_des
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
         goto out;
     }
+    if (t->plan.mixed) FCT_TRY_OUT(put_others(j, &t->plan, block));
     FCT_TRY_OUT(fct_json_text(&text, j, 0));
     FCT_TRY_OUT(replace(&s->facet_json, text.p));
-    FCT_TRY_OUT(replace(&s->block, desc->block));
+    FCT_TRY_OUT(replace(&s->block, t->plan.mixed      ? t->plan.part[block].name
+                                   : s->n_blocks == 0 ? desc->block
+                                                      : NULL));
     FCT_TRY_OUT(replace(&s->model, desc->model));
 out:
     json_decref(rows);
@@ -308,8 +309,14 @@ static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
     m->n_course = t->n_course;
     t->course = NULL;
     if (t->lost) return fct_strdup(&m->lost, t->lost);
-    FCT_TRY(fct_trainee_export(t, &m->sae));
-    FCT_TRY(describe(m->sae, t, &m->desc, tr->s.place[t->stream].data));
+    int64_t blocks = fct_train_plan_mixed(&t->plan);
+    FCT_TRY(fct_new(&m->more, blocks - 1, sizeof *m->more));
+    m->n_more = blocks - 1;
+    for (int64_t b = 0; b < blocks; b++) {
+        fct_sae **out = b == 0 ? &m->sae : &m->more[b - 1];
+        FCT_TRY(fct_trainee_export_block(t, b, out));
+        FCT_TRY(describe(*out, t, &m->desc, b, tr->s.place[t->stream].data));
+    }
     if (t->ev < 0 || t->fvu > 1) /* without any active feature ev is 0 up to rounding */
         fct_log_line(tr->desc->log, FCT_LOG_WARN,
                      "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
@@ -352,8 +359,13 @@ static fct_status check_shared(const fct_trainee *t, const fct_trainee *with)
                         "batch size",
                         with->name, (long long)a->batch, t->name, (long long)b->batch);
     if (t->stream != with->stream) return FCT_OK;
+    if (a->mixed != b->mixed)
+        return fct_fail(FCT_ERR_ARG,
+                        "%s is of the rows of several blocks mixed, %s of them side by side: they "
+                        "cannot share batches",
+                        a->mixed ? with->name : t->name, a->mixed ? t->name : with->name);
     if (a->train_calibration != b->train_calibration ||
-        (!a->train_calibration && a->calibration_rows != b->calibration_rows))
+        ((!a->train_calibration || a->mixed) && a->calibration_rows != b->calibration_rows))
         return fct_fail(FCT_ERR_ARG,
                         "%s and %s take different rows for calibration, so they cannot share what "
                         "follows: give both the same preset and calibration rows",
@@ -369,9 +381,10 @@ static fct_status init_trainee(training *tr, int64_t i)
     const fct_row_source *rows = &tr->run->stream[m->stream];
     fct_sae *init = NULL;
     fct_train_plan plan;
+    int64_t d;
     if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
-    FCT_TRY_OUT(fct_train_plan_init(&plan, &m->desc, rows->d, rows->total, init));
-    FCT_TRY_OUT(fct_trainee_init(t, &plan, rows->d, init));
+    FCT_TRY_OUT(fct_train_plan_of_rows(&plan, &m->desc, rows, init, &d));
+    FCT_TRY_OUT(fct_trainee_init(t, &plan, d, init));
     t->name = tr->run->n_members > 1 ? m->name : NULL;
     t->stream = m->stream;
     for (int64_t k = 0; k < i; k++) FCT_TRY_OUT(check_shared(t, &tr->s.trainee[k]));
@@ -417,6 +430,8 @@ fct_status fct_sae_train_many(fct_train_run *run)
         run->member[i].lost = NULL;
         run->member[i].course = NULL;
         run->member[i].n_course = 0;
+        run->member[i].more = NULL;
+        run->member[i].n_more = 0;
     }
     FCT_TRY_OUT(check_members(run));
     FCT_TRY_OUT(take_memory(&tr));
@@ -433,6 +448,10 @@ void fct_train_run_clear(fct_train_run *run)
 {
     for (int64_t i = 0; i < run->n_members; i++) {
         fct_sae_free(run->member[i].sae);
+        for (int64_t k = 0; k < run->member[i].n_more; k++) fct_sae_free(run->member[i].more[k]);
+        fct_free(run->member[i].more);
+        run->member[i].more = NULL;
+        run->member[i].n_more = 0;
         fct_free(run->member[i].lost);
         fct_free(run->member[i].course);
         run->member[i].sae = NULL;
@@ -447,8 +466,10 @@ fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_de
 {
     fct_train_member member = {.desc = *desc};
     fct_train_run run = {.stream = rows, .n_streams = 1, .member = &member, .n_members = 1};
-    fct_status st = fct_sae_train_many(&run);
     *out = NULL;
+    if (desc->mix_blocks && rows->n_parts > 1)
+        return fct_fail(FCT_ERR_ARG, "mixed blocks give an SAE each: use fct_sae_train_many");
+    fct_status st = fct_sae_train_many(&run);
     if (st == FCT_OK) {
         *out = member.sae;
         member.sae = NULL;

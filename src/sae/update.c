@@ -37,18 +37,26 @@ float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n)
     return data[which];
 }
 
-FCT_CLONES static void normalise(float *y, const float *x, const float *mean, float scale,
+FCT_CLONES static void normalise(float *y, const float *x, const float *mean, const float *scale,
                                  int64_t n, int64_t d)
 {
     for (int64_t r = 0; r < n; r++)
-        for (int64_t i = 0; i < d; i++) y[r * d + i] = (x[r * d + i] - mean[i]) * scale;
+        for (int64_t i = 0; i < d; i++) y[r * d + i] = (x[r * d + i] - mean[i]) * scale[i];
+}
+
+void fct_trainee_normalise(const fct_trainee *t, float *y, const float *rows, int64_t n)
+{
+    int64_t d = t->sae->d, blocks = fct_train_plan_mixed(&t->plan), each = n / blocks * d;
+    for (int64_t b = 0; b < blocks; b++)
+        normalise(y + b * each, rows + b * each, t->row_mean + b * d, t->row_scale + b * d,
+                  n / blocks, d);
 }
 
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     t->k = fct_train_plan_k(&t->plan, t->step);
     if (t->row_mean) {
-        normalise(t->rows, rows, t->row_mean, t->row_scale, t->plan.batch, t->sae->d);
+        fct_trainee_normalise(t, t->rows, rows, t->plan.batch);
         rows = t->rows;
     }
     return t->fast ? fct_fast_backward(t, rows, want_ev) : t->variant->backward(t, rows, want_ev);

@@ -11,6 +11,8 @@ typedef struct maker {
     fct_capture_desc desc;
     fct_capture_plan plan;
     fct_row_part *part;
+    fct_grid *grid;                  /* [n_blocks] */
+    int64_t per_prompt;              /* rows, on the finest grid */
     int64_t first_prompt, n_prompts; /* of those that are run */
     pthread_mutex_t own, *turn;      /* who has it may use the model; turn: own, or another's */
     bool has_own;
@@ -23,6 +25,7 @@ static void maker_close(void *self)
     fct_capture_plan_clear(&m->plan);
     if (m->has_own) pthread_mutex_destroy(&m->own);
     fct_free(m->part);
+    fct_free(m->grid);
     fct_free(m);
 }
 
@@ -34,7 +37,7 @@ static fct_status maker_load(void *self, int64_t run, fct_shard *shard, int64_t 
     fct_capture_run r = {.desc = &m->desc,
                          .plan = &m->plan,
                          .shard = shard,
-                         .shard_first = first - at / m->plan.grid[0].rows_per_prompt};
+                         .shard_first = first - at / m->per_prompt};
     pthread_mutex_lock(m->turn);
     fct_status st = fct_capture_batch(&r, first, left < m->plan.batch ? left : m->plan.batch);
     pthread_mutex_unlock(m->turn);
@@ -70,26 +73,10 @@ out:
     return st;
 }
 
-static fct_status check_in_step(const fct_capture_plan *p)
-{
-    for (int64_t b = 1; b < p->n_blocks; b++)
-        if (p->grid[b].h != p->grid[0].h || p->grid[b].w != p->grid[0].w)
-            return fct_fail(FCT_ERR_ARG,
-                            "blocks %s and %s cannot be read in step: grids of %lldx%lld and "
-                            "%lldx%lld",
-                            p->block[0]->short_name, p->block[b]->short_name,
-                            (long long)p->grid[0].h, (long long)p->grid[0].w,
-                            (long long)p->grid[b].h, (long long)p->grid[b].w);
-    return p->n_blocks <= FCT_STREAM_PARTS ? FCT_OK
-                                           : fct_fail(FCT_ERR_ARG, "%lld blocks: want at most %d",
-                                                      (long long)p->n_blocks, FCT_STREAM_PARTS);
-}
-
 /* The part of the prompts that rows->first and n mean. */
 static fct_status set_part(maker *m, const fct_rows_desc *rows)
 {
-    int64_t batch = m->plan.batch * m->plan.grid[0].rows_per_prompt,
-            total = m->desc.n_prompts * m->plan.grid[0].rows_per_prompt;
+    int64_t batch = m->plan.batch * m->per_prompt, total = m->desc.n_prompts * m->per_prompt;
     if (rows->first < 0 || rows->n < 0 || rows->first > total || rows->n > total - rows->first)
         return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld: there are %lld", (long long)rows->first,
                         (long long)(rows->first + rows->n), (long long)total);
@@ -105,6 +92,22 @@ static fct_status set_part(maker *m, const fct_rows_desc *rows)
                           (long long)batch);
 }
 
+static fct_status set_blocks(maker *m)
+{
+    const fct_capture_plan *p = &m->plan;
+    if (p->n_blocks > FCT_STREAM_PARTS)
+        return fct_fail(FCT_ERR_ARG, "%lld blocks: want at most %d", (long long)p->n_blocks,
+                        FCT_STREAM_PARTS);
+    FCT_TRY(fct_new(&m->part, p->n_blocks, sizeof *m->part));
+    FCT_TRY(fct_new(&m->grid, p->n_blocks, sizeof *m->grid));
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        m->part[b] = (fct_row_part){p->block[b]->short_name, p->grid[b].d};
+        m->grid[b] = (fct_grid){p->grid[b].h, p->grid[b].w};
+        if (p->grid[b].rows_per_prompt > m->per_prompt) m->per_prompt = p->grid[b].rows_per_prompt;
+    }
+    return FCT_OK;
+}
+
 fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                           const fct_rows_desc *rows)
 {
@@ -115,7 +118,7 @@ fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
     m->desc = *desc;
     m->desc.out = "";
     FCT_TRY_OUT(fct_capture_plan_init(&m->plan, &m->desc));
-    FCT_TRY_OUT(check_in_step(&m->plan));
+    FCT_TRY_OUT(set_blocks(m));
     FCT_TRY_OUT(set_part(m, rows));
     const fct_run_loader *beside = fct_stream_loader(rows->beside);
     m->has_own = pthread_mutex_init(&m->own, NULL) == 0;
@@ -124,16 +127,13 @@ fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
         st = fct_fail(FCT_ERR_INTERNAL, "no lock for the model");
         goto out;
     }
-    FCT_TRY_OUT(fct_new(&m->part, m->plan.n_blocks, sizeof *m->part));
-    for (int64_t b = 0; b < m->plan.n_blocks; b++)
-        m->part[b] = (fct_row_part){m->plan.block[b]->short_name, m->plan.grid[b].d};
-    int64_t per_prompt = m->plan.grid[0].rows_per_prompt;
     fct_run_loader loader = {.self = m,
                              .part = m->part,
                              .n_parts = m->plan.n_blocks,
+                             .grid = m->grid,
                              .dtype = m->plan.dtype,
-                             .n_rows = m->n_prompts * per_prompt,
-                             .run_rows = m->plan.batch * per_prompt,
+                             .n_rows = m->n_prompts * m->per_prompt,
+                             .run_rows = m->plan.batch * m->per_prompt,
                              .load = maker_load,
                              .describe = maker_describe,
                              .close = maker_close};

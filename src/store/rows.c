@@ -14,7 +14,8 @@ enum { RUN = 64, SAMPLED_ROWS = 64, LET_GO_BYTES = 64 << 20 };
 
 typedef struct part {
     int64_t block; /* of the store */
-    float *out;    /* [out_rows,D]: of next_parts */
+    fct_grid grid;
+    float *out; /* [out_rows,D]: of next_parts */
 } part;
 
 typedef struct source {
@@ -23,6 +24,7 @@ typedef struct source {
     part *part;             /* [n_parts] */
     fct_row_part *named;    /* [n_parts]: as the contract has them */
     int64_t n_parts;
+    fct_grid grid;       /* the finest, whose cells are counted as rows */
     int64_t d, first, n; /* d: of all parts together */
     fct_dtype dtype;
     fct_order order;
@@ -50,13 +52,20 @@ static void source_close(void *self)
 
 /* ---- pages ---- */
 
+static fct_status hint_rows(const source *s, int64_t first, int64_t n, fct_page_hint hint)
+{
+    for (int64_t p = 0; p < s->n_parts; p++) {
+        int64_t from = s->first + first, rows = n;
+        fct_grid_range(&from, &rows, s->grid, s->part[p].grid);
+        FCT_TRY(fct_store_hint(s->store, s->part[p].block, from, rows, hint));
+    }
+    return FCT_OK;
+}
+
 static fct_status hint_run(const source *s, int64_t run, fct_page_hint hint)
 {
-    int64_t first = s->first + fct_order_run_first(&s->order, run),
-            n = fct_order_run_rows(&s->order, run);
-    for (int64_t p = 0; p < s->n_parts; p++)
-        FCT_TRY(fct_store_hint(s->store, s->part[p].block, first, n, hint));
-    return FCT_OK;
+    return hint_rows(s, fct_order_run_first(&s->order, run), fct_order_run_rows(&s->order, run),
+                     hint);
 }
 
 /* Runs [from, to) of a group. */
@@ -76,9 +85,7 @@ static fct_status enter_group(source *s)
     const fct_order *o = &s->order;
     bool onwards = s->was_group >= 0 && s->was_group + 1 == o->group;
     if (o->group == s->was_group) return FCT_OK;
-    if (s->store && o->runs_per_group == 0)
-        for (int64_t p = 0; p < s->n_parts; p++)
-            FCT_TRY(fct_store_hint(s->store, s->part[p].block, s->first, s->n, FCT_PAGES_WANTED));
+    if (s->store && o->runs_per_group == 0) FCT_TRY(hint_rows(s, 0, s->n, FCT_PAGES_WANTED));
     if (s->store && o->runs_per_group > 0) {
         FCT_TRY(hint_group(s, o->group, onwards ? s->hinted : 0, INT64_MAX, FCT_PAGES_WANTED));
         if (onwards) FCT_TRY(hint_group(s, s->was_group, 0, INT64_MAX, FCT_PAGES_DONE));
@@ -96,9 +103,7 @@ static fct_status look_ahead(source *s)
     if (!o->desc.shuffled) {
         int64_t rows = LET_GO_BYTES / (s->d * fct_dtype_bytes(s->dtype)) + 1, n = s->at - s->let_go;
         if (n < rows) return FCT_OK;
-        for (int64_t p = 0; p < s->n_parts; p++)
-            FCT_TRY(fct_store_hint(s->store, s->part[p].block, s->first + s->let_go, n,
-                                   FCT_PAGES_DONE));
+        FCT_TRY(hint_rows(s, s->let_go, n, FCT_PAGES_DONE));
         s->let_go = s->at;
         return FCT_OK;
     }
@@ -144,15 +149,15 @@ static fct_status not_finite(const source *s, int64_t p, int64_t row)
 /* Row `row` of the part of the data that is read, of part p, to out [D]. */
 static fct_status copy_row(const source *s, int64_t p, int64_t row, float *out)
 {
-    int64_t d = s->named[p].d;
+    int64_t d = s->named[p].d, at = fct_grid_row(s->first + row, s->grid, s->part[p].grid);
     if (s->memory) {
-        memcpy(out, s->memory + (s->first + row) * d, (size_t)d * sizeof *out);
+        memcpy(out, s->memory + at * d, (size_t)d * sizeof *out);
     } else {
         fct_row_ref ref;
-        FCT_TRY(fct_store_row(&ref, s->store, s->part[p].block, s->first + row));
+        FCT_TRY(fct_store_row(&ref, s->store, s->part[p].block, at));
         FCT_TRY(fct_row_to_f32(out, ref, s->dtype, d));
     }
-    return fct_rows_finite(out, d) ? FCT_OK : not_finite(s, p, s->first + row);
+    return fct_rows_finite(out, d) ? FCT_OK : not_finite(s, p, at);
 }
 
 static fct_status grow(float **buffer, int64_t *rows, int64_t want, int64_t d)
@@ -396,6 +401,16 @@ out:
     return st;
 }
 
+/* Rows at the same prompts, steps and branches: as many maps, of whatever grid. Imported rows have
+   no place, so their number must agree. */
+static bool in_step(const fct_store_block *a, const fct_store_block *b)
+{
+    int64_t cells_a = a->grid_h * a->grid_w, cells_b = b->grid_h * b->grid_w;
+    if (cells_a == 0 || cells_b == 0) return cells_a == cells_b && a->rows == b->rows;
+    return a->rows / cells_a == b->rows / cells_b &&
+           a->rows_per_prompt / cells_a == b->rows_per_prompt / cells_b;
+}
+
 /* The blocks named in a list; all must have the same rows. */
 static fct_status find_parts(int64_t *block, int64_t *out_n, const fct_store *s, const char *names)
 {
@@ -416,8 +431,7 @@ static fct_status find_parts(int64_t *block, int64_t *out_n, const fct_store *s,
         FCT_TRY(fct_store_find_block(&at, s, name));
         for (int64_t i = 0; i < *out_n; i++)
             if (block[i] == at) return fct_fail(FCT_ERR_ARG, "block %s is named twice", b[at].name);
-        if (*out_n > 0 && (b[at].rows != b[block[0]].rows || b[at].grid_h != b[block[0]].grid_h ||
-                           b[at].grid_w != b[block[0]].grid_w))
+        if (*out_n > 0 && !in_step(&b[at], &b[block[0]]))
             return fct_fail(FCT_ERR_ARG,
                             "blocks %s and %s cannot be read in step: %lld rows on a grid of "
                             "%lldx%lld, and %lld on %lldx%lld",
@@ -443,12 +457,17 @@ fct_status fct_store_rows(fct_row_source *out, const fct_store *s, const fct_row
     for (int64_t p = 0; p < n; p++) FCT_TRY(fct_store_check_shards(s, block[p]));
     FCT_TRY(new_source(&self, n, info->dtype));
     self->store = s;
+    int64_t lead = 0; /* on the finest grid: its rows are counted */
     for (int64_t p = 0; p < n; p++) {
+        const fct_store_block *b = &info->block[block[p]];
         self->part[p].block = block[p];
+        self->part[p].grid = (fct_grid){b->grid_h, b->grid_w};
+        if (b->rows > info->block[block[lead]].rows) lead = p;
         self->named[p] = (fct_row_part){info->block[block[p]].name, info->block[block[p]].d};
         self->d += info->block[block[p]].d;
     }
-    return open_source(out, self, desc, info->block[block[0]].rows);
+    self->grid = self->part[lead].grid;
+    return open_source(out, self, desc, info->block[block[lead]].rows);
 }
 
 fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,

@@ -108,6 +108,17 @@ int64_t fct_order_run_rows(const fct_order *o, int64_t run);
 /* The runs of a group, as the pass has them; 0: there is no such group. */
 int64_t fct_order_group_runs(const fct_order *o, int64_t group, const int64_t **runs);
 
+/* ---- blocks on different grids in step (grid.c) ---- */
+typedef struct fct_grid {
+    int64_t h, w; /* 0, 0: rows without a place */
+} fct_grid;
+fct_grid fct_grid_finest(fct_grid a, fct_grid b);
+/* The row of a block on the grid `own` that lies where row `row` of one on the finest grid does;
+   rows come map by map, each in the order y, x. */
+int64_t fct_grid_row(int64_t row, fct_grid fine, fct_grid own);
+/* Rows [first, first + n) of the finest: whole maps of the block's that hold all of its rows. */
+void fct_grid_range(int64_t *first, int64_t *n, fct_grid fine, fct_grid own);
+
 /* ---- capture ---- */
 typedef struct fct_capture_plan { /* resolved options, and all sizes: known before the first run */
     const fct_model_info *info;

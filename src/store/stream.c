@@ -27,6 +27,7 @@ typedef struct stream {
     fct_run_loader loader;
     fct_order order;
     buffer buffer[2];
+    fct_grid grid; /* the finest, whose cells are counted as rows */
     int64_t d, at;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -166,9 +167,12 @@ static fct_status fetch(stream *s, int64_t give, float *const *to, const int64_t
         if (!b || group != s->order.group) FCT_TRY(need_group(s, &b));
         int64_t run = run_of(&s->order, row),
                 at = b->first[run] + row - fct_order_run_first(&s->order, run);
-        for (int64_t p = 0; p < s->loader.n_parts; p++)
-            FCT_TRY(fct_row_to_f32(to[p] + i * stride[p], fct_shard_row(&b->shard[p], at),
+        for (int64_t p = 0; p < s->loader.n_parts; p++) {
+            fct_grid own = s->loader.grid ? s->loader.grid[p] : s->grid;
+            FCT_TRY(fct_row_to_f32(to[p] + i * stride[p],
+                                   fct_shard_row(&b->shard[p], fct_grid_row(at, s->grid, own)),
                                    s->loader.dtype, s->loader.part[p].d));
+        }
     }
     return FCT_OK;
 }
@@ -376,6 +380,7 @@ fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
     s->loader = *loader;
     s->overlap = !desc->no_overlap;
     for (int64_t p = 0; p < loader->n_parts; p++) {
+        if (loader->grid) s->grid = fct_grid_finest(s->grid, loader->grid[p]);
         s->d += loader->part[p].d;
         bytes += loader->part[p].d * fct_dtype_bytes(loader->dtype);
     }
@@ -479,6 +484,14 @@ fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint)
     int64_t n = joint->n_parts;
     if (joint->next != stream_next)
         return fct_fail(FCT_ERR_ARG, "only rows of a model or of a tar are split into blocks");
+    for (int64_t p = 0; s->loader.grid && p < n; p++)
+        if (s->loader.grid[p].h != s->grid.h || s->loader.grid[p].w != s->grid.w)
+            return fct_fail(FCT_ERR_ARG,
+                            "%s is on a grid of %lldx%lld, another block on %lldx%lld: rows for "
+                            "each alone are made in runs of their own, or stored by facet capture",
+                            s->loader.part[p].name, (long long)s->loader.grid[p].h,
+                            (long long)s->loader.grid[p].w, (long long)s->grid.h,
+                            (long long)s->grid.w);
     for (int64_t p = 0; p < n; p++) out[p] = (fct_row_source){0};
     for (int64_t p = 0; p < n; p++) {
         view *v;

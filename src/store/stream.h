@@ -11,6 +11,7 @@ typedef struct fct_run_loader {
     void *self;
     const fct_row_part *part; /* [n_parts], valid until close */
     int64_t n_parts;
+    const fct_grid *grid;     /* [n_parts], of parts on different grids; NULL: they have one */
     fct_dtype dtype;          /* in which the rows wait */
     int64_t n_rows, run_rows; /* the last run may have fewer rows */
     const int64_t *run_first; /* [n_runs], instead of run_rows: runs of unequal length */

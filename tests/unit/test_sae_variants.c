@@ -530,7 +530,7 @@ static void check_fold(const char *name)
     for (int r = 0; r < 400; r++) {
         double sum = 0;
         for (int i = 0; i < RD; i++) {
-            double y = (rows[r * RD + i] - t.row_mean[i]) * t.row_scale;
+            double y = (rows[r * RD + i] - t.row_mean[i]) * t.row_scale[i];
             sum += y * y;
             mean += y;
         }
@@ -538,7 +538,7 @@ static void check_fold(const char *name)
     }
     assert_true(fabs(length - sqrt(RD)) < 1e-5 && fabs(mean) < 1e-2);
     assert_ok(fct_trainee_export(&t, &s));
-    for (int i = 0; i < RB * RD; i++) x[i] = (rows[i] - t.row_mean[i % RD]) * t.row_scale;
+    for (int i = 0; i < RB * RD; i++) x[i] = (rows[i] - t.row_mean[i % RD]) * t.row_scale[i % RD];
     assert_ok(fct_sae_rebuild(s, rows, RB, outer));
     fct_sae_free(s);
     float *mean_was = t.row_mean;
@@ -547,7 +547,7 @@ static void check_fold(const char *name)
     assert_ok(fct_sae_rebuild(inner, x, RB, back));
     fct_sae_free(inner);
     t.row_mean = mean_was;
-    for (int i = 0; i < RB * RD; i++) back[i] = back[i] / t.row_scale + t.row_mean[i % RD];
+    for (int i = 0; i < RB * RD; i++) back[i] = back[i] / t.row_scale[i % RD] + t.row_mean[i % RD];
     double off = rel(outer, back, NULL, RB * RD);
     if (off > 5e-6) fail_msg("%s: folding is off by %g", name, off);
     fct_trainee_clear(&t);

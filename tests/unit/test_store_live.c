@@ -195,6 +195,59 @@ static void test_split(void **state)
     part[1].close(part[1].self);
 }
 
+/* A block on another grid: each fine cell comes with the coarse one that it lies in. A store of the
+ * same blocks gives the same rows in step. */
+static void test_grids(void **state)
+{
+    (void)state;
+    fct_capture_desc desc = capture_desc();
+    fct_row_source joint, part[2], stored_joint;
+    fct_store *s;
+    const float *live[2], *kept[2], *coarse;
+    int64_t n, m, k, rows = 0;
+    static char place[1024];
+    desc.blocks = "up.0.1,up.1.0";
+    snprintf(place, sizeof place, "%s", temp_path("grids"));
+    assert_ok(fct_model_rows(&joint, &desc, &(fct_rows_desc){.memory_bytes = BUFFER}));
+    assert_int_equal(joint.n_parts, 2);
+    desc.out = place;
+    assert_ok(fct_capture(&desc, NULL));
+    assert_ok(fct_store_open(&s, place));
+    const fct_store_block *blk = fct_store_get_info(s)->block;
+    int64_t fine = blk[0].rows > blk[1].rows ? 0 : 1;
+    assert_true(blk[fine].rows > blk[1 - fine].rows);
+    assert_int_equal(joint.total, blk[fine].rows);
+    assert_ok(fct_store_rows(&stored_joint, s, &(fct_rows_desc){.block = "up.0.1,up.1.0"}));
+    float *all = NULL;
+    assert_ok(fct_new_raw(&all, blk[1 - fine].rows * blk[1 - fine].d, sizeof *all));
+    assert_ok(fct_store_read(s, 1 - fine, 0, blk[1 - fine].rows, all, NULL));
+    int64_t which = strcmp(joint.part[0].name, blk[fine].name) == 0 ? 1 : 0; /* the coarse part */
+    for (;; rows += n) {
+        assert_ok(joint.next_parts(joint.self, 37, live, &n));
+        assert_ok(stored_joint.next_parts(stored_joint.self, n > 0 ? n : 1, kept, &m));
+        assert_int_equal(n, m);
+        if (n == 0) break;
+        for (int p = 0; p < 2; p++)
+            assert_memory_equal(live[p], kept[p], (size_t)(n * joint.part[p].d) * sizeof(float));
+        for (k = 0; k < n; k++) {
+            int64_t cells = blk[fine].grid_h * blk[fine].grid_w, row = rows + k, map = row / cells,
+                    y = row % cells / blk[fine].grid_w, x = row % blk[fine].grid_w,
+                    h = blk[1 - fine].grid_h, w = blk[1 - fine].grid_w;
+            coarse = all + ((map * h + y * h / blk[fine].grid_h) * w + x * w / blk[fine].grid_w) *
+                               blk[1 - fine].d;
+            assert_memory_equal(live[which] + k * blk[1 - fine].d, coarse,
+                                (size_t)blk[1 - fine].d * sizeof(float));
+        }
+    }
+    assert_int_equal(rows, blk[fine].rows);
+    assert_fails(FCT_ERR_ARG, "another block on", fct_rows_split(part, &joint));
+    joint.close(joint.self);
+    stored_joint.close(stored_joint.self);
+    fct_free(all);
+    fct_store_close(s);
+    remove_tree(place);
+}
+
 static void test_stops(void **state)
 {
     (void)state;
@@ -218,9 +271,6 @@ static void test_stops(void **state)
     r.close(r.self);
     assert_ok(fct_model_rows(&r, &desc, &(fct_rows_desc){.memory_bytes = BUFFER}));
     r.close(r.self);
-    desc.blocks = "down.2.1,up.0.0,down.1.0";
-    assert_fails(FCT_ERR_ARG, "cannot be read in step",
-                 fct_model_rows(&r, &desc, &(fct_rows_desc){0}));
     desc.blocks = "nowhere";
     assert_fails(FCT_ERR_MISSING, "nowhere", fct_model_rows(&r, &desc, &(fct_rows_desc){0}));
     desc = capture_desc();
@@ -231,9 +281,8 @@ static void test_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sequential),
-        cmocka_unit_test(test_shuffled),
-        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_sequential), cmocka_unit_test(test_shuffled),
+        cmocka_unit_test(test_split),      cmocka_unit_test(test_grids),
         cmocka_unit_test(test_stops),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -149,6 +149,31 @@ static void test_blocks_in_step(void **state)
     remove_tree(temp_path("many"));
 }
 
+/* ---- blocks on different grids in step ---- */
+
+static void test_grids(void **state)
+{
+    (void)state;
+    /* a map of 4x6 cells beside one of 2x3 and one of 3x2; rows say which map and cell they are */
+    const fct_grid fine = {4, 6}, half = {2, 3}, odd = {3, 2};
+    for (int64_t row = 0; row < 5 * 24; row++) {
+        int64_t map = row / 24, y = row % 24 / 6, x = row % 6;
+        assert_int_equal(fct_grid_row(row, fine, fine), row);
+        assert_int_equal(fct_grid_row(row, fine, half), map * 6 + y / 2 * 3 + x / 2);
+        assert_int_equal(fct_grid_row(row, fine, odd), map * 6 + y * 3 / 4 * 2 + x / 3);
+    }
+    for (int64_t first = 0; first < 60; first += 7) {
+        int64_t from = first, n = 31;
+        fct_grid_range(&from, &n, fine, half);
+        for (int64_t row = first; row < first + 31; row++) {
+            int64_t own = fct_grid_row(row, fine, half);
+            assert_true(own >= from && own < from + n);
+        }
+    }
+    fct_grid best = fct_grid_finest(fct_grid_finest(half, fine), odd);
+    assert_true(best.h == 4 && best.w == 6);
+}
+
 /* ---- files in place of stores ---- */
 
 static void test_files(void **state)
@@ -288,9 +313,9 @@ static void test_bad_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mixing),   cmocka_unit_test(test_blocks_in_step),
-        cmocka_unit_test(test_files),    cmocka_unit_test(test_eight_bits),
-        cmocka_unit_test(test_bad_rows),
+        cmocka_unit_test(test_mixing),     cmocka_unit_test(test_blocks_in_step),
+        cmocka_unit_test(test_grids),      cmocka_unit_test(test_files),
+        cmocka_unit_test(test_eight_bits), cmocka_unit_test(test_bad_rows),
     };
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }
