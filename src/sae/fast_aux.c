@@ -98,6 +98,7 @@ static fct_status codes(fct_trainee *t, const chunk *k)
                                                             .rows = k->rows,
                                                             .n = f->m,
                                                             .k = k->k,
+                                                            .any_order = k->dense,
                                                             .index = k->index,
                                                             .value = k->value}));
     if (!k->dense) return FCT_OK;
@@ -148,6 +149,23 @@ static fct_status decode(fct_trainee *t, const chunk *k)
     return FCT_OK;
 }
 
+/* dz := 0 where z is, and its columns' sums: each thread has columns of its own. */
+static void through_relu(fct_fast *f, int64_t rows)
+{
+    enum { COLUMNS = 64 };
+    int64_t m = f->m;
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < m; c += COLUMNS) {
+        int64_t end = c + COLUMNS < m ? c + COLUMNS : m;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = c; i < end; i++) {
+                float g = f->z[r * m + i] > 0 ? f->dz[r * m + i] : 0;
+                f->dz[r * m + i] = g;
+                f->g_bias[i] += g;
+            }
+    }
+}
+
 static fct_status backward_dense(fct_trainee *t, const chunk *k)
 {
     fct_fast *f = t->fast;
@@ -174,12 +192,7 @@ static fct_status backward_dense(fct_trainee *t, const chunk *k)
                             .alpha = 1};
     FCT_TRY(fct_op_matmul(cx, &dec));
     FCT_TRY(fct_op_matmul(cx, &back));
-    for (int64_t r = 0; r < k->rows; r++) /* ReLU */
-        for (int64_t i = 0; i < m; i++) {
-            float g = f->z[r * m + i] > 0 ? f->dz[r * m + i] : 0;
-            f->dz[r * m + i] = g;
-            f->g_bias[i] += g;
-        }
+    through_relu(f, k->rows);
     enc.a = f->dz;
     enc.b = k->centred;
     enc.c = f->g_enc;

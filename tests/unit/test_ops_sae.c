@@ -114,6 +114,29 @@ static void sorted_topk(const fct_topk_args *a, int32_t *index, float *value)
     free(all);
 }
 
+/* Sorts what came in any order, but for slots beyond the candidates, which are last in both. */
+static void in_order(const fct_topk_args *a)
+{
+    int64_t have = 0;
+    for (int64_t i = 0; i < a->n; i++) have += !a->mask || a->mask[i];
+    have = have < a->k ? have : a->k;
+    pair *all = malloc((size_t)(have + 1) * sizeof *all);
+    for (int64_t r = 0; r < a->rows; r++) {
+        int32_t *index = a->index + r * a->k;
+        for (int64_t j = 0; j < have; j++) {
+            float v = a->x[r * a->n + index[j]];
+            assert_true(a->value[r * a->k + j] == (v > 0 ? v : 0));
+            all[j] = (pair){v, index[j]};
+        }
+        qsort(all, (size_t)have, sizeof *all, by_value);
+        for (int64_t j = 0; j < have; j++) {
+            index[j] = all[j].i;
+            a->value[r * a->k + j] = all[j].v > 0 ? all[j].v : 0;
+        }
+    }
+    free(all);
+}
+
 static void one_topk(int64_t rows, int64_t n, int64_t k, int kind, int mask)
 {
     pool p;
@@ -147,6 +170,12 @@ static void one_topk(int64_t rows, int64_t n, int64_t k, int kind, int mask)
         a.index = index[i + 1];
         a.value = value[i + 1];
         RUN(topk, both[i], &a);
+        assert_memory_equal(index[i + 1], index[0], count * 4);
+        assert_memory_equal(value[i + 1], value[0], count * 4);
+        a.any_order = true;
+        RUN(topk, both[i], &a);
+        a.any_order = false;
+        in_order(&a);
         assert_memory_equal(index[i + 1], index[0], count * 4);
         assert_memory_equal(value[i + 1], value[0], count * 4);
     }

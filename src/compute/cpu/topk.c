@@ -96,7 +96,7 @@ static void topk_row(const fct_topk_args *a, int64_t r, const room *s)
     uint32_t bar =
         a->n >= 2 * s->width ? lane_bound(s->key, s->lane, s->width, x, a->mask, a->n, a->k) : 0;
     int64_t have = scan(s->key, s->cap, x, a->mask, a->n, a->k, bar);
-    key_sort(s->key, have);
+    if (!a->any_order) key_sort(s->key, have);
     for (int64_t j = 0; j < have; j++) {
         int64_t i = key_index(s->key[j]);
         index[j] = (int32_t)i;
