@@ -123,6 +123,7 @@ static void parts(bench *b)
                                              .bias = t->sae->b_enc,
                                              .rows = b->batch,
                                              .k = t->k,
+                                             .any_order = true,
                                              .centred = t->centred,
                                              .index = t->index,
                                              .value = t->value,

@@ -210,13 +210,15 @@ typedef struct fct_encoder_fill_args {
    it, by a margin, and their values are f32 products of x and w; so the selected set is that of an
    f32 product up to ties within its own rounding. A row with too many candidates is computed in
    f32. bf16: the margin bounds every rounding (Cauchy-Schwarz). int8: it is 8 standard deviations
-   of the rounding noise, which is dithered. centred [rows,d] receives x - shift. */
+   of the rounding noise, which is dithered. centred [rows,d] receives x - shift. any_order: as with
+   topk. */
 typedef struct fct_select_args {
     const fct_encoder *enc; /* filled from w */
     const float *x;         /* [rows,d] */
     const float *shift;     /* [d] */
     const float *w, *bias;  /* [n,d], [n] */
     int64_t rows, k;
+    bool any_order;
     float *centred;
     int32_t *index; /* [rows,k] */
     float *value;

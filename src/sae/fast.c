@@ -101,6 +101,7 @@ static fct_status forward(fct_trainee *t, const float *x)
                                                  .bias = s->b_enc,
                                                  .rows = p->batch,
                                                  .k = t->k,
+                                                 .any_order = true,
                                                  .centred = t->centred,
                                                  .index = t->index,
                                                  .value = t->value}));

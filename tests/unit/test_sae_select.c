@@ -159,6 +159,7 @@ static int64_t check_product(const fct_sae *s, const float *x, int64_t k, fct_pr
                          .bias = s->b_enc,
                          .rows = CHECKED,
                          .k = k,
+                         .any_order = product == FCT_PRODUCT_INT8, /* both are seen */
                          .centred = centred,
                          .index = index,
                          .value = value,
@@ -179,7 +180,8 @@ static int64_t check_product(const fct_sae *s, const float *x, int64_t k, fct_pr
                                 .w = s->w_enc,
                                 .bias = s->b_enc,
                                 .index = index,
-                                .value = value},
+                                .value = value,
+                                .any_order = a.any_order},
                    text);
     fct_arena_clear(&arena);
     fct_encoder_clear(&enc);

@@ -236,7 +236,7 @@ void cpu_candidates_take(cpu_candidates *c, const fct_select_args *a, const int3
     for (int64_t i = 0; i < m; i++)
         c->key[i] = key_make(key_order(product[i] + a->bias[from[i]]), from[i]);
     key_select(c->key, m, k);
-    key_sort(c->key, k);
+    if (!a->any_order) key_sort(c->key, k);
     for (int64_t j = 0; j < k; j++) {
         float v = key_value((uint32_t)(c->key[j] >> 32));
         index[j] = (int32_t)key_index(c->key[j]);

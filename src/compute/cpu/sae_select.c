@@ -317,6 +317,7 @@ static fct_status exact_tile(fct_cx *cx, const tile *t, const fct_select_args *a
                                          .rows = rows,
                                          .n = n,
                                          .k = a->k,
+                                         .any_order = a->any_order,
                                          .index = a->index + r * a->k,
                                          .value = a->value + r * a->k});
 }
@@ -395,9 +396,13 @@ static fct_status run_exact(fct_cx *cx, exact *g, const fct_select_args *a)
                                     .c = g->z,
                                     .ldc = n}));
     }
-    FCT_TRY(cpu_topk(
-        cx, &(fct_topk_args){
-                .x = g->z, .rows = rows, .n = n, .k = a->k, .index = g->index, .value = g->value}));
+    FCT_TRY(cpu_topk(cx, &(fct_topk_args){.x = g->z,
+                                          .rows = rows,
+                                          .n = n,
+                                          .k = a->k,
+                                          .any_order = a->any_order,
+                                          .index = g->index,
+                                          .value = g->value}));
     for (int64_t i = 0; i < rows && !fct_arena_dry(cx->arena); i++) {
         memcpy(a->index + g->row[i] * a->k, g->index + i * a->k, (size_t)a->k * sizeof *g->index);
         memcpy(a->value + g->row[i] * a->k, g->value + i * a->k, (size_t)a->k * sizeof *g->value);
