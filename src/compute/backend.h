@@ -143,9 +143,9 @@ typedef struct fct_matmul_args {
 } fct_matmul_args;
 
 /* The k largest of each row: x [rows,n] -> index, value [rows,k], largest first (or, with
-   any_order, as it comes, which costs less where k is large), ties to the lower index. ReLU is applied to the values; k <= n. `mask` [n] (NULL: all): entries with 0 are not
-   candidates; slots beyond the candidates get value 0 and the lowest indices not yet used in the
-   row. */
+   any_order, as it comes, which costs less where k is large), ties to the lower index. ReLU is
+   applied to the values; k <= n. `mask` [n] (NULL: all): entries with 0 are not candidates; slots
+   beyond the candidates get value 0 and the lowest indices not yet used in the row. */
 typedef struct fct_topk_args {
     const float *x;
     int64_t rows, n, k;

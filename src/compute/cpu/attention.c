@@ -8,7 +8,6 @@
    primitives (weights e^(s - top) are then rounded to bf16 before they meet v, as PyTorch's kernel
    does). */
 #include <math.h>
-#include <stdio.h>
 
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
@@ -286,24 +285,10 @@ static void count_pad(plan *p)
     p->bytes += p->pad;
 }
 
-typedef struct failure { /* the first of any thread: sentences are each thread's own */
-    fct_status st;
-    char text[512];
-} failure;
-
-static void keep_first(failure *f, fct_status st)
-{
-#pragma omp critical(cpu_attention_failure)
-    if (f->st == FCT_OK) {
-        f->st = st;
-        snprintf(f->text, sizeof f->text, "%s", fct_error_text());
-    }
-}
-
 static fct_status run(const plan *p, uint8_t *base, int64_t stride)
 {
     int64_t heads = p->a->heads, work = p->batch * heads * p->blocks;
-    failure failed = {0};
+    cpu_failure failed = {0};
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < work; i++) {
         tile t = {
@@ -312,9 +297,9 @@ static fct_status run(const plan *p, uint8_t *base, int64_t stride)
         int thread = fct_thread_index();
         piece s = piece_of(p, base + stride * thread, thread);
         fct_status st = run_tile(p, &s, &t);
-        if (st != FCT_OK) keep_first(&failed, st);
+        if (st != FCT_OK) cpu_failure_keep(&failed, st);
     }
-    return failed.st == FCT_OK ? FCT_OK : fct_fail(failed.st, "%s", failed.text);
+    return cpu_failure_status(&failed);
 }
 
 fct_status cpu_attention(fct_cx *cx, const fct_attention_args *a)

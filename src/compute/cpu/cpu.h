@@ -34,7 +34,7 @@ fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
 fct_status cpu_winograd_product(fct_cx *cx, const fct_weight *w, const dn_shape *s,
                                 const dn_io *io) FCT_MUST_CHECK;
 
-/* ---- encoders of sparse autoencoders (sae_select.c) ---- */
+/* ---- encoders of sparse autoencoders (sae_encoder.c) ---- */
 fct_product cpu_product(int64_t n, int64_t d, int64_t k);
 fct_status cpu_encoder_new(fct_encoder *enc) FCT_MUST_CHECK;
 void cpu_encoder_free(fct_encoder *enc);
@@ -50,6 +50,14 @@ enum { CPU_SMALL = 16384 };
 /* Start of the threads' own pieces of scratch, `bytes` each rounded up to 64; NULL in a dry run. */
 fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride,
                               int64_t bytes) FCT_MUST_CHECK;
+
+/* The first failure of any thread of a region: sentences are each thread's own. Starts as zero. */
+typedef struct cpu_failure {
+    fct_status st;
+    char text[512];
+} cpu_failure;
+void cpu_failure_keep(cpu_failure *f, fct_status st);
+fct_status cpu_failure_status(const cpu_failure *f) FCT_MUST_CHECK;
 
 #define CPU_OP(op) fct_status cpu_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
 FCT_OP_LIST(CPU_OP)

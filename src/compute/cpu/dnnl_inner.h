@@ -13,6 +13,7 @@
 struct dn {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
+    bool borrowed; /* the engine is another's */
 };
 
 /* ---- failures ---- */

@@ -34,6 +34,8 @@ typedef struct dn_packed dn_packed; /* a weight in oneDNN's layout */
 typedef struct dn_plan dn_plan;     /* a primitive for one shape */
 
 fct_status dn_open(dn **out) FCT_MUST_CHECK;
+/* Another stream on d's engine, for another thread; closed before d. */
+fct_status dn_beside(dn **out, const dn *d) FCT_MUST_CHECK;
 void dn_close(dn *d);
 
 /* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else

@@ -134,11 +134,24 @@ fct_status dn_open(dn **out)
     return st;
 }
 
+fct_status dn_beside(dn **out, const dn *d)
+{
+    FCT_TRY(fct_new(out, 1, sizeof **out));
+    (*out)->engine = d->engine;
+    (*out)->borrowed = true;
+    fct_status st = dn_check(
+        dnnl_stream_create(&(*out)->stream, d->engine, dnnl_stream_default_flags), "stream");
+    if (st == FCT_OK) return FCT_OK;
+    dn_close(*out);
+    *out = NULL;
+    return st;
+}
+
 void dn_close(dn *d)
 {
     if (!d) return;
     if (d->stream) dnnl_stream_destroy(d->stream);
-    if (d->engine) dnnl_engine_destroy(d->engine);
+    if (d->engine && !d->borrowed) dnnl_engine_destroy(d->engine);
     fct_free(d);
 }
 

@@ -54,8 +54,9 @@ CPU_INLINE void load_block(float *out, const cpu_row *row, const cpu_encoder *e,
 {
     if (bytes) {
         const int32_t *z = (const int32_t *)row->z + c;
+        float step = row->rounding.step;
         for (int i = 0; i < BLOCK; i++)
-            out[i] = (float)(z[i] - e->zero[c + i]) * (row->step * e->step[c + i]) + bias[c + i];
+            out[i] = (float)(z[i] - e->zero[c + i]) * (step * e->step[c + i]) + bias[c + i];
     } else {
         const uint16_t *z = (const uint16_t *)row->z + c;
         for (int i = 0; i < BLOCK; i++) out[i] = vec_from_bf16(z[i]) + bias[c + i];
@@ -66,29 +67,29 @@ static float one_entry(const cpu_row *row, const cpu_encoder *e, const float *bi
 {
     if (e->step) {
         int32_t z = ((const int32_t *)row->z)[f] - e->zero[f];
-        return (float)z * (row->step * e->step[f]) + bias[f];
+        return (float)z * (row->rounding.step * e->step[f]) + bias[f];
     }
     return vec_from_bf16(((const uint16_t *)row->z)[f]) + bias[f];
 }
 
 /* bf16: of one product. */
-CPU_INLINE float error_bound(const cpu_row *row, float norm, float miss, float product)
+CPU_INLINE float error_bound(const cpu_rounding *x, float norm, float miss, float product)
 {
-    return row->miss * norm + copy_longer * row->norm * miss + half_ulp * product +
-           sum_error * row->norm * norm;
+    return x->miss * norm + copy_longer * x->norm * miss + half_ulp * product +
+           sum_error * x->norm * norm;
 }
 
 /* int8: the variance of one product's error. */
-CPU_INLINE float variance(const cpu_row *row, float norm, float miss)
+CPU_INLINE float variance(const cpu_rounding *x, float norm, float miss)
 {
-    float a = row->miss * norm, b = row->norm * miss;
+    float a = x->miss * norm, b = x->norm * miss;
     return a * a + b * b;
 }
 
 /* int8: how far apart the errors of two products are, given the sum of their variances. */
-CPU_INLINE float apart(const cpu_row *row, const cpu_encoder *e, float variances)
+CPU_INLINE float apart(const cpu_rounding *x, const cpu_encoder *e, float variances)
 {
-    return (float)DEVIATIONS * sqrtf(variances) + 2 * sum_error * row->norm * e->norm_max;
+    return (float)DEVIATIONS * sqrtf(variances) + 2 * sum_error * x->norm * e->norm_max;
 }
 
 /* A lower bound of the k-th largest entry: lanes [width] take every width-th block entry, and the
@@ -150,7 +151,7 @@ static int64_t refine_halves(cpu_candidates *c, const cpu_row *row, const cpu_en
     for (int64_t i = 0; i < m; i++) {
         int64_t f = c->index[i];
         float z = one_entry(row, e, bias, f), product = fabsf(z - bias[f]);
-        float bound = error_bound(row, e->norm[f], e->miss[f], product);
+        float bound = error_bound(&row->rounding, e->norm[f], e->miss[f], product);
         c->key[i] = key_make(key_order(z - bound), i);
         c->high[i] = z + bound; /* its upper end */
     }
@@ -177,12 +178,13 @@ static int64_t refine_bytes(cpu_candidates *c, const cpu_row *row, const cpu_enc
     float bar = key_value(key_least(c->key, k));
     for (int64_t j = 0; j < k; j++) {
         int64_t f = c->index[key_index(c->key[j])];
-        float v = variance(row, e->norm[f], e->miss[f]);
+        float v = variance(&row->rounding, e->norm[f], e->miss[f]);
         most = v > most ? v : most;
     }
     for (int64_t i = 0; i < m; i++) {
         int64_t f = c->index[i];
-        float reach = apart(row, e, most + variance(row, e->norm[f], e->miss[f]));
+        float v = variance(&row->rounding, e->norm[f], e->miss[f]);
+        float reach = apart(&row->rounding, e, most + v);
         c->index[keep] = (int32_t)f;
         keep += !(c->high[i] < bar - reach);
     }
@@ -215,11 +217,10 @@ int64_t cpu_candidates_find(cpu_candidates *c, const cpu_encoder *e, const fct_s
                             const cpu_row *row)
 {
     int64_t n = a->enc->n, k = a->k;
-    float margin; /* of the whole row */
-    if (e->step)
-        margin = apart(row, e, 2 * variance(row, e->norm_max, e->miss_max));
-    else
-        margin = 2 * error_bound(row, e->norm_max, e->miss_max, row->norm * e->norm_max);
+    const cpu_rounding *x = &row->rounding;
+    float most = x->norm * e->norm_max; /* of any product */
+    float margin = e->step ? apart(x, e, 2 * variance(x, e->norm_max, e->miss_max))
+                           : 2 * error_bound(x, e->norm_max, e->miss_max, most);
     if (!isfinite(margin)) return -1;
     float bar = lower_bound(c, row, e, a->bias, n, k) - margin;
     if (!isfinite(bar)) return -1;

@@ -5,10 +5,16 @@
 
 #include "compute/cpu/cpu.h"
 
+typedef struct cpu_lane { /* what multiplies: one for each thread; f32: one for all */
+    dn *d;
+    dn_plan *plan;
+} cpu_lane;
+
 typedef struct cpu_encoder { /* behind fct_encoder.impl */
     dn *d;
     dn_packed *packed;
-    dn_plan *plan;
+    cpu_lane *lane;
+    int lanes;
     dn_shape shape; /* of one tile; shape.m rows */
     int8_t *byte;   /* int8: [n,d] as it was rounded */
     float *step;    /* int8: [n] what 1 of a row's bytes is worth */
@@ -21,17 +27,28 @@ typedef struct cpu_encoder { /* behind fct_encoder.impl */
     float norm_max, miss_max;
 } cpu_encoder;
 
-/* The copy of one row and its norms; rows may be filled by several threads. */
+/* ---- the copy (sae_encoder.c) ---- */
+/* Of one row, and its norms; rows may be filled by several threads. */
 void cpu_encoder_row(cpu_encoder *e, const fct_encoder *enc, int64_t f, const float *w);
 /* After all rows: the copy in oneDNN's layout, from w where the copy is not kept as it lies. */
 fct_status cpu_encoder_finish(cpu_encoder *e, const fct_encoder *enc,
                               const float *w) FCT_MUST_CHECK;
+/* Lanes for the threads that there are. */
+fct_status cpu_encoder_open_lanes(cpu_encoder *e, const fct_encoder *enc) FCT_MUST_CHECK;
+void cpu_encoder_close_lanes(cpu_encoder *e);
+
+typedef struct cpu_rounding { /* what it did to a row of inputs */
+    float step;               /* int8: what 1 of the row's bytes is worth */
+    float norm, miss; /* |x|; bf16: |x - copy|; int8: deviation of one number's rounding error */
+} cpu_rounding;
+/* Row r of the inputs, [d], as a rounded product takes it. */
+void cpu_encoder_round(const cpu_encoder *e, const fct_encoder *enc, int64_t r, const float *x,
+                       void *out, cpu_rounding *to);
 
 /* ---- one row's candidates (sae_candidates.c) ---- */
 typedef struct cpu_row { /* a row of rounded products, and what is known of their error */
     const void *z;       /* [n] x·w: bf16 or int32 */
-    float step;          /* int8: what 1 of the row's bytes is worth */
-    float norm, miss;    /* |x|; bf16: |x - copy|; int8: deviation of one number's rounding error */
+    cpu_rounding rounding;
     const float *x;      /* [d], f32 */
 } cpu_row;
 
