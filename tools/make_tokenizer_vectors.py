@@ -22,7 +22,11 @@ from pathlib import Path
 
 import transformers
 from transformers import CLIPTokenizer
-from transformers.models.clip.tokenization_clip import bytes_to_unicode
+
+try:
+    from transformers.models.clip.tokenization_clip import bytes_to_unicode
+except ImportError:
+    raise SystemExit(f"transformers {transformers.__version__} has no slow CLIPTokenizer any more: take 4.57") from None
 
 assert importlib.util.find_spec("ftfy") is None, "ftfy changes what the slow CLIPTokenizer does"
 

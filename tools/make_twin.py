@@ -29,7 +29,11 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.models.clip.tokenization_clip import bytes_to_unicode
+
+try:
+    from transformers.models.clip.tokenization_clip import bytes_to_unicode
+except ImportError:
+    raise SystemExit(f"transformers {transformers.__version__} has no slow CLIPTokenizer any more: take 4.57") from None
 
 assert importlib.util.find_spec("ftfy") is None, "ftfy changes what the slow CLIPTokenizer does"
 

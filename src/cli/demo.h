@@ -149,6 +149,7 @@ fct_status demo_choose(demo *d) FCT_MUST_CHECK;
 fct_status demo_show_cards(demo *d) FCT_MUST_CHECK;
 /* demo_cause.c */
 fct_status demo_cause(demo *d) FCT_MUST_CHECK;
+double demo_length(const float *x, int64_t n); /* Euclidean */
 /* demo_blocks.c */
 fct_status demo_specialise(demo *d) FCT_MUST_CHECK;
 /* demo_summary.c, demo_page.c: index.html comes last, so that a folder without it is unfinished. */

@@ -17,7 +17,7 @@ static const double strengths[] = {2, 4, 8};
 
 /* ---- the random directions ---- */
 
-static double norm_of(const float *x, int64_t n)
+double demo_length(const float *x, int64_t n)
 {
     double sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
@@ -38,8 +38,8 @@ static fct_status make_directions(demo *d, demo_block *b, uint64_t seed)
         float *row = sae->w_dec + i * width;
         fct_rng_normal(&rng, row, width);
         double want =
-            i < b->n_cards ? norm_of(b->sae->w_dec + b->card[i].feature * width, width) : 1;
-        float scale = (float)(want / norm_of(row, width));
+            i < b->n_cards ? demo_length(b->sae->w_dec + b->card[i].feature * width, width) : 1;
+        float scale = (float)(want / demo_length(row, width));
         for (int64_t j = 0; j < width; j++) row[j] *= scale;
     }
     FCT_TRY_OUT(fct_strdup(&sae->block, b->info->short_name));
@@ -92,8 +92,8 @@ static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const
     double push = p->strength * (double)p->b->sae->mean[feature];
     if (p->kind == DEMO_DIRECTION) feature = number;
     if (p->kind == DEMO_OTHER) {
-        push *= norm_of(p->b->sae->w_dec + feature * width, width) /
-                norm_of(p->b->sae->w_dec + p->c->other * width, width);
+        push *= demo_length(p->b->sae->w_dec + feature * width, width) /
+                demo_length(p->b->sae->w_dec + p->c->other * width, width);
         feature = p->c->other;
     }
     demo_paint edits;

@@ -3,19 +3,28 @@
    The rule, as the page prints it: on the captions of `choose`, every word of the world is told by
    the feature whose level (mean of its map) tells best, at its best threshold, the captions that
    name the word from those that name another value of the same factor (F1, both sides weighing the
-   same). The words with the highest F1 get the block's cards, no feature twice. A drawn feature is
-   any other one that is active on `choose`. */
+   same). Several often tell it equally well, a loud one and faint companions: of those within 0.01
+   of the best it is the one that writes most where the word is named. The words with the highest F1
+   get the block's cards, no feature twice; between words told equally well the one whose feature
+   writes more goes first. A drawn feature is any other one that is active on `choose`. */
 #include <math.h>
 #include <string.h>
 
 #include "cli/demo.h"
 
 enum { MAX_WORDS = 64 };
+static const double equally_well = 0.01; /* F1 */
 
 typedef struct candidate {
     int64_t factor, value, feature;
     fct_f1 f1;
+    double written;
 } candidate;
+
+typedef struct scratch {
+    int8_t *want; /* of each pair */
+    fct_f1 *f1;   /* of each feature */
+} scratch;
 
 /* 1: the caption names the value; 0: another one of the factor (silence counts where it has a
  * meaning); -1: the noise decides. */
@@ -39,17 +48,43 @@ static bool is_usable(const demo_block *b, int64_t feature, int64_t n)
     return false;
 }
 
-static candidate best_feature(const demo_block *b, const int8_t *want, int64_t n)
+/* How much a feature writes into a picture that names the word: its mean level there times the
+   length of its decoder row. */
+static double written(const demo_block *b, int64_t feature, const int8_t *want, int64_t n)
 {
-    candidate best = {.feature = -1};
+    double sum = 0;
+    int64_t named = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (want[i] != 1) continue;
+        sum += (double)b->level[0][feature * n + i];
+        named++;
+    }
+    double length = demo_length(b->sae->w_dec + feature * b->sae->d, b->sae->d);
+    return named > 0 ? sum / (double)named * length : 0;
+}
+
+static candidate best_feature(const demo_block *b, const scratch *s, int64_t n)
+{
+    candidate best = {.feature = -1, .written = -1};
+    double top = 0;
     for (int64_t f = 0; f < b->sae->f; f++) {
-        if (!is_usable(b, f, n)) continue;
-        fct_f1 r = fct_eval_best_f1(b->level[0] + f * n, want, n);
-        if (r.f1 <= best.f1.f1) continue;
-        best.f1 = r;
-        best.feature = f;
+        s->f1[f] =
+            is_usable(b, f, n) ? fct_eval_best_f1(b->level[0] + f * n, s->want, n) : (fct_f1){0};
+        if (s->f1[f].f1 > top) top = s->f1[f].f1;
+    }
+    for (int64_t f = 0; f < b->sae->f; f++) {
+        if (s->f1[f].f1 <= 0 || s->f1[f].f1 < top - equally_well) continue;
+        double now = written(b, f, s->want, n);
+        if (now > best.written) best = (candidate){.feature = f, .f1 = s->f1[f], .written = now};
     }
     return best;
+}
+
+static bool goes_first(const candidate *a, const candidate *b)
+{
+    int64_t step_a = (int64_t)(a->f1.f1 / equally_well),
+            step_b = (int64_t)(b->f1.f1 / equally_well);
+    return step_a != step_b ? step_a > step_b : a->written > b->written;
 }
 
 static void shuffle(int8_t *want, int64_t n, fct_rng *rng)
@@ -63,19 +98,19 @@ static void shuffle(int8_t *want, int64_t n, fct_rng *rng)
 }
 
 /* Best feature of every word that captions say and silence does not mean, highest F1 first. */
-static int64_t rank_words(candidate *out, const demo *d, const demo_block *b, int8_t *want)
+static int64_t rank_words(candidate *out, const demo *d, const demo_block *b, const scratch *s)
 {
     int64_t n = 0;
     for (int64_t f = 0; f < d->world.n_factors; f++) {
         const fct_world_factor *factor = &d->world.factor[f];
         for (int64_t v = 0; v < factor->n_values && n < MAX_WORDS; v++) {
             if (v == factor->unsaid || factor->value[v].n_words == 0) continue;
-            label(want, &d->choose, &d->world, f, v);
-            candidate c = best_feature(b, want, d->choose.n);
+            label(s->want, &d->choose, &d->world, f, v);
+            candidate c = best_feature(b, s, d->choose.n);
             c.factor = f;
             c.value = v;
             int64_t at = n++;
-            for (; at > 0 && out[at - 1].f1.f1 < c.f1.f1; at--) out[at] = out[at - 1];
+            for (; at > 0 && goes_first(&c, &out[at - 1]); at--) out[at] = out[at - 1];
             out[at] = c;
         }
     }
@@ -180,8 +215,10 @@ static void find_words(demo_card *c, const demo *d)
 
 /* The threshold stays as it was chosen; the floor is the same search for labels that mean nothing.
  */
-static void score_held(demo_card *c, const demo *d, const demo_block *b, int8_t *want, fct_rng *rng)
+static void score_held(demo_card *c, const demo *d, const demo_block *b, const scratch *s,
+                       fct_rng *rng)
 {
+    int8_t *want = s->want;
     if (c->factor < 0) return;
     int64_t n = d->show.n;
     label(want, &d->show, &d->world, c->factor, c->value);
@@ -189,7 +226,7 @@ static void score_held(demo_card *c, const demo *d, const demo_block *b, int8_t 
     if (!c->chosen) return;
     label(want, &d->choose, &d->world, c->factor, c->value);
     shuffle(want, d->choose.n, rng);
-    candidate floor = best_feature(b, want, d->choose.n);
+    candidate floor = best_feature(b, s, d->choose.n);
     if (floor.feature < 0) return;
     label(want, &d->show, &d->world, c->factor, c->value);
     shuffle(want, n, rng);
@@ -199,23 +236,29 @@ static void score_held(demo_card *c, const demo *d, const demo_block *b, int8_t 
 fct_status demo_choose(demo *d)
 {
     candidate ranked[MAX_WORDS];
-    int8_t *want = NULL;
+    fct_status st = FCT_OK;
+    scratch s = {0};
     fct_rng rng;
-    int64_t n = d->choose.n > d->show.n ? d->choose.n : d->show.n;
-    FCT_TRY(fct_new(&want, n, sizeof *want));
+    int64_t n = d->choose.n > d->show.n ? d->choose.n : d->show.n, features = 0;
+    for (int64_t i = 0; i < DEMO_BLOCKS; i++)
+        if (d->block[i].sae->f > features) features = d->block[i].sae->f;
+    FCT_TRY_OUT(fct_new(&s.want, n, sizeof *s.want));
+    FCT_TRY_OUT(fct_new(&s.f1, features, sizeof *s.f1));
     fct_rng_init(&rng, d->seed + 77);
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         demo_block *b = &d->block[i];
-        take_words(b, d->size.chosen, ranked, rank_words(ranked, d, b, want));
-        draw_cards(d, b, want, &rng);
+        take_words(b, d->size.chosen, ranked, rank_words(ranked, d, b, &s));
+        draw_cards(d, b, s.want, &rng);
         for (int64_t c = 0; c < b->n_cards; c++) {
             demo_card *card = &b->card[c];
             card->other = draw_other(d, b, card->feature, &rng);
             find_top(card, b, d->show.n, d->size.top);
             find_words(card, d);
-            score_held(card, d, b, want, &rng);
+            score_held(card, d, b, &s, &rng);
         }
     }
-    fct_free(want);
-    return FCT_OK;
+out:
+    fct_free(s.want);
+    fct_free(s.f1);
+    return st;
 }
