@@ -20,13 +20,18 @@ static double place(const axis *a, double v)
     return a->from + (a->to - a->from) * (t - a->lo) / (a->hi - a->lo);
 }
 
-/* Room around the data; one value alone gets room as well. */
+/* Room around the data. One value alone stands midway between 0 and its double: what is flat should
+   look flat. */
 static void widen(axis *a)
 {
-    double span = a->hi - a->lo;
-    if (!(span > 0)) span = fabs(a->lo) > 0 ? fabs(a->lo) * 0.2 : 1;
-    a->lo -= 0.05 * span;
-    a->hi += 0.05 * span;
+    double v = a->lo;
+    if (!(a->hi > v)) {
+        a->lo = v < 0 ? 2 * v : 0;
+        a->hi = v > 0 ? 2 * v : v < 0 ? 0 : 1;
+    }
+    double room = 0.05 * (a->hi - a->lo);
+    a->lo -= room;
+    a->hi += room;
 }
 
 /* The round number (1, 2 or 5 times a power of ten) that gives about five ticks. */

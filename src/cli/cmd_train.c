@@ -119,9 +119,10 @@ static fct_status say_one(job *j)
     const train_result *of = &j->result[0];
     const fct_train_report *r = &of->member->report;
     fct_cli_say(c,
-                "%s: %" PRId64 " features, k %" PRId64 ", %" PRId64
-                " dead, explained variance %.4f (last batch), %" PRId64 " steps, %.1f s",
-                j->out, r->n_features, r->k, r->dead, r->ev, r->steps, r->seconds);
+                "%s: %" PRId64 " features, k %" PRId64 ", %" PRId64 " dead, %" PRId64
+                " never active, explained variance %.4f (last batch), %" PRId64 " steps, %.1f s",
+                j->out, r->n_features, r->k, r->dead, train_result_unused(of), r->ev, r->steps,
+                r->seconds);
     if (of->held)
         fct_cli_say(
             c,
@@ -138,6 +139,7 @@ static fct_status say_one(job *j)
     fct_cli_put(c, "sae", json_string(j->out));
     fct_cli_put(c, "block", json_string(of->block));
     fct_cli_put(c, "train", json_incref(json_object_get(one, "train")));
+    fct_cli_put(c, "never_active", json_incref(json_object_get(one, "never_active")));
     if (of->held) fct_cli_put(c, "held_out", json_incref(json_object_get(one, "held_out")));
     if (of->n_parts > 1) fct_cli_put(c, "parts", json_incref(json_object_get(one, "parts")));
     json_decref(one);

@@ -82,6 +82,9 @@ typedef struct train_result { /* of one training */
     bool held;
 } train_result;
 json_t *train_result_json(const train_result *r); /* NULL: no memory */
+/* Features active in none of the rows that the statistics are of. Unlike `dead` it needs no number
+   of rows to pass before it can be seen. */
+int64_t train_result_unused(const train_result *r);
 /* One line each, then results.json and pareto.svg in the folder. */
 fct_status train_result_sweep(fct_cli *c, const char *dir, const train_result *r,
                               int64_t n) FCT_MUST_CHECK;

@@ -121,7 +121,8 @@ static void put_row(demo_html *h, const char *name, double ev, double second, do
                   name, ev, second, l0, 100 * dead);
 }
 
-static void put_quality(demo_html *h, const train_result *r, const train_part *part)
+static void put_quality(demo_html *h, const train_result *r, const train_part *part,
+                        int64_t dead_rows)
 {
     const fct_train_member *m = r->member;
     demo_html_put(h, "<table class=\"report\"><tr><th></th><th>explained variance, mean over "
@@ -134,10 +135,13 @@ static void put_quality(demo_html *h, const train_result *r, const train_part *p
     if (r->held)
         put_row(h, "held-out rows", part->quality.ev, part->quality.ev_total, part->quality.l0,
                 part->quality.dead_share);
-    demo_html_put(h, "</table>\n");
+    demo_html_put(h, "</table>\n<p>Dead: not active in the last %lld rows of training%s.%s</p>\n",
+                  (long long)dead_rows,
+                  dead_rows > m->report.rows ? "; it had fewer, so none can be" : "",
+                  r->held ? " Never active: in none of the held-out rows." : "");
 }
 
-/* The members of an object, with those of objects in it. */
+/* The members of an object; those of objects in it under a heading. */
 static fct_status put_members(demo_html *h, json_t *j)
 {
     const char *key;
@@ -146,30 +150,32 @@ static fct_status put_members(demo_html *h, json_t *j)
     {
         fct_str text = {0};
         if (json_is_object(value)) {
+            demo_html_put(h, "<tr><th colspan=\"2\"><b>");
+            demo_html_text(h, key);
+            demo_html_put(h, "</b></th></tr>\n");
             FCT_TRY(put_members(h, value));
             continue;
         }
-        FCT_TRY(fct_json_text(&text, value, 0));
+        if (json_is_null(value)) continue;
+        if (json_is_real(value))
+            FCT_TRY(fct_str_printf(&text, "%.6g", json_real_value(value)));
+        else if (!json_is_string(value))
+            FCT_TRY(fct_json_text(&text, value, 0));
         demo_html_put(h, "<tr><th>");
         demo_html_text(h, key);
         demo_html_put(h, "</th><td><code>");
-        demo_html_text(h, text.p);
+        demo_html_text(h, json_is_string(value) ? json_string_value(value) : text.p);
         demo_html_put(h, "</code></td></tr>\n");
         fct_str_clear(&text);
     }
     return h->st;
 }
 
-static fct_status put_options(demo_html *h, const fct_sae *s)
+static fct_status put_options(demo_html *h, json_t *made)
 {
-    json_t *j = NULL;
-    fct_status st = FCT_OK;
-    if (!s->facet_json) return FCT_OK;
-    FCT_TRY(fct_json_parse(&j, s->facet_json, (int64_t)strlen(s->facet_json), "facet.json"));
     demo_html_put(h, "<table class=\"report\">\n");
-    st = put_members(h, j);
+    fct_status st = put_members(h, made);
     demo_html_put(h, "</table>\n");
-    json_decref(j);
     return st;
 }
 
@@ -210,7 +216,8 @@ static fct_status put_blocks(demo_html *h, const train_result *r, const fct_sae 
     return h->st;
 }
 
-static fct_status put_page(demo_html *h, const train_result *r, const train_part *part)
+static fct_status put_page(demo_html *h, const train_result *r, const train_part *part,
+                           json_t *made)
 {
     const fct_train_member *m = r->member;
     const fct_sae *sae = part->sae;
@@ -228,11 +235,18 @@ static fct_status put_page(demo_html *h, const train_result *r, const train_part
     }
     demo_html_put(h,
                   "</h1>\n<p class=\"lede\">%lld features of rows of %lld numbers, %lld steps over "
-                  "%lld rows.</p></header>\n<main>\n",
+                  "%lld rows",
                   (long long)sae->f, (long long)sae->d, (long long)m->report.steps,
                   (long long)m->report.rows);
+    if (part->block) demo_html_put(h, " of ");
+    if (part->block) demo_html_text(h, part->block);
+    if (sae->model) demo_html_put(h, " of the model ");
+    if (sae->model) demo_html_text(h, sae->model);
+    demo_html_put(h, ".</p></header>\n<main>\n");
     demo_html_put(h, "<section><h2>How well rows are rebuilt</h2>\n");
-    put_quality(h, r, part);
+    put_quality(
+        h, r, part,
+        json_integer_value(json_object_get(json_object_get(made, "training"), "dead_rows")));
     demo_html_put(h, "</section>\n<section><h2>How it went</h2>\n<div class=\"charts\">\n");
     for (size_t i = 0; i < FCT_COUNT(curves); i++) FCT_TRY(put_curve(h, m, &curves[i]));
     demo_html_put(h, "</div></section>\n<section><h2>What the features are "
@@ -244,7 +258,7 @@ static fct_status put_page(demo_html *h, const train_result *r, const train_part
                   (long long)never, (long long)sae->f);
     FCT_TRY(put_blocks(h, r, sae));
     demo_html_put(h, "<section><h2>How it was made</h2>\n");
-    FCT_TRY(put_options(h, sae));
+    if (made) FCT_TRY(put_options(h, made));
     demo_html_put(h,
                   "</section>\n</main>\n<footer><p>Made by facet %s.</p></footer>\n</body>\n"
                   "</html>\n",
@@ -256,9 +270,14 @@ fct_status train_page_write(const train_result *r, const train_part *part)
 {
     demo_html h = {0};
     char *path = NULL;
-    fct_status st = put_page(&h, r, part);
+    json_t *made = NULL;
+    const char *text = part->sae->facet_json;
+    fct_status st =
+        text ? fct_json_parse(&made, text, (int64_t)strlen(text), "facet.json") : FCT_OK;
+    if (st == FCT_OK) st = put_page(&h, r, part, made);
     if (st == FCT_OK) st = fct_path_join(&path, part->dir, "report.html");
     if (st == FCT_OK) st = fct_file_write(path, h.text.p, h.text.n);
+    json_decref(made);
     fct_str_clear(&h.text);
     fct_free(path);
     return fct_where(st, "writing the report");

@@ -27,6 +27,20 @@ static json_t *parts_json(const train_result *r)
     return list;
 }
 
+int64_t train_result_unused(const train_result *r)
+{
+    int64_t n = 0, features = r->member->report.n_features;
+    for (int64_t f = 0; f < features; f++) {
+        bool active = false;
+        for (int64_t i = 0; i < r->n_parts; i++) {
+            const fct_sae *s = r->part[i].sae;
+            active = active || (s && s->density && s->density[f] > 0);
+        }
+        n += !active;
+    }
+    return n;
+}
+
 json_t *train_result_json(const train_result *r)
 {
     const fct_train_report *t = &r->member->report;
@@ -42,9 +56,11 @@ json_t *train_result_json(const train_result *r)
         held = json_pack("{s:f, s:f, s:f, s:f, s:I}", "ev", r->quality.ev, "ev_total",
                          r->quality.ev_total, "l0", r->quality.l0, "dead_share",
                          r->quality.dead_share, "rows", (json_int_t)r->quality.rows);
-    return json_pack("{s:s*, s:s, s:s, s:O*, s:s*, s:o, s:o*, s:o*}", "name", r->name, "block",
-                     r->block, "sae", r->dir, "options", r->options, "lost", r->member->lost,
-                     "train", train, "held_out", held, "parts", parts_json(r));
+    json_t *unused = r->member->sae ? json_integer((json_int_t)train_result_unused(r)) : NULL;
+    return json_pack("{s:s*, s:s, s:s, s:O*, s:s*, s:o, s:o*, s:o*, s:o*}", "name", r->name,
+                     "block", r->block, "sae", r->dir, "options", r->options, "lost",
+                     r->member->lost, "train", train, "never_active", unused, "held_out", held,
+                     "parts", parts_json(r));
 }
 
 static double ev_of(const train_result *r)
@@ -62,17 +78,18 @@ static void say_table(fct_cli *c, const train_result *r, int64_t n)
     size_t width = 4;
     for (int64_t i = 0; i < n; i++)
         if (strlen(r[i].name) > width) width = strlen(r[i].name);
-    fct_cli_say(c, "%-*s %9s %8s %8s %7s  explained variance and L0: %s", (int)width, "SAE",
-                "features", "EV", "L0", "dead",
+    fct_cli_say(c, "%-*s %9s %8s %8s %7s %7s  EV and L0: %s; unused: never active in the rows",
+                (int)width, "SAE", "features", "EV", "L0", "dead", "unused",
                 r[0].held ? "on held-out rows" : "of the last batch");
     for (int64_t i = 0; i < n; i++) {
         const fct_train_report *t = &r[i].member->report;
         if (r[i].member->lost)
             fct_cli_say(c, "%-*s lost: %s", (int)width, r[i].name, r[i].member->lost);
         else
-            fct_cli_say(c, "%-*s %9" PRId64 " %8.4f %8.2f %6.1f%%", (int)width, r[i].name,
+            fct_cli_say(c, "%-*s %9" PRId64 " %8.4f %8.2f %6.1f%% %6.1f%%", (int)width, r[i].name,
                         t->n_features, ev_of(&r[i]), l0_of(&r[i]),
-                        100 * (double)t->dead / (double)t->n_features);
+                        100 * (double)t->dead / (double)t->n_features,
+                        100 * (double)train_result_unused(&r[i]) / (double)t->n_features);
     }
 }
 

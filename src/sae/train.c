@@ -96,7 +96,8 @@ out:
 
 /* ---- the loop ---- */
 
-static fct_status checkpoint(training *tr)
+/* Where the rows stand. */
+static fct_status mark_places(training *tr)
 {
     if (!tr->desc->resume) return FCT_OK;
     for (int64_t i = 0; i < tr->run->n_streams; i++) {
@@ -107,7 +108,19 @@ static fct_status checkpoint(training *tr)
         memset(tr->s.place[i].blob, 0, sizeof tr->s.place[i].blob);
         FCT_TRY(source->tell(source->self, tr->s.place[i].blob));
     }
+    return FCT_OK;
+}
+
+static fct_status checkpoint_here(training *tr)
+{
+    if (!tr->desc->resume) return FCT_OK;
     return fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
+}
+
+static fct_status checkpoint(training *tr)
+{
+    FCT_TRY(mark_places(tr));
+    return checkpoint_here(tr);
 }
 
 /* Steps of the SAE that goes on for longest; 0: until the rows end. */
@@ -223,11 +236,16 @@ static fct_status loop(training *tr)
     int64_t every = tr->s.trainee[0].plan.checkpoint_every, saved = tr->s.step;
     bool end = false;
     while (!end && !all_done(tr)) {
+        FCT_TRY(mark_places(tr));
+        int64_t before = tr->s.step;
         fct_status st = fct_log_check_stop(tr->desc->log);
-        if (st == FCT_ERR_STOPPED && tr->s.step > saved)
-            FCT_TRY(checkpoint(tr)); /* keeps what was done */
-        if (st != FCT_OK) return fct_log_check_stop(tr->desc->log);
-        FCT_TRY(run_batch(tr, &end));
+        if (st == FCT_OK) st = run_batch(tr, &end);
+        /* keeps what was done, also where it was stopped while a model made the batch's rows */
+        if (st == FCT_ERR_STOPPED && before > saved && tr->s.step == before) {
+            FCT_TRY(checkpoint_here(tr));
+            return fct_log_check_stop(tr->desc->log);
+        }
+        FCT_TRY(st);
         if (every > 0 && tr->s.step % every == 0 && !end) {
             FCT_TRY(checkpoint(tr));
             saved = tr->s.step;

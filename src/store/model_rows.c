@@ -136,7 +136,8 @@ fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                              .run_rows = m->plan.batch * m->per_prompt,
                              .load = maker_load,
                              .describe = maker_describe,
-                             .close = maker_close};
+                             .close = maker_close,
+                             .log = m->desc.log};
     m = NULL; /* the stream's */
     FCT_TRY_OUT(fct_stream_open(out, &loader, rows));
 out:

@@ -7,8 +7,11 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "store/stream.h"
+
+static const double TELL_EVERY = 10; /* seconds */
 
 typedef enum state { EMPTY, WANTED, FULL, FAILED } state;
 
@@ -17,6 +20,7 @@ typedef struct buffer {
     bool busy, cancel; /* somebody fills it now, and should leave off */
     int64_t pass, group;
     int64_t *run, n_runs; /* the group's runs */
+    int64_t n_loaded;     /* of them, so far */
     int64_t *first;       /* [all runs]: where each lies in the shards; of others: not said */
     fct_shard *shard;     /* [n_parts] */
     fct_status status;
@@ -49,6 +53,7 @@ static fct_status load_runs(stream *s, buffer *b)
     for (int64_t i = 0; i < b->n_runs; i++) {
         pthread_mutex_lock(&s->lock);
         bool leave = s->quit || b->cancel;
+        b->n_loaded = i;
         pthread_mutex_unlock(&s->lock);
         if (leave) return fct_fail(FCT_ERR_STOPPED, "stopped");
         b->first[b->run[i]] = at;
@@ -103,8 +108,27 @@ static void ask(stream *s, buffer *b, int64_t group)
     b->group = group;
     b->n_runs = fct_order_group_runs(&s->order, group, &runs);
     for (int64_t i = 0; i < b->n_runs; i++) b->run[i] = runs[i];
+    b->n_loaded = 0;
     b->state = WANTED;
     pthread_cond_broadcast(&s->change);
+}
+
+/* With the lock, until the worker has filled the buffer. A model takes its time for it: whoever
+   waits is told, or would take it for a hang. Not as progress, which is the training's. */
+static void wait_for(stream *s, buffer *b)
+{
+    double told = fct_seconds();
+    while (b->state == WANTED) {
+        struct timespec until;
+        (void)timespec_get(&until, TIME_UTC);
+        until.tv_sec++;
+        (void)pthread_cond_timedwait(&s->change, &s->lock, &until);
+        if (b->state != WANTED || fct_seconds() - told < TELL_EVERY) continue;
+        told = fct_seconds();
+        fct_log_line(s->loader.log, FCT_LOG_INFO,
+                     "rows are being made: %lld of %lld batches of prompts", (long long)b->n_loaded,
+                     (long long)b->n_runs);
+    }
 }
 
 static buffer *find_buffer(stream *s, int64_t group)
@@ -132,7 +156,7 @@ static fct_status need_group(stream *s, buffer **out)
         ask(s, b, group);
     }
     if (!s->overlap && b->state == WANTED) fill(s, b);
-    while (b->state == WANTED) pthread_cond_wait(&s->change, &s->lock);
+    wait_for(s, b);
     if (b->state == FULL && s->overlap && fct_order_group_runs(&s->order, group + 1, &runs) > 0 &&
         !find_buffer(s, group + 1))
         ask(s, b == &s->buffer[0] ? &s->buffer[1] : &s->buffer[0], group + 1);

@@ -22,6 +22,7 @@ typedef struct fct_run_loader {
     /* Which rows these are: a new JSON object, to which the stream adds their order. */
     fct_status (*describe)(void *self, json_t **out);
     void (*close)(void *self);
+    const fct_log *log; /* told how far a group is that is waited for; NULL: nobody */
 } fct_run_loader;
 
 /* Takes the loader over, also when it fails. desc: order, seed, memory_bytes (of each of the two

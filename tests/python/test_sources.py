@@ -66,6 +66,25 @@ def test_model_rows_survive_a_kill(tmp_path: Path) -> None:
     same(tmp_path / "whole", part)
 
 
+def test_stopped_while_rows_are_made(tmp_path: Path) -> None:
+    """Ctrl-C finds the training waiting for the model, most of the time: what was learned is kept all the same."""
+    args = ["train", "--prompts", prompts(tmp_path, 200), "--block", "up.0.1", "--preset", "demo", "--steps", "45",
+            "--batch-size", "256", "--shuffle-memory", "1", "--log-every", "5"]  # fmt: skip
+    part, log = tmp_path / "part", tmp_path / "t.jsonl"
+    program = subprocess.Popen([facet(), *map(str, args), "--log", str(log), "-o", str(part)], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, env={**os.environ, "OMP_WAIT_POLICY": "passive"})  # fmt: skip
+    while program.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 2):
+        time.sleep(0.005)
+    program.send_signal(signal.SIGINT)
+    said = program.communicate()[1]
+    assert program.returncode == 130, "it was over before it could be stopped"
+    assert b"--resume goes on from here" in said and list((tmp_path / "part.checkpoint").glob("*.safetensors"))
+    done = good(*args, "--log", log, "-o", part, "--resume")
+    assert b"continuing at step" in done.stderr
+    good(*args, "-o", tmp_path / "whole")
+    same(tmp_path / "whole", part)
+
+
 def test_files_of_rows(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((4000, 24)).astype(np.float16)
     np.save(tmp_path / "rows.npy", rows)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_util import bad, facet, good, result
+from safetensors.numpy import load_file
 
 FULL = bool(os.environ.get("FACET_FULL"))
 OPTIONS = {"preset": "demo", "batch-size": 64, "steps": 60, "store": "store"}
@@ -70,10 +71,15 @@ def test_results(place: Path) -> None:
     assert len([e for e in plot.iter() if e.tag.endswith("circle")]) == 12
     page = (place / "alone/report.html").read_text()
     assert page.count("<svg") == 5 and "http://www.w3.org/2000/svg" in page and "mid.0" in page
+    assert "Dead: not active in the last 120000 rows of training; it had fewer, so none can be." in page
+    density = load_file(place / "alone/stats.safetensors")["density"]
+    assert f"{(density == 0).sum()} of {len(density)} features are active in none of the rows" in page
+    one = next(s for s in saved if s["name"] == "mid.0_k4_seed0")
+    assert one["never_active"] == (density == 0).sum() > 0
     assert "src=" not in page and "@import" not in page and "<script" not in page
     # a table for people
     text = good("train", sweep, "-o", "again", "--steps", "5", cwd=place).stdout.decode().splitlines()
-    assert len(text) == 13 and text[0].split()[:5] == ["SAE", "features", "EV", "L0", "dead"]
+    assert len(text) == 13 and text[0].split()[:6] == ["SAE", "features", "EV", "L0", "dead", "unused"]
     # finished already; and not with other options
     assert b"finished already" in good("train", sweep, "-o", "saes", "--resume", cwd=place).stdout
     bad("train", sweep, "-o", "saes", "--resume", "--aux-coef", "0.5", cwd=place, says=["other options", "aux_coef"])
