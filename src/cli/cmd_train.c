@@ -219,7 +219,7 @@ static fct_status run(fct_cli *c)
     else if (trained)
         st = fct_fail(st, "%s; the training is done and kept in %s: --resume repeats only this",
                       fct_error_text(), j.checkpoint);
-    else if (st != FCT_ERR_ARG) /* of a refusal: nothing was trained */
+    else if (st == FCT_ERR_RANGE || st == FCT_ERR_IO) /* others: refusals, nothing was trained */
         fct_cli_note(c, "the last good checkpoint stays in %s", j.checkpoint);
 out:
     close_job(&j);

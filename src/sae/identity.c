@@ -111,6 +111,7 @@ static const char *first_difference(json_t *now, json_t *then)
 
 typedef struct part { /* of the sentence "PATH was made with other WHAT ...: the same ADVICE" */
     const char *path, *what, *of, *advice;
+    const char *each; /* what a list holds several of */
 } part;
 
 static fct_status check_objects(json_t *now, json_t *then, const part *p)
@@ -147,9 +148,9 @@ static fct_status check_lists(const char *now_text, const char *then_text, const
     FCT_TRY_OUT(parse(&then, then_text, p->path));
     if (json_array_size(now) != json_array_size(then)) {
         st = fct_fail(FCT_ERR_ARG,
-                      "%s was made with other %s (of %zu, now %zu): continue with the same %s, or "
+                      "%s was made with %zu %s, now there are %zu: continue with the same %s, or "
                       "start in another folder",
-                      p->path, p->what, json_array_size(then), json_array_size(now), p->advice);
+                      p->path, json_array_size(then), p->each, json_array_size(now), p->advice);
         goto out;
     }
     for (size_t i = 0; i < json_array_size(now); i++) {
@@ -171,11 +172,14 @@ fct_status fct_train_identity_check(const fct_train_identity *now, const fct_tra
 {
     fct_status st = FCT_OK;
     json_t *a = NULL, *b = NULL;
-    FCT_TRY(check_lists(now->options, then->options,
-                        &(part){.path = path, .what = "options", .advice = "options"}));
-    FCT_TRY(check_lists(
-        now->data, then->data,
-        &(part){.path = path, .what = "rows", .advice = "store, block, range, order and seed"}));
+    FCT_TRY(
+        check_lists(now->options, then->options,
+                    &(part){.path = path, .what = "options", .advice = "options", .each = "SAEs"}));
+    FCT_TRY(check_lists(now->data, then->data,
+                        &(part){.path = path,
+                                .what = "rows",
+                                .advice = "store, block, range, order and seed",
+                                .each = "sources of rows"}));
     FCT_TRY_OUT(parse(&a, now->program, path));
     FCT_TRY_OUT(parse(&b, then->program, path));
     st = check_objects(

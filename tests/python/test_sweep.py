@@ -181,6 +181,32 @@ def kill_after(words: list[str], folder: Path, seconds: float) -> bool:
     return killed
 
 
+def test_resume_takes_only_its_own_sweep(place: Path) -> None:
+    sweep = {"blocks": ["mid.0"], "seeds": [0, 1], "options": {**OPTIONS, "steps": 100000}, "grid": {"k": [2, 4]}}
+    words = ["train", write(place, "own.json", **sweep), "-t", "1", "--checkpoint-every", "20", "-o", "own"]
+    folder = place / "own.checkpoint"
+    process = subprocess.Popen([facet(), *words], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (folder / "checkpoint-000000000040.safetensors").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = contents(folder)
+    assert before
+    for change, says in (
+        ({"grid": {"k": [2, 4, 6]}}, "was made with 4 SAEs, now there are 6"),
+        ({"grid": {"k": [2, 5]}}, "other options for mid.0_k5_seed0 (k 4, now 5)"),
+        ({"seeds": [0, 2]}, "other options for mid.0_k2_seed2 (seed 1, now 2)"),
+        ({"blocks": ["up.0.1"]}, "other options"),
+        ({"blocks": ["mid.0", "up.0.1"], "seeds": [0]}, "other options"),
+    ):
+        write(place, "own.json", **{**sweep, **change})
+        bad(*words, "--resume", cwd=place, says=says)
+    for path in folder.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+    write(place, "own.json", **sweep)
+    bad(*words, "--resume", cwd=place, says="no other checkpoint is there: start again without --resume")
+
+
 def test_kill_at_any_moment(place: Path) -> None:
     """kill -9 while it starts, trains, writes checkpoints, measures and saves: the end has the same bytes."""
     write(place, "kill.json", seeds=[0, 1], options={**OPTIONS, "steps": 150}, grid={"k": [2, 5]})

@@ -178,7 +178,7 @@ static void test_continues_together(void **state)
     assert_fails(FCT_ERR_ARG, "other options for d (k 3, now 4)", fct_sae_train_many(&s.run));
     s.member[3].desc.k = 3;
     s.run.n_members = MEMBERS - 1;
-    assert_fails(FCT_ERR_ARG, "other options (of 5, now 4)", fct_sae_train_many(&s.run));
+    assert_fails(FCT_ERR_ARG, "made with 5 SAEs, now there are 4", fct_sae_train_many(&s.run));
     s.run.n_members = MEMBERS;
     s.member[2].name = "z";
     assert_fails(FCT_ERR_ARG, "name \"c\", now \"z\"", fct_sae_train_many(&s.run));
