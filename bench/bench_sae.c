@@ -2,16 +2,18 @@
    request: the facet side of compare_sae.py, which asks for a step here and a step of PyTorch in
    turn, so that a machine that slows down slows down all of them.
 
-   Usage: bench_sae K FEATURES WIDTH BATCH DEAD_SHARE fast|plain
+   Usage: bench_sae K FEATURES WIDTH BATCH DEAD_SHARE plain|fast|int8|bf16|f32, where the last three
+   are the fast step with this product instead of the one it would choose.
    Then a word a line on the standard input, an answer a line on the standard output, in seconds:
      step      one step (losses, gradients, update): whole, backward, update
      parts     after a step of the fast engine: selection, decoding with its error, Adam; and how
                many rows the selection computed in f32
      product   the encoder product [BATCH,WIDTH] x [FEATURES,WIDTH] in bf16 by oneDNN, weights
-   packed before memory    bytes at most resident so far Rows are normal numbers through a random
-   matrix, as PyTorch's side has them. A share of the features is kept dead: counted as silent for
-   long before each step, their encoder a hundredth of the others'. The learning rate is next to
-   nothing, so that they stay so. */
+             packed before
+     memory    bytes at most resident so far
+   Rows are normal numbers through a random matrix, as PyTorch's side has them. A share of the
+   features is kept dead: counted as silent for long before each step, their encoder a hundredth of
+   the others'. The learning rate is next to nothing, so that they stay so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +72,7 @@ static void make_rows(bench *b)
 
 static void start(bench *b, char **argv)
 {
-    bool fast = strcmp(argv[6], "fast") == 0;
+    bool fast = strcmp(argv[6], "plain") != 0;
     b->d = count(argv[3]);
     b->batch = count(argv[4]);
     fct_train_desc desc = {.k = count(argv[1]),
@@ -82,6 +84,8 @@ static void start(bench *b, char **argv)
                            .engine = fast ? FCT_ENGINE_FAST : FCT_ENGINE_PLAIN};
     fct_train_plan plan;
     die(fct_train_plan_init(&plan, &desc, b->d, 1 << 30, NULL));
+    for (fct_product p = FCT_PRODUCT_F32; p <= FCT_PRODUCT_INT8; p++)
+        if (strcmp(argv[6], fct_product_name(p)) == 0) plan.product = p;
     die(fct_trainee_init(&b->t, &plan, b->d, NULL));
     double share;
     die(fct_parse_f64(&share, argv[5], 0, 1));
@@ -186,7 +190,8 @@ int main(int argc, char **argv)
     static bench b;
     char word[32];
     if (argc != 7) {
-        fprintf(stderr, "usage: bench_sae K FEATURES WIDTH BATCH DEAD_SHARE fast|plain\n");
+        fprintf(stderr, "usage: bench_sae K FEATURES WIDTH BATCH DEAD_SHARE "
+                        "plain|fast|int8|bf16|f32\n");
         return 2;
     }
     start(&b, argv);

@@ -28,7 +28,7 @@ static void make_rows(float *rows)
 }
 
 static void run(course *c, const fct_train_desc *options, fct_train_engine engine,
-                const float *rows)
+                const fct_product *product, const float *rows)
 {
     fct_train_plan plan;
     fct_trainee t;
@@ -36,6 +36,7 @@ static void run(course *c, const fct_train_desc *options, fct_train_engine engin
     desc.engine = engine;
     assert_ok(fct_train_plan_init(&plan, &desc, D, STEPS * BATCH, NULL));
     plan.loss_scale = 1.3;
+    if (product) plan.product = *product;
     assert_ok(fct_trainee_init(&t, &plan, D, NULL));
     for (int64_t i = 0; i < D; i++) t.sae->b_dec[i] = 0.4f;
     c->product = plan.product;
@@ -67,15 +68,16 @@ static double apart(const float *a, const float *b, int64_t n)
 
 /* Observed: losses within 6.3e-6 (k 60, else 3e-6), aux 4.4e-6, weights 6.4e-6. Adam divides by the
    root of tiny squares, which makes more of rounding. */
-static void check_equal(const char *name, const fct_train_desc *options, bool want_dead)
+static void check_equal(const char *name, const fct_train_desc *options,
+                        const fct_product *product, bool want_dead)
 {
     static float rows[STEPS * BATCH * D];
     course plain, fast;
     int64_t size[4] = {F * D, F, F * D, D}, most = 0;
     double worst = 0, worst_aux = 0, off = 0;
     make_rows(rows);
-    run(&plain, options, FCT_ENGINE_PLAIN, rows);
-    run(&fast, options, FCT_ENGINE_FAST, rows);
+    run(&plain, options, FCT_ENGINE_PLAIN, NULL, rows);
+    run(&fast, options, FCT_ENGINE_FAST, product, rows);
     for (int s = 0; s < STEPS; s++) {
         assert_int_equal(fast.dead[s], plain.dead[s]);
         worst = fmax(worst, fabs(fast.loss[s] - plain.loss[s]) / plain.loss[s]);
@@ -114,24 +116,25 @@ static void test_equal(void **state)
         o.aux = aux ? FCT_AUX_AUTHORS : FCT_AUX_CLEAN;
         o.auxk = 16; /* few of many: sparse */
         snprintf(name, sizeof name, "%s, sparse aux", mode);
-        check_equal(name, &o, true);
+        check_equal(name, &o, NULL, true);
         o.auxk = 200; /* a fair share: dense */
         snprintf(name, sizeof name, "%s, dense aux", mode);
-        check_equal(name, &o, true);
+        check_equal(name, &o, NULL, true);
         o.auxk = F; /* all that are dead */
         snprintf(name, sizeof name, "%s, all dead", mode);
-        check_equal(name, &o, true);
+        check_equal(name, &o, NULL, true);
         o.dead_rows = 1000 * BATCH;
         snprintf(name, sizeof name, "%s, none dead", mode);
-        check_equal(name, &o, false);
+        check_equal(name, &o, NULL, false);
         o.auxk = -1;
         snprintf(name, sizeof name, "%s, no aux", mode);
-        check_equal(name, &o, false);
+        check_equal(name, &o, NULL, false);
     }
     fct_train_desc o = base;
     o.k = 60;
     o.dead_rows = 1000 * BATCH;
-    check_equal("k 60", &o, false);
+    for (fct_product p = FCT_PRODUCT_F32; p <= FCT_PRODUCT_INT8; p++)
+        check_equal("k 60", &o, &p, false);
 }
 
 static void test_memory(void **state) /* the nth allocation fails: a status, nothing lost */

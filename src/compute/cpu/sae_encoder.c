@@ -11,15 +11,28 @@ enum { DITHERS = 1024, INT8_MOST = 1 << 16, ZERO = 128 }; /* ZERO: the byte of 0
 
 /* ---- which product, in what tiles ---- */
 
-/* Candidates cost a scan and some f32 products a row, so there must be features enough; and rows
-   long enough that the product is what costs. int8 has half the time of bf16 wherever it has an
-   instruction (VNNI, AMX), and its candidates are a few more (bench/SPEED.md); with a larger share
-   of the features selected, its margin would take in too many. Its sums are of 32 bits. */
+/* Candidates cost a scan and some f32 products a row: so many features for each selected one, so
+   many numbers a row that the product is what costs. Times in bench/SPEED.md. int8 has half the
+   time of bf16 wherever it has an instruction (VNNI, AMX); its sums are of 32 bits. The first row
+   that fits; none: f32. */
+static const struct {
+    fct_product product;
+    bool (*can)(void);
+    int64_t d, d_most, n, share; /* least numbers a row, features, features for each of the k */
+} product_table[] = {
+    {FCT_PRODUCT_INT8, dn_has_int8, 256, INT8_MOST, 512, 16},
+    {FCT_PRODUCT_INT8, dn_has_int8, 64, INT8_MOST, 512, 64},
+    {FCT_PRODUCT_BF16, dn_has_bf16, 256, INT64_MAX, 512, 16},
+    {FCT_PRODUCT_BF16, dn_has_bf16, 64, INT64_MAX, 512, 64},
+};
+
 fct_product cpu_product(int64_t n, int64_t d, int64_t k)
 {
-    if (d < 64 || n < 512 || n < 16 * k) return FCT_PRODUCT_F32;
-    if (dn_has_int8() && n >= 32 * k && d <= INT8_MOST) return FCT_PRODUCT_INT8;
-    return dn_has_bf16() ? FCT_PRODUCT_BF16 : FCT_PRODUCT_F32;
+    for (size_t i = 0; i < FCT_COUNT(product_table); i++)
+        if (d >= product_table[i].d && d <= product_table[i].d_most && n >= product_table[i].n &&
+            n / product_table[i].share >= k && product_table[i].can())
+            return product_table[i].product;
+    return FCT_PRODUCT_F32;
 }
 
 /* Rounded products are each thread's own affair, whose tile is scanned where it was written, in
