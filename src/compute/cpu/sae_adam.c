@@ -315,7 +315,7 @@ static void by_blocks(const fct_adam_args *a, work *w)
 /* When a feature has many entries on average; a function of sizes alone. */
 static bool pays(const fct_adam_args *a)
 {
-    return a->rows * a->k >= 32 * a->n && a->d > COLUMNS;
+    return a->rows * a->k >= 12 * a->n && a->d > COLUMNS;
 }
 
 static fct_status take(fct_cx *cx, const fct_adam_args *a, work *w)

@@ -181,7 +181,7 @@ static void by_blocks(const fct_sparse_error_args *a, const parts *p)
 /* When directions are met many times; a function of sizes alone. */
 static bool pays(const fct_sparse_error_args *a)
 {
-    return a->rows * a->k >= 24 * a->n && a->d > COLUMNS;
+    return a->rows * a->k >= 12 * a->n && a->d > COLUMNS;
 }
 
 static void add_parts(const fct_sparse_error_args *a, const parts *p)

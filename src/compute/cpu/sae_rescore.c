@@ -11,13 +11,13 @@ enum { COLUMNS = 64 };
 /* A function of sizes alone. */
 static bool pays(const fct_select_args *a)
 {
-    return a->enc->product != FCT_PRODUCT_F32 && a->rows * a->k >= 24 * a->enc->n &&
+    return a->enc->product != FCT_PRODUCT_F32 && a->rows * a->k >= 6 * a->enc->n &&
            a->enc->d > COLUMNS;
 }
 
 fct_status cpu_list_take(fct_cx *cx, cpu_list *list, const fct_select_args *a)
 {
-    int64_t most = pays(a) ? 2 * a->k + COLUMNS : 0, n;
+    int64_t most = pays(a) ? 2 * a->k + 4 * COLUMNS : 0, n;
     *list = (cpu_list){.most = most};
     FCT_TRY(fct_mul_i64(&n, a->rows, most));
     FCT_TRY(fct_arena_take(cx->arena, &list->index, n, sizeof *list->index));
