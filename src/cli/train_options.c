@@ -12,6 +12,11 @@ fct_status train_options_check(fct_cli *c)
         return fct_cli_usage(c, "--loss-scale %s: want auto or a number above 0", text);
     if (fct_cli_given(c, "n-features") && fct_cli_given(c, "expansion-factor"))
         return fct_cli_usage(c, "--n-features and --expansion-factor say the same thing: give one");
+    if (fct_cli_given(c, "aux-coef") && fct_cli_f64(c, "aux-coef") == 0 &&
+        (fct_cli_given(c, "aux") || (fct_cli_given(c, "auxk") && fct_cli_i64(c, "auxk") > 0)))
+        return fct_cli_usage(c,
+                             "--aux-coef 0 means no aux loss, --aux and --auxk speak of one: give "
+                             "one or the other");
     if (fct_cli_i64(c, "eval-every") > 0 && fct_cli_i64(c, "hold-out") == 0)
         return fct_cli_usage(c, "--eval-every needs rows that are not trained on: --hold-out N");
     return FCT_OK;

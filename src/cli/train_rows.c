@@ -219,7 +219,8 @@ static fct_status check_use(fct_cli *c)
 {
     static const char *const of_model[] = {"model",    "limit",  "denoising-steps", "at-steps",
                                            "guidance", "branch", "negative",        "prompt-seed",
-                                           "width",    "height", "prompt-batch",    "store-dtype"};
+                                           "width",    "height", "prompt-batch",    "store-dtype",
+                                           "dtype",    "backend"};
     bool prompts = fct_cli_given(c, "prompts"), store = fct_cli_given(c, "store");
     if (prompts && store)
         return fct_cli_usage(c, "--store holds rows, --prompts has a model make them: give one");
@@ -228,6 +229,11 @@ static fct_status check_use(fct_cli *c)
                                 "--prompts FILE: a model makes them)");
     if (prompts && fct_cli_given(c, "tensor"))
         return fct_cli_usage(c, "--tensor goes with --store");
+    if (store && fct_cli_given(c, "shuffle-memory") && fct_cli_choice(c, "order") != 0)
+        return fct_cli_usage(c,
+                             "--shuffle-memory is of shuffled rows, --order %s are not: leave one "
+                             "out",
+                             fct_cli_text(c, "order"));
     for (size_t i = 0; store && i < FCT_COUNT(of_model); i++)
         if (fct_cli_given(c, of_model[i]))
             return fct_cli_usage(c, "--%s goes with --prompts: a store's rows are made already",

@@ -121,6 +121,9 @@ static fct_status translate_sae(json_t *configs, json_t *theirs, int64_t *d)
     for (size_t i = 0; i < FCT_COUNT(authors_sae); i++) {
         json_t *value = json_object_get(theirs, authors_sae[i].theirs);
         bool no_aux = json_is_null(value) && strcmp(authors_sae[i].theirs, "auxk") == 0;
+        if (json_is_null(json_object_get(theirs, "auxk")) &&
+            strcmp(authors_sae[i].theirs, "auxk_coef") == 0)
+            continue; /* of a loss that is not there */
         if (value)
             FCT_TRY(set(ours, authors_sae[i].ours, no_aux ? json_integer(0) : json_incref(value)));
     }

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "sae/formats.h"
+#include "sae/dictlearn.h"
 
 enum { MAX_WEIGHTS = 6 };
 
@@ -245,7 +245,7 @@ fct_status fct_sae_load_dictlearn(fct_sae **out, const char *path, const char *c
     char *where = NULL;
     json_t *j = NULL;
     const struct class *c;
-    const char *block, *model;
+    const char *block, *model, *name;
     double threshold;
     fct_sae_tensors from = fct_sae_tensors_of_pth(file, path);
     if (!fct_sae_dir_has(config_dir, "config.json")) return fail_file(path);
@@ -263,10 +263,18 @@ fct_status fct_sae_load_dictlearn(fct_sae **out, const char *path, const char *c
                       path);
         goto out;
     }
-    FCT_TRY_OUT(find_class(&c, trainer, where));
-    FCT_TRY_OUT(read_tensors(&s, c, &from, trainer, where, &threshold));
     FCT_TRY_OUT(fct_json_str(&block, trainer, "submodule_name", NULL, where));
     FCT_TRY_OUT(fct_json_str(&model, trainer, "lm_name", NULL, where));
+    FCT_TRY_OUT(fct_json_str(&name, trainer, "dict_class", NULL, where));
+    if (fct_sae_is_crosscoder_class(name)) {
+        FCT_TRY_OUT(fct_sae_read_crosscoder(&s, name, block, &from));
+        FCT_TRY_OUT(fct_sae_read_facet(s, config_dir, NULL, model && model[0] ? model : NULL));
+        *out = s;
+        s = NULL;
+        goto out;
+    }
+    FCT_TRY_OUT(find_class(&c, trainer, where));
+    FCT_TRY_OUT(read_tensors(&s, c, &from, trainer, where, &threshold));
     FCT_TRY_OUT(fct_sae_read_facet(s, config_dir, block, model && model[0] ? model : NULL));
     if (c->kind == FCT_SAE_TOPK && threshold != -1) FCT_TRY_OUT(keep_threshold(s, threshold));
     *out = s;
@@ -332,6 +340,7 @@ static fct_status check(const fct_sae *s)
     if (s->normalize != FCT_SAE_NORMALIZE_NONE)
         return fct_fail(FCT_ERR_UNSUPPORTED,
                         "dictionary_learning reads rows as they are, this SAE normalises each");
+    if (s->n_blocks > 0) return fct_sae_check_crosscoder(s);
     if (!c)
         return fct_fail(FCT_ERR_UNSUPPORTED,
                         "dictionary_learning has no class of architecture %s that %s the decoder's "
@@ -354,7 +363,7 @@ static fct_status check(const fct_sae *s)
 static bool keeps_dec_norm(const fct_sae *s)
 {
     const struct class *c = class_for(s);
-    return c && c->unit_norm;
+    return c && c->unit_norm && s->n_blocks == 0;
 }
 
 static fct_status write_config(const fct_sae *s, const struct class *c, const char *dir)
@@ -400,6 +409,7 @@ static fct_status fill(const fct_sae *s, const char *dir)
     int32_t k = (int32_t)s->k;
     float threshold;
     fct_sae_slot slot[FCT_SAE_MAX_SLOTS];
+    if (s->n_blocks > 0) return fct_sae_fill_crosscoder(s, dir);
     int n = 0, weights = count_slots(c);
     FCT_TRY_OUT(threshold_of(&threshold, s));
     if (c->k) slot[n++] = (fct_sae_slot){.name = "k", .other = fct_tensor_of(&k, FCT_I32, 0, NULL)};
@@ -429,4 +439,5 @@ const fct_sae_format fct_sae_format_dictlearn = {
     .fill = fill,
     .write_stats = fct_sae_write_stats,
     .keeps_dec_norm = keeps_dec_norm,
+    .keeps_blocks = true,
 };

@@ -65,7 +65,7 @@ static fct_status read_blocks(fct_sae *s, const json_t *j, const char *path)
     const json_t *list = json_object_get(j, "blocks"), *one;
     fct_sae_block block[FCT_SAE_MOST_BLOCKS];
     size_t i;
-    if (!list || s->n_blocks > 0) return FCT_OK; /* a layout that says them itself comes first */
+    if (!list) return FCT_OK;
     if (json_array_size(list) < 2 || json_array_size(list) > FCT_SAE_MOST_BLOCKS)
         return fct_fail(FCT_ERR_FORMAT, "%s: blocks: want a list of 2 to %d", path,
                         FCT_SAE_MOST_BLOCKS);

@@ -71,6 +71,9 @@ static fct_status check_meaning(const fct_variant *v, const fct_train_desc *desc
         return refuse(v, "sparsity", "which has a number of active features, --k, and no penalty");
     if (!v->has_threshold && (desc->bandwidth != 0 || desc->init_threshold != 0))
         return refuse(v, "bandwidth or init-threshold", "which learns no thresholds");
+    if (v->idle_aux && desc->auxk > 0)
+        return refuse(v, "auxk",
+                      "whose dead features are never positive: no aux loss reaches them");
     if (!v->has_groups && desc->groups != 0)
         return refuse(v, "groups", "whose features are one group");
     if (v->has_threshold && desc->aux_set && desc->aux == FCT_AUX_AUTHORS)
@@ -188,6 +191,34 @@ static fct_status check_mixed(const fct_train_plan *p)
                     "batches of %lld rows cannot have as many of each of %lld blocks: "
                     "--batch-size %lld",
                     (long long)p->batch, (long long)n, (long long)(fewer > 0 ? fewer : n));
+}
+
+/* What was chosen and would change nothing, given what else was: one line each. */
+static fct_status check_use(const fct_train_plan *p, const fct_train_desc *desc,
+                            const fct_sae *init)
+{
+    const char *no_aux =
+        p->variant->idle_aux ? "there is no aux loss" : "there is no aux loss: --auxk N adds one";
+    static const char weights[] = "the weights are those of --init-from";
+    bool aux = p->auxk > 0, calibrates = p->calibrate || p->auto_scale;
+    const struct {
+        bool given, used;
+        const char *option, *why;
+    } row[] = {
+        {desc->aux_set, aux, "--aux", no_aux},
+        {desc->aux_coef != 0, aux, "--aux-coef", no_aux},
+        {desc->untied, !init, "--untied", weights},
+        {desc->expansion_factor != 0, !init, "--expansion-factor", weights},
+        {desc->init_threshold != 0, !init, "--init-threshold", weights},
+        {desc->calibration_rows != 0, calibrates, "--calibration-rows",
+         "with --init-from and a --loss-scale nothing is left to calibrate"},
+        {desc->sparsity_warmup > 0, p->sparsity > 0, "--sparsity-warmup", "--sparsity is 0"},
+    };
+    for (size_t i = 0; i < FCT_COUNT(row); i++)
+        if (row[i].given && !row[i].used)
+            return fct_fail(FCT_ERR_ARG, "%s would change nothing, since %s: leave it out",
+                            row[i].option, row[i].why);
+    return FCT_OK;
 }
 
 static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
@@ -330,6 +361,7 @@ static fct_status resolve(fct_train_plan *out, const fct_train_desc *desc,
     if (out->mixed) FCT_TRY(check_mixed(out));
     FCT_TRY(set_sizes(out, desc, base, d, init));
     FCT_TRY(check_ranges(out));
+    FCT_TRY(check_use(out, desc, init));
     FCT_TRY(set_engine(out, desc, d));
     FCT_TRY(set_amounts(out, desc, base, total));
     return set_schedules(out, desc, base);

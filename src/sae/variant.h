@@ -12,6 +12,7 @@ struct fct_variant {
     const char *codes;  /* which activations are kept, in words */
     bool has_k;         /* k is chosen, the number of active features (on average) */
     bool has_aux;       /* dead features are revived by the aux term unless told otherwise */
+    bool idle_aux;      /* a dead feature is never positive, so an aux term has no slope to it */
     bool has_threshold; /* threshold_ln is learned */
     bool has_magnitude; /* b_mag and r_mag are learned */
     bool has_groups;

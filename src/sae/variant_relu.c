@@ -38,6 +38,7 @@ const fct_variant fct_variant_relu = {
     .name = "relu",
     .codes = "every positive one, under a penalty on their sum",
     .dense = true,
+    .idle_aux = true,
     .sparsity = 0.02,
     .penalty = "losses/l1_loss",
     .kind = FCT_SAE_RELU,

@@ -91,6 +91,9 @@ static fct_status set_run(fct_capture_plan *p, const fct_capture_desc *desc)
         return fct_fail(FCT_ERR_ARG,
                         "branch %s needs guidance above 1: without it there is no uncond half",
                         fct_branch_name[p->branch]);
+    if (!p->guided && desc->negative)
+        return fct_fail(FCT_ERR_ARG, "a negative prompt needs guidance above 1: without it nothing "
+                                     "leads away from it");
     p->n_branches = p->branch == FCT_BRANCH_BOTH ? 2 : 1;
     int64_t cells = p->width / info->vae_factor * (p->height / info->vae_factor),
             batch = BATCH_CELLS / cells;

@@ -267,6 +267,9 @@ fct_status fct_store_open_rows(fct_store **out, const char *path, const fct_rows
     s->info.path = s->path;
     if (fct_path_exists(path) && !fct_path_is_dir(path))
         FCT_TRY_OUT(open_file(s, path, desc ? desc : &none));
+    else if (desc && desc->tensor && fct_path_exists(path))
+        FCT_TRY_OUT(fct_fail(FCT_ERR_ARG, "%s: tensor %s: a store's rows have their own name", path,
+                             desc->tensor));
     else
         FCT_TRY_OUT(open_folder(s, path));
     *out = s;

@@ -8,6 +8,11 @@ fct_status fct_rows_file_open(fct_rows_file *out, const char *path, const char *
     char shape[64];
     *out = (fct_rows_file){0};
     if (fct_has_suffix(path, ".npy")) {
+        if (tensor) {
+            st = fct_fail(FCT_ERR_ARG, "%s: tensor %s: a .npy file has one, without a name", path,
+                          tensor);
+            goto out;
+        }
         FCT_TRY_OUT(fct_npy_open(&out->npy, path));
         out->rows = out->npy.t;
     } else {

@@ -148,6 +148,90 @@ def test_sweep(place: Path) -> None:
         assert again["finished"]
 
 
+def layers(sae: Path) -> dict[str, np.ndarray]:
+    import foreign
+
+    return {key: np.asarray(value) for key, value in foreign.load_torch(sae / "ae.pt").items() if not isinstance(value, (int, str))}
+
+
+def their_codes(t: dict[str, np.ndarray], rows: np.ndarray, batch: bool) -> np.ndarray:
+    """dictionary_learning's CrossCoder and BatchTopKCrossCoder, from rows [n, layers, D]."""
+    pre = np.einsum("nld,ldf->nf", rows.astype(np.float64), t["encoder.weight"].astype(np.float64)) + t["encoder.bias"]
+    codes = np.maximum(pre, 0)
+    if not batch:
+        return codes
+    norms = np.linalg.norm(t["decoder.weight"].astype(np.float64), axis=2)  # [layers, F]
+    norm = {1: norms.sum(0), 2: np.sqrt((norms**2).sum(0)), 4: 1.0}[int(t["code_normalization_id"])]
+    return codes * (codes * norm > float(t["threshold"]))
+
+
+@pytest.mark.parametrize("arch", ["relu", "batchtopk"])
+def test_dictionary_learning(place: Path, arch: str) -> None:
+    """Its crosscoders: written as they are there, read with each of the norms that they compare by."""
+    import foreign
+
+    cwd = place
+    train = ["train", "--store", "store", "--block", ",".join(BLOCKS), *OPTIONS[:6], "--arch", arch, "--crosscoder"]
+    good(*train, "-o", f"cc-{arch}", cwd=cwd)
+    good("convert", f"cc-{arch}", "--to", "dictionary-learning", "-o", f"dl-{arch}", cwd=cwd)
+    trainer = json.loads((place / f"dl-{arch}/config.json").read_text())["trainer"]
+    t = layers(place / f"dl-{arch}")
+    n_layers, width, features = t["encoder.weight"].shape
+    assert trainer["dict_class"] == ("CrossCoder" if arch == "relu" else "BatchTopKCrossCoder")
+    assert (n_layers, trainer["num_layers"], trainer["activation_dim"], trainer["dict_size"]) == (2, 2, width, features)
+    assert t["decoder.weight"].shape == (2, features, width) and t["decoder.bias"].shape == (2, width)
+    assert np.isnan(t["activation_mean"]).all() and t["code_normalization_id"] == 4
+    shards = [sorted((place / "store" / b).glob("*.safetensors"))[0] for b in BLOCKS]
+    rows = np.stack([safetensors.load_file(s)["rows"][:300].astype(np.float32) for s in shards], axis=1)
+    np.save(place / "beside.npy", rows.reshape(300, -1))
+
+    def facet_codes(sae: str) -> tuple[np.ndarray, np.ndarray]:
+        good("encode", "--sae", sae, "--in", "beside.npy", "--rebuild", "--out", "codes.safetensors", cwd=cwd)
+        return foreign.codes_of(place / "codes.safetensors", 0, features)
+
+    # the bias is folded into the encoder's, so equal within rounding
+    ours, rebuilt = facet_codes(f"cc-{arch}")
+    want = their_codes(t, rows, arch == "batchtopk")
+    back = np.einsum("nf,lfd->nld", want, t["decoder.weight"].astype(np.float64)) + t["decoder.bias"]
+    assert np.linalg.norm(ours - want) < 1e-5 * np.linalg.norm(want)  # observed 1e-6
+    assert np.linalg.norm(rebuilt - back.reshape(300, -1)) < 1e-5 * np.linalg.norm(back)
+    # read again: the same blocks, and to the byte the same file
+    info = result("info", f"dl-{arch}", cwd=cwd)["saes"][0]
+    assert info["blocks"] == BLOCKS
+    good("convert", f"dl-{arch}", "--to", "dictionary-learning", "-o", f"dl2-{arch}", cwd=cwd)
+    assert (place / f"dl-{arch}/ae.pt").read_bytes() == (place / f"dl2-{arch}/ae.pt").read_bytes()
+    if arch == "relu":
+        return
+    # thresholds compared with normed codes, and names without facet.json
+    for norm in (1, 2, 4):
+        state = dict(t) | {"code_normalization_id": np.array(norm), "threshold": np.float32(float(t["threshold"]) * 0.7)}
+        folder = place / f"norm-{norm}"
+        foreign.put_json(folder, "config.json", {"trainer": trainer | {"submodule_name": "a,b"}, "buffer": {}})
+        foreign.save_torch(folder / "ae.pt", {key: np.asarray(value) for key, value in state.items()})
+        assert result("info", folder, cwd=cwd)["saes"][0]["blocks"] == ["a", "b"]
+        want = their_codes(state, rows, True)
+        ours, _ = facet_codes(f"norm-{norm}")
+        assert ((ours > 0) == (want > 0)).mean() > 0.99999
+        assert np.linalg.norm(ours - want) < 1e-5 * np.linalg.norm(want)
+    state["code_normalization_id"] = np.array(5)
+    foreign.save_torch(folder / "ae.pt", {key: np.asarray(value) for key, value in state.items()})
+    assert "code_normalization_id 5 is not supported" in bad("info", folder, cwd=cwd)
+    state |= {"code_normalization_id": np.array(4), "activation_mean": np.zeros((2, width), np.float32)}
+    foreign.save_torch(folder / "ae.pt", {key: np.asarray(value) for key, value in state.items()})
+    assert "activation_mean" in bad("info", folder, cwd=cwd)
+    del state["decoder.bias"]
+    foreign.save_torch(folder / "ae.pt", {key: np.asarray(value) for key, value in state.items()})
+    assert "no tensor decoder.bias" in bad("info", folder, cwd=cwd)
+
+
+def test_dictionary_learning_cannot(place: Path) -> None:
+    no = ["--to", "dictionary-learning", "-o", "no"]
+    assert "standard and batchtopk, this one is topk" in bad("convert", "cross", *no, cwd=place)
+    store = ["train", "--store", "store", "--block", "down.2.1,up.1.0", *OPTIONS[:6], "--crosscoder", "--arch", "relu"]
+    good(*store, "-o", "unlike", cwd=place)
+    assert "layers of one width" in bad("convert", "unlike", *no, cwd=place)
+
+
 def test_refused(place: Path) -> None:
     train = ["train", "--store", "store", *OPTIONS, "-o", "no"]
     assert "--crosscoder is of several blocks" in bad(*train, "--block", "up.0.1", "--crosscoder", code=2, cwd=place)

@@ -155,7 +155,7 @@ static void test_bad_configs(void **state)
          "{\"k\": 3, \"d_in\": 6, \"expansion_factor\": 2}",
          "encoder.weight: want [12,6], file has"},
         {FCT_SAE_DICTLEARN, FCT_SAE_TOPK, FCT_ERR_UNSUPPORTED, "config.json",
-         "{\"trainer\": {\"dict_class\": \"CrossCoder\", \"k\": 3}}", "dict_class CrossCoder"},
+         "{\"trainer\": {\"dict_class\": \"IdentityDict\", \"k\": 3}}", "dict_class IdentityDict"},
         {FCT_SAE_DICTLEARN, FCT_SAE_TOPK, FCT_ERR_UNSUPPORTED, "config.json", "{\"trainer\": {}}",
          "dict_class (missing)"},
         {FCT_SAE_DICTLEARN, FCT_SAE_TOPK, FCT_ERR_FORMAT, "config.json", "{}", "no `trainer`"},
