@@ -398,16 +398,21 @@ static fct_status add_grid(train_sweep *s, const train_rows *rows, json_t *grid)
     return FCT_OK;
 }
 
-/* Whether the configurations say different things of it. */
+/* Whether the configurations say different things of it; one without an aux loss says nothing of
+ * its weight. */
 static bool differs(const train_sweep *s, const char *key)
 {
-    json_t *configs = json_object_get(s->file, "configs"), *config;
-    json_t *first = json_object_get(json_array_get(configs, 0), key);
+    json_t *configs = json_object_get(s->file, "configs"), *config, *first = NULL;
+    bool seen = false, weight = strcmp(key, "aux-coef") == 0;
     size_t at;
     json_array_foreach(configs, at, config)
     {
-        json_t *other = json_object_get(config, key);
-        if ((other == NULL) != (first == NULL) || (other && !json_equal(other, first))) return true;
+        const json_t *auxk = json_object_get(config, "auxk");
+        json_t *value = json_object_get(config, key);
+        if (weight && json_is_integer(auxk) && json_integer_value(auxk) == 0) continue;
+        if (!seen) first = value;
+        seen = true;
+        if ((value == NULL) != (first == NULL) || (value && !json_equal(value, first))) return true;
     }
     return false;
 }
