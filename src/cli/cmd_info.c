@@ -1,6 +1,7 @@
 /* cmd_info.c - `facet info`: what a thing is: a model's folder, an SAE, a store, a picture or
    recipe, a file of tensors. What it is is told by what lies there, in the order of a table. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/run.h"
@@ -65,23 +66,25 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
     fct_sae *s = NULL;
     FCT_TRY(fct_sae_load(&s, path, NULL));
     const char *kind = fct_sae_kind_name(s->kind);
-    const char *layout = fct_sae_layout_of(s->path ? s->path : path);
+    const char *at = s->path ? s->path : path;
+    const char *layout = fct_path_is_dir(at) ? fct_sae_layout_of(at) : NULL; /* NULL: one file */
+    char k[32] = "";
+    if (s->k > 0) snprintf(k, sizeof k, ", k %" PRId64, s->k);
     char *across = NULL;
     fct_status st = fct_sae_blocks_text(&across, s, ", ");
     if (st != FCT_OK) {
         fct_sae_free(s);
         return st;
     }
-    fct_cli_say(c,
-                "%s: %s (%s layout), %s, %" PRId64 " features of width %" PRId64 ", k %" PRId64
-                ", block%s %s, model %s, %s",
-                path, s->n_blocks > 0 ? "a crosscoder" : "an SAE", layout ? layout : "unknown",
-                kind, s->f, s->d, s->k, s->n_blocks > 0 ? "s" : "",
-                s->block          ? s->block
-                : s->n_blocks > 0 ? across
-                                  : "not said",
-                s->model ? s->model : "not said",
-                s->has_stats ? "with statistics" : "no statistics");
+    fct_cli_say(
+        c,
+        "%s: %s (%s%s), %s, %" PRId64 " features of width %" PRId64 "%s, block%s %s, model %s, %s",
+        path, s->n_blocks > 0 ? "a crosscoder" : "an SAE", layout ? layout : "a torch file",
+        layout ? " layout" : "", kind, s->f, s->d, k, s->n_blocks > 0 ? "s" : "",
+        s->block          ? s->block
+        : s->n_blocks > 0 ? across
+                          : "not said",
+        s->model ? s->model : "not said", s->has_stats ? "with statistics" : "no statistics");
     json_t *names = s->n_blocks > 0 ? json_array() : NULL;
     for (int64_t i = 0; i < s->n_blocks; i++)
         (void)json_array_append_new(names, json_string(s->blocks[i].name));
@@ -94,6 +97,16 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
     return json_array_append_new(list, o) == 0
                ? FCT_OK
                : fct_fail(FCT_ERR_MEMORY, "out of memory for the table");
+}
+
+/* One file instead of a folder; why it is no SAE, when it is none. */
+static fct_status info_torch(fct_cli *c, const char *path)
+{
+    json_t *list = json_array();
+    fct_status st = put_sae(c, path, list);
+    fct_cli_put(c, "kind", json_string("sae"));
+    fct_cli_put(c, "saes", list);
+    return st;
 }
 
 static fct_status info_saes(fct_cli *c, const char *path, bool *found)
@@ -256,14 +269,15 @@ static fct_status run(fct_cli *c)
     const char *path = fct_cli_operand_at(c, 0);
     fct_cli_put(c, "path", json_string(path));
     if (fct_path_is_dir(path)) return info_folder(c, path);
+    if (fct_path_exists(path) && fct_sae_is_torch_file(path)) return info_torch(c, path);
     if (fct_has_suffix(path, ".png")) return info_png(c, path);
     if (fct_ends_with(path, ".json")) return info_recipe(c, path, "a recipe");
     if (fct_ends_with(path, ".safetensors")) return info_tensors(c, path);
     if (fct_path_exists(path))
-        return fct_fail(
-            FCT_ERR_UNSUPPORTED,
-            "%s: want a model's, SAE's or store's folder, or a .png, .json or .safetensors file",
-            path);
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "%s: want a model's, SAE's or store's folder, or a .png, .json, "
+                        ".safetensors or .pt file",
+                        path);
     char *found = NULL; /* a name in the hub's cache */
     FCT_TRY(fct_model_find(&found, path));
     fct_status st = info_model(c, found);

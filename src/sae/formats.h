@@ -31,7 +31,6 @@ const fct_sae_format *fct_sae_format_of(const char *path); /* NULL: no SAE is th
 
 extern const fct_sae_format fct_sae_format_saelens, fct_sae_format_authors,
     fct_sae_format_dictlearn, fct_sae_format_sparsify, fct_sae_format_openai;
-bool fct_sae_is_torch_file(const char *path); /* by its name */
 /* An SAE that is one torch file, told by what it holds: openai's, or a checkpoint of
    dictionary_learning with its config.json beside it or one folder above. */
 fct_status fct_sae_load_file(fct_sae **out, const char *path) FCT_MUST_CHECK;

@@ -1,7 +1,7 @@
 /* openai.c - the torch file of openai/sparse_autoencoder, read and written: tensors, the name of
    the activation and its state in one state dict. Its TopK SAEs normalise every row and its ReLU
    SAEs do not: the file has no other word for that, so nothing else can be written. Also: which
-   kind of SAE a single torch file is. */
+   kind of SAE a single torch file is, by what it holds. */
 #include <string.h>
 
 #include "sae/formats.h"
@@ -80,6 +80,10 @@ fct_status fct_sae_load_file(fct_sae **out, const char *path)
         goto out;
     }
     FCT_TRY_OUT(folder_of(&dir, path));
+    if (fct_pth_find(&file, "state_dict.pre_bias")) { /* sdxl-unbox: k stands beside it */
+        st = fct_sae_format_authors.load(out, dir);
+        goto out;
+    }
     FCT_TRY_OUT(fct_path_join(&above, dir, ".."));
     FCT_TRY_OUT(fct_sae_load_dictlearn(out, path, fct_sae_dir_has(dir, "config.json") ? dir : above,
                                        &file));

@@ -101,6 +101,7 @@ fct_status fct_sae_block_full(char **out, const char *name) FCT_MUST_CHECK;
 
 /* ---- formats ---- */
 bool fct_sae_dir_has(const char *dir, const char *name);
+bool fct_sae_is_torch_file(const char *path); /* by its name */
 /* Writes files into a fresh folder beside `dir` through `fill`, then puts them there: the folder
    appears whole or not at all. In an SAE's folder that is there already the file that makes it one
    goes first and comes last, and the old SAE's other files go; see fct_sae_check_place. */

@@ -301,6 +301,26 @@ def test_pickles_with_more_than_tensors(tmp_path: Path, layout: str, file: str, 
     assert {p.name for p in tmp_path.iterdir()} == {"sae"}
 
 
+def test_one_file_instead_of_a_folder(tmp_path: Path) -> None:
+    """openai's file, dictionary_learning's with its config.json, sdxl-unbox's with its own: wherever an SAE is taken."""
+    w, rows = foreign.draw(7, True)
+    np.save(tmp_path / "rows.npy", rows)
+    foreign.openai(tmp_path / "o", w, "ReLU")
+    foreign.sdxl_unbox(tmp_path / "s", w)
+    foreign.dictionary_learning(tmp_path / "d", w, "AutoEncoderTopK")
+    for name, kind in (("o/autoencoder.pt", "standard"), ("s/state_dict.pth", "topk"), ("d/ae.pt", "topk")):
+        said = result("info", name, cwd=tmp_path)["saes"][0]
+        assert said["architecture"] == kind and said["n_features"] == foreign.F and said["layout"] is None
+        want, want_rows = foreign.forward(w, rows, kind)
+        codes, rebuilt = encoded(tmp_path, name)
+        assert (codes == want).all() and (rebuilt == want_rows).all()
+        good("convert", name, "--to", "saelens", "-o", "lens", cwd=tmp_path)
+    told = [good("info", name, cwd=tmp_path).stdout for name in "so"]
+    assert b"(sdxl-unbox layout), topk" in told[0] and b", k 5" in told[0] and b", k " not in told[1]
+    foreign.save_torch(tmp_path / "other.pt", OrderedDict(weight=w.w_enc))
+    bad("info", "other.pt", cwd=tmp_path, says="what SAE it is cannot be told")
+
+
 def test_broken_foreign_folders(tmp_path: Path) -> None:
     w, _ = foreign.draw(7, True)
     foreign.sparsify(tmp_path / "sae", w)
