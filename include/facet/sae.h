@@ -158,6 +158,9 @@ typedef struct fct_row_source {
     fct_status (*next)(void *self, int64_t want, const float **rows, int64_t *n);
     fct_status (*tell)(void *self, uint8_t blob[64]);
     fct_status (*seek)(void *self, const uint8_t blob[64]);
+    /* Passes over up to `want` rows as if next had given them, at less cost; NULL: they are read.
+     */
+    fct_status (*skip)(void *self, int64_t want, int64_t *n);
     fct_status (*rewind)(
         void *self,
         int64_t pass); /* start pass number `pass` (0, 1, ...) in that pass's own order */
@@ -305,6 +308,10 @@ typedef struct fct_train_run {
     fct_row_source *held_out; /* [n_streams]: rows not trained on, for eval_every; NULL: none */
     fct_train_member *member;
     int64_t n_members;
+    /* Several processes share every batch: each has the same streams and takes its part of the rows
+       of a batch; gradients are summed. The result is that of one process to within rounding, the
+       same on all; the first one writes the checkpoints and logs. NULL: one process. */
+    struct fct_dist *ranks;
 } fct_train_run;
 /* Fails when every member is lost. Members are released by fct_train_run_clear, whatever came of
    the call; the arrays and the streams stay the caller's. */

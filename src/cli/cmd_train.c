@@ -102,6 +102,7 @@ static fct_status set_members(job *j)
     j->train.stream = j->rows.source;
     j->train.held_out = j->rows.held;
     j->train.n_streams = j->rows.n;
+    j->train.ranks = fct_cli_ranks(j->c);
     if (!is_sweep(j)) return set_member(j, 0, j->c, NULL, 0);
     for (int64_t i = 0; i < n; i++) {
         const train_sae *s = &j->sweep.sae[i];
@@ -146,6 +147,7 @@ static fct_status say_one(job *j)
     return fct_cli_say_blocks(c, of->member->sae);
 }
 
+/* By the first rank, while the others wait. */
 static fct_status write_results(job *j)
 {
     for (int64_t i = 0; i < j->n; i++) {
@@ -173,10 +175,14 @@ static fct_status find_finished(job *j, bool *out)
         if (!finished) return FCT_OK;
     }
     *out = true;
+    return FCT_OK;
+}
+
+static void say_finished(job *j)
+{
     fct_cli_say(j->c, "%s: finished already, with these options and rows", j->out);
     fct_cli_put(j->c, "sae", json_string(j->out));
     fct_cli_put(j->c, "finished", json_true());
-    return FCT_OK;
 }
 
 static void close_job(job *j)
@@ -207,12 +213,18 @@ static fct_status run(fct_cli *c)
     FCT_TRY_OUT(train_rows_open(&j.rows, j.run, j.sweep.block, j.sweep.n_blocks, is_sweep(&j)));
     FCT_TRY_OUT(set_members(&j));
     FCT_TRY_OUT(find_finished(&j, &finished));
-    if (finished) goto out;
+    FCT_TRY_OUT(fct_dist_broadcast(fct_cli_ranks(c), &finished, sizeof finished));
+    if (finished) {
+        say_finished(&j);
+        goto out;
+    }
     if (fct_cli_flag(j.run, "resume") && !fct_sae_checkpoint_exists(j.checkpoint))
         fct_cli_note(c, "there is no checkpoint in %s: starting from the beginning", j.checkpoint);
     st = fct_sae_train_many(&j.train);
     bool trained = st == FCT_OK;
-    if (trained) st = write_results(&j);
+    if (trained)
+        st = fct_dist_agree(fct_cli_ranks(c),
+                            fct_dist_first(fct_cli_ranks(c)) ? write_results(&j) : FCT_OK);
     if (st == FCT_OK || !fct_sae_checkpoint_exists(j.checkpoint)) goto out;
     if (st == FCT_ERR_STOPPED)
         fct_cli_note(c, "the same command with --resume goes on from here");
@@ -252,12 +264,17 @@ const fct_cli_command fct_cmd_train = {
         "have one batch size, and the rows' order is that of the run's seed, so each ends as it "
         "would alone. --output is then a folder with a folder for each SAE (BLOCK_k4_seed0), "
         "results.json and pareto.svg. A training config of sdxl-unbox ({\"sae_configs\": ...}) is "
-        "taken as it is.",
+        "taken as it is.\n\n"
+        "Under mpirun -n N (or srun) N ranks share every batch, with one summed gradient a step: "
+        "the "
+        "same SAE to within rounding, whatever N is. --resume takes another N.",
     .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae\n"
                 "facet train --prompts prompts.txt --block up.0.1 --preset demo -o sae\n"
                 "facet train --store store --block down.2.1,up.0.1 --crosscoder -o crosscoder\n"
-                "facet train sweep.json --store store -o saes",
+                "facet train sweep.json --store store -o saes\n"
+                "mpirun -n 8 facet train --store store --block up.0.1 -o sae",
     .operand = {{.name = "SWEEP", .help = "a file of several configurations", .optional = true}},
     .options = {train_options, train_variant_options, fct_cli_instrument, fct_cli_common},
     .run = run,
+    .ranks = true,
 };

@@ -234,6 +234,12 @@ static fct_status check_use(fct_cli *c)
                              "--shuffle-memory is of shuffled rows, --order %s are not: leave one "
                              "out",
                              fct_cli_text(c, "order"));
+    if (prompts && !fct_dist_alone(fct_cli_ranks(c)))
+        return fct_cli_usage(c,
+                             "rows that a model makes cannot be shared by %" PRId64
+                             " ranks: capture them first (mpirun -n %" PRId64
+                             " facet capture), then train on the store",
+                             fct_cli_ranks(c)->size, fct_cli_ranks(c)->size);
     for (size_t i = 0; store && i < FCT_COUNT(of_model); i++)
         if (fct_cli_given(c, of_model[i]))
             return fct_cli_usage(c, "--%s goes with --prompts: a store's rows are made already",

@@ -12,12 +12,13 @@ static fct_status next_rows(fct_row_source *source, int64_t blocks, float *out, 
 {
     const float *rows[FCT_SAE_MOST_BLOCKS];
     int64_t n = 0, want = each - at, d = blocks > 1 ? source->part[0].d : source->d;
+    if (!out && source->skip) return source->skip(source->self, want, out_n);
     FCT_TRY(blocks > 1 ? source->next_parts(source->self, want, rows, &n)
                        : source->next(source->self, want, rows, &n));
     if (n < 0 || n > want)
         return fct_fail(FCT_ERR_INTERNAL, "the rows' source gave %lld rows for %lld", (long long)n,
                         (long long)want);
-    for (int64_t b = 0; b < blocks && n > 0; b++)
+    for (int64_t b = 0; b < blocks && n > 0 && out; b++)
         memcpy(out + (b * each + at) * d, rows[b], (size_t)(n * d) * sizeof *out);
     *out_n = n;
     return FCT_OK;
@@ -43,7 +44,7 @@ fct_status fct_batch_read(float *out, int64_t *out_n, const fct_batch_desc *desc
         FCT_TRY(source->rewind(source->self, ++desc->place->pass));
         empty_pass = true;
     }
-    for (int64_t b = 1; b < blocks && have < each; b++) /* no gaps between blocks */
+    for (int64_t b = 1; b < blocks && have < each && out; b++) /* no gaps between blocks */
         memmove(out + b * have * d, out + b * each * d, (size_t)(have * d) * sizeof *out);
     *out_n = have * blocks;
     return FCT_OK;

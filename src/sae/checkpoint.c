@@ -2,8 +2,8 @@
    atomically: of every SAE of the run the weights, Adam's moments, running means, how long
    features have been silent and the scales, and where each source of rows stands. Continued from
    it, training ends with the bytes of a run that was never stopped. A checksum tells a damaged one;
-   one of another run is refused (identity.c); another number of threads is told: its sums differ by
-   rounding. */
+   one of another run is refused (identity.c); another number of threads or ranks is told: its sums
+   differ by rounding. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -189,17 +189,18 @@ fct_status fct_checkpoint_write(const char *path, const fct_train_state *s)
 {
     fct_status st = FCT_OK;
     list l = {0};
-    char *state = NULL, threads[16], crc[9];
+    char *state = NULL, threads[16], ranks[32], crc[9];
     fct_train_identity id = {0};
     for (int64_t i = 0; i < s->n; i++) FCT_TRY_OUT(check_finite(&s->trainee[i]));
     FCT_TRY_OUT(fct_train_identity_init(&id, s));
     FCT_TRY_OUT(list_tensors(&l, s));
     FCT_TRY_OUT(put_state(&state, s));
     snprintf(threads, sizeof threads, "%d", fct_threads());
+    snprintf(ranks, sizeof ranks, "%" PRId64, fct_dist_size(s->trainee[0].plan.ranks));
     checksum(crc, &l, state);
     const char *metadata[] = {"options",  id.options, "data",  id.data, "program",
                               id.program, "threads",  threads, "state", state,
-                              "crc32c",   crc,        NULL};
+                              "crc32c",   crc,        "ranks", ranks,   NULL};
     FCT_TRY_OUT(fct_st_write(path, l.entry, l.n, metadata));
 out:
     fct_train_identity_clear(&id);
@@ -221,6 +222,27 @@ static fct_status read_metadata(const char *value[N_META], const fct_st *file, c
         if (!value[i])
             return fct_fail(FCT_ERR_FORMAT, "%s: no %s in its metadata: not a checkpoint", path,
                             meta_name[i]);
+    }
+    return FCT_OK;
+}
+
+/* Neither changes what the training is of; both change the order of its sums. */
+static fct_status compare_shares(const fct_train_state *s, const fct_st *file, const char *path,
+                                 const fct_log *log)
+{
+    static const char *const name[] = {"threads", "ranks"};
+    const int64_t now[] = {fct_threads(), fct_dist_size(s->trainee[0].plan.ranks)};
+    for (int i = 0; i < 2; i++) {
+        const char *text;
+        int64_t then;
+        FCT_TRY(fct_json_str(&text, file->metadata, name[i], "1", path));
+        FCT_TRY(fct_parse_i64(&then, text, 0, INT32_MAX));
+        if (then == now[i]) continue;
+        fct_log_line(
+            log, FCT_LOG_WARN,
+            "the checkpoint was made with %lld %s, here are %lld: the result will be equal "
+            "within rounding, not to the byte",
+            (long long)then, name[i], (long long)now[i]);
     }
     return FCT_OK;
 }
@@ -281,7 +303,6 @@ fct_status fct_checkpoint_read(const char *path, fct_train_state *s, const fct_l
     list l = {0};
     const char *value[N_META];
     char crc[9];
-    int64_t threads;
     FCT_TRY_OUT(fct_st_open(&file, path));
     FCT_TRY_OUT(read_metadata(value, &file, path));
     FCT_TRY_OUT(check_identity(value, s, path));
@@ -295,12 +316,7 @@ fct_status fct_checkpoint_read(const char *path, fct_train_state *s, const fct_l
         goto out;
     }
     FCT_TRY_OUT(get_state(s, value[STATE], path));
-    FCT_TRY_OUT(fct_parse_i64(&threads, value[THREADS], 0, INT32_MAX));
-    if (threads != fct_threads())
-        fct_log_line(log, FCT_LOG_WARN,
-                     "the checkpoint was made with %lld threads, here are %d: the result will be "
-                     "equal within rounding, not to the byte",
-                     (long long)threads, fct_threads());
+    FCT_TRY_OUT(compare_shares(s, &file, path, log));
 out:
     fct_st_close(&file);
     list_clear(&l);

@@ -8,16 +8,16 @@
 
 fct_status fct_dense_forward(fct_trainee *t, const float *x)
 {
-    return fct_sae_preact(&t->engine, t->sae, x, t->plan.batch, t->centred, t->pre);
+    return fct_sae_preact(&t->engine, t->sae, x, t->batch, t->centred, t->pre);
 }
 
 fct_status fct_dense_note_fired(fct_trainee *t, const float *z)
 {
     int64_t f = t->plan.f;
-    for (int64_t r = 0; r < t->plan.batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < f; i++)
             if (z[r * f + i] > fct_fired_above) t->not_fired[i] = 0;
-    fct_step_count_dead(t);
+    FCT_TRY(fct_step_count_dead(t));
     return fct_step_select_aux(t);
 }
 
@@ -31,11 +31,11 @@ FCT_CLONES static void start_from_bias(float *out, const float *x, const float *
 fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x, float *out)
 {
     const fct_sae *s = t->sae;
-    start_from_bias(out, x, s->b_dec, t->plan.batch, s->d);
+    start_from_bias(out, x, s->b_dec, t->batch, s->d);
     return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = z,
                                                            .b = s->w_dec,
                                                            .c = out,
-                                                           .m = t->plan.batch,
+                                                           .m = t->batch,
                                                            .n = s->d,
                                                            .k = s->f,
                                                            .alpha = 1,
@@ -45,15 +45,16 @@ fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x, float 
 fct_status fct_dense_losses(fct_trainee *t, const float *x, double more, bool want_ev,
                             bool *out_aux)
 {
-    int64_t n = t->plan.batch * t->sae->d, active = 0;
-    t->mse = fct_sum_squares(t->error, n) / (double)n;
+    int64_t n = t->batch * t->sae->d, active = 0;
+    double here[3] = {fct_sum_squares(t->error, n) / fct_step_numbers(t), more, t->penalty};
+    FCT_TRY(fct_dist_sum_f64(t->plan.ranks, here, 3));
+    t->mse = here[0];
+    t->penalty = here[2];
     FCT_TRY(fct_step_aux_loss(t, out_aux));
-    FCT_TRY(fct_step_loss(t, more));
+    FCT_TRY(fct_step_loss(t, here[1]));
     if (!want_ev) return FCT_OK;
-    fct_step_measure(t, x);
-    for (int64_t i = 0; i < t->plan.batch * t->plan.f; i++) active += t->z[i] > 0;
-    t->l0 = (double)active / (double)t->plan.batch;
-    return FCT_OK;
+    for (int64_t i = 0; i < t->batch * t->plan.f; i++) active += t->z[i] > 0;
+    return fct_step_measure(t, x, active);
 }
 
 fct_status fct_dense_code_gradient(fct_trainee *t, const float *g, float *out)
@@ -62,7 +63,7 @@ fct_status fct_dense_code_gradient(fct_trainee *t, const float *g, float *out)
     return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = g,
                                                            .b = s->w_dec,
                                                            .c = out,
-                                                           .m = t->plan.batch,
+                                                           .m = t->batch,
                                                            .n = s->f,
                                                            .k = s->d,
                                                            .trans_b = true,
@@ -77,7 +78,7 @@ fct_status fct_dense_decoder_gradient(fct_trainee *t, const float *z, const floa
                                                            .c = t->grad[FCT_PARAM_W_DEC],
                                                            .m = s->f,
                                                            .n = s->d,
-                                                           .k = t->plan.batch,
+                                                           .k = t->batch,
                                                            .trans_a = true,
                                                            .alpha = 1,
                                                            .beta = 1});
@@ -92,13 +93,13 @@ FCT_CLONES static void add_rows(float *sum, const float *x, int64_t n, int64_t f
 fct_status fct_dense_encoder_gradient(fct_trainee *t, const float *g_pre, float *bias)
 {
     const fct_sae *s = t->sae;
-    add_rows(bias, g_pre, t->plan.batch, s->f);
+    add_rows(bias, g_pre, t->batch, s->f);
     return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = g_pre,
                                                            .b = t->centred,
                                                            .c = t->grad[FCT_PARAM_W_ENC],
                                                            .m = s->f,
                                                            .n = s->d,
-                                                           .k = t->plan.batch,
+                                                           .k = t->batch,
                                                            .trans_a = true,
                                                            .alpha = 1,
                                                            .beta = 1});
@@ -113,7 +114,7 @@ fct_status fct_dense_end(fct_trainee *t, bool aux, float *through)
     if (aux && t->n_dead > 0) {
         FCT_TRY(
             fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
-        for (int64_t i = 0; through != bias && i < p->batch * p->auxk; i++)
+        for (int64_t i = 0; through != bias && i < t->batch * p->auxk; i++)
             through[t->aux_index[i]] += t->aux_coef[i];
     }
     return fct_step_backward_bias(t, aux, through);
@@ -149,8 +150,8 @@ double fct_dense_l1(fct_trainee *t, const float *z, float *g_z)
 {
     const fct_sae *s = t->sae;
     const spans p = spans_of(s);
-    int64_t rows = t->plan.batch;
-    double weight = fct_train_plan_sparsity(&t->plan, t->step) / (double)rows /
+    int64_t rows = t->batch;
+    double weight = fct_train_plan_sparsity(&t->plan, t->step) / (double)t->plan.batch /
                     fct_train_plan_unit(&t->plan, s->d),
            value = 0, *sum = t->per_feature, *length = t->per_feature + s->f;
     for (int64_t f = 0; f < s->f; f++) {

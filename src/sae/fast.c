@@ -26,16 +26,19 @@ static fct_status measure_arena(fct_fast *f, fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     fct_sae_engine *e = &t->engine;
-    int64_t d = t->sae->d, rows = fct_fast_aux_rows(p);
+    int64_t d = t->sae->d, rows = fct_fast_aux_rows(t);
     fct_arena dry;
     fct_cx *cx = &e->cx;
     FCT_TRY(fct_arena_init(&dry, 0));
     cx->arena = &dry;
-    FCT_TRY(fct_op_select(cx, &(fct_select_args){.enc = &f->enc, .rows = p->batch, .k = p->k}));
+    FCT_TRY(fct_op_select(cx, &(fct_select_args){.enc = &f->enc, .rows = t->batch, .k = p->k}));
+    if (f->scaled)
+        FCT_TRY(fct_op_sparse_outer(
+            cx, &(fct_sparse_outer_args){.rows = t->batch, .k = p->k, .n = p->f, .d = d}));
     FCT_TRY(fct_op_sparse_error(
-        cx, &(fct_sparse_error_args){.rows = p->batch, .k = p->k, .n = p->f, .d = d}));
+        cx, &(fct_sparse_error_args){.rows = t->batch, .k = p->k, .n = p->f, .d = d}));
     FCT_TRY(fct_op_adam(
-        cx, &(fct_adam_args){.rows = p->batch, .k = p->k, .n = p->f, .d = d, .enc = &f->enc}));
+        cx, &(fct_adam_args){.rows = t->batch, .k = p->k, .n = p->f, .d = d, .enc = &f->enc}));
     if (p->auxk > 0) {
         FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.rows = rows, .n = p->f, .k = p->auxk}));
         FCT_TRY(fct_op_sparse_outer(
@@ -64,6 +67,13 @@ fct_status fct_fast_new(fct_fast **out, fct_trainee *t)
     FCT_TRY_OUT(fct_new(&f->through, d, sizeof *f->through));
     FCT_TRY_OUT(fct_new(&f->g_sum, d, sizeof *f->g_sum));
     FCT_TRY_OUT(fct_new(&f->more, p->f, sizeof *f->more));
+    if (!fct_dist_alone(p->ranks)) {
+        int64_t codes;
+        FCT_TRY_OUT(fct_mul_i64(&codes, t->batch, p->k));
+        FCT_TRY_OUT(fct_new(&f->scaled, codes, sizeof *f->scaled));
+        FCT_TRY_OUT(fct_new(&f->all, p->f, sizeof *f->all));
+        for (int64_t i = 0; i < p->f; i++) f->all[i] = (int32_t)i;
+    }
     FCT_TRY_OUT(measure_arena(f, t));
 out:
     if (st != FCT_OK) {
@@ -76,8 +86,9 @@ out:
 void fct_fast_free(fct_fast *f)
 {
     if (!f) return;
-    void *part[] = {f->sum,   f->through, f->g_sum, f->more,   f->dead, f->w_enc, f->w_dec,
-                    f->b_enc, f->g_enc,   f->g_dec, f->g_bias, f->z,    f->dz,    f->g_out};
+    void *part[] = {f->sum,   f->through, f->g_sum,  f->more,  f->dead,   f->w_enc,
+                    f->w_dec, f->b_enc,   f->g_enc,  f->g_dec, f->g_bias, f->z,
+                    f->dz,    f->g_out,   f->scaled, f->all};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     fct_encoder_clear(&f->enc);
     fct_free(f);
@@ -99,20 +110,20 @@ static fct_status forward(fct_trainee *t, const float *x)
                                                  .shift = s->b_dec,
                                                  .w = s->w_enc,
                                                  .bias = s->b_enc,
-                                                 .rows = p->batch,
+                                                 .rows = t->batch,
                                                  .k = t->k,
                                                  .any_order = true,
                                                  .centred = t->centred,
                                                  .index = t->index,
                                                  .value = t->value}));
-    for (int64_t i = 0; i < p->batch * t->k; i++)
+    for (int64_t i = 0; i < t->batch * t->k; i++)
         if (t->value[i] > fct_fired_above) t->not_fired[t->index[i]] = 0;
-    fct_step_count_dead(t);
-    f->scale = (float)(p->loss_scale * 2 / (double)(p->batch * s->d));
+    FCT_TRY(fct_step_count_dead(t));
+    f->scale = (float)(p->loss_scale * 2 / fct_step_numbers(t));
     double squares;
     FCT_TRY(fct_op_sparse_error(cx, &(fct_sparse_error_args){.index = t->index,
                                                              .value = t->value,
-                                                             .rows = p->batch,
+                                                             .rows = t->batch,
                                                              .k = t->k,
                                                              .n = s->f,
                                                              .d = s->d,
@@ -124,7 +135,9 @@ static fct_status forward(fct_trainee *t, const float *x)
                                                              .coef = t->coef,
                                                              .sum = f->sum,
                                                              .squares = &squares}));
-    t->mse = squares / (double)(p->batch * s->d);
+    FCT_TRY(fct_dist_sum_f64(p->ranks, f->sum, s->d));
+    FCT_TRY(fct_dist_sum_f64(p->ranks, &squares, 1));
+    t->mse = squares / fct_step_numbers(t);
     return FCT_OK;
 }
 
@@ -133,7 +146,7 @@ static fct_status aux_term(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     fct_fast *f = t->fast;
-    double squares = t->mse * (double)(p->batch * t->sae->d), spread = squares;
+    double squares = t->mse * fct_step_numbers(t), spread = squares;
     t->aux = 0;
     f->m = 0;
     f->aux_bias = 0;
@@ -153,13 +166,58 @@ fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev)
     FCT_TRY(fct_step_loss(t, 0));
     if (!want_ev) return FCT_OK;
     int64_t active = 0;
-    fct_step_measure(t, rows);
-    for (int64_t i = 0; i < t->plan.batch * t->k; i++) active += t->value[i] > 0;
-    t->l0 = (double)active / (double)t->plan.batch;
-    return FCT_OK;
+    for (int64_t i = 0; i < t->batch * t->k; i++) active += t->value[i] > 0;
+    return fct_step_measure(t, rows, active);
 }
 
 /* ---- update ---- */
+
+/* Adds x [m,D] to those rows of y that belong to dead features. */
+static void scatter(float *y, const float *x, const fct_fast *f, int64_t d)
+{
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < f->m; i++) {
+        float *to = y + f->dead[i] * d;
+        for (int64_t c = 0; c < d; c++) to[c] += x[i * d + c];
+    }
+}
+
+/* Where ranks share the batch, gradients must be whole: those of this rank's rows are made, and
+   summed over the ranks. */
+static fct_status whole_gradients(fct_trainee *t)
+{
+    const fct_train_plan *p = &t->plan;
+    fct_fast *f = t->fast;
+    int64_t d = t->sae->d, codes = t->batch * t->k;
+    float *enc = t->grad[FCT_PARAM_W_ENC], *dec = t->grad[FCT_PARAM_W_DEC],
+          *bias = t->grad[FCT_PARAM_B_ENC];
+    fct_sparse_outer_args outer = {.index = t->index,
+                                   .coef = t->coef,
+                                   .rows = t->batch,
+                                   .k = t->k,
+                                   .n = p->f,
+                                   .d = d,
+                                   .x = t->centred,
+                                   .grad = enc};
+    fct_step_clear_gradients(t);
+    for (int64_t i = 0; i < codes; i++) {
+        f->scaled[i] = t->value[i] > 0 ? t->value[i] * f->scale : 0;
+        if (t->value[i] > 0) bias[t->index[i]] += t->coef[i];
+    }
+    FCT_TRY(fct_op_sparse_outer(&t->engine.cx, &outer));
+    outer.coef = f->scaled;
+    outer.x = t->error;
+    outer.grad = dec;
+    FCT_TRY(fct_op_sparse_outer(&t->engine.cx, &outer));
+    if (f->m > 0) {
+        scatter(enc, f->g_enc, f, d);
+        scatter(dec, f->g_dec, f, d);
+        scatter(bias, f->g_bias, f, 1);
+    }
+    FCT_TRY(fct_dist_sum_f32(p->ranks, enc, p->f * d));
+    FCT_TRY(fct_dist_sum_f32(p->ranks, dec, p->f * d));
+    return fct_dist_sum_f32(p->ranks, bias, p->f);
+}
 
 static void update_bias(fct_trainee *t, const fct_adam_args *a)
 {
@@ -183,7 +241,7 @@ fct_status fct_fast_update(fct_trainee *t)
     fct_adam_args a = {.index = t->index,
                        .value = t->value,
                        .coef = t->coef,
-                       .rows = p->batch,
+                       .rows = t->batch,
                        .k = t->k,
                        .n = s->f,
                        .d = s->d,
@@ -210,6 +268,14 @@ fct_status fct_fast_update(fct_trainee *t)
                        .beta2 = (float)beta2,
                        .through = f->through,
                        .enc = &f->enc};
+    if (!fct_dist_alone(p->ranks)) {
+        FCT_TRY(whole_gradients(t));
+        a.rows = 0; /* all that Adam takes comes from elsewhere */
+        a.more = f->all;
+        a.more_enc = t->grad[FCT_PARAM_W_ENC];
+        a.more_dec = t->grad[FCT_PARAM_W_DEC];
+        a.more_bias = t->grad[FCT_PARAM_B_ENC];
+    }
     FCT_TRY(fct_op_adam(&t->engine.cx, &a));
     update_bias(t, &a);
     t->step++;

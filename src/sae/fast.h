@@ -23,6 +23,9 @@ struct fct_fast {
     float *z, *dz;                 /* [chunk,m] codes and their gradients, where dense */
     float *g_out;                  /* [chunk,D] gradient of the aux decode */
     double *g_sum;                 /* [D] its columns' sums */
+    /* where ranks share the batch */
+    float *scaled; /* [B,k] codes times scale */
+    int32_t *all;  /* [F] every feature's own number */
 };
 
 bool fct_fast_fits(const fct_train_plan *p); /* whether it can do what the plan says */
@@ -35,6 +38,6 @@ fct_status fct_fast_update(fct_trainee *t) FCT_MUST_CHECK;
 /* The aux term of a batch with dead features, from t->error and what is known of its spread:
    t->aux, gradients of the dead features (fast_aux.c). */
 fct_status fct_fast_aux(fct_trainee *t, double spread) FCT_MUST_CHECK;
-int64_t fct_fast_aux_rows(const fct_train_plan *p); /* rows at a time */
+int64_t fct_fast_aux_rows(const fct_trainee *t); /* rows at a time */
 
 #endif

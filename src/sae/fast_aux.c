@@ -13,16 +13,16 @@
 
 enum { ROWS = 512, DENSE = 12 }; /* dense up to 12 dead features for each one that a row takes */
 
-int64_t fct_fast_aux_rows(const fct_train_plan *p)
+int64_t fct_fast_aux_rows(const fct_trainee *t)
 {
-    return p->batch < ROWS ? p->batch : ROWS;
+    return t->batch < ROWS ? t->batch : ROWS;
 }
 
 /* ---- memory: grows with the number of the dead ---- */
 
 static fct_status make_room(fct_fast *f, const fct_trainee *t)
 {
-    int64_t d = t->sae->d, rows = fct_fast_aux_rows(&t->plan), n, room = f->m + f->m / 4 + 64;
+    int64_t d = t->sae->d, rows = fct_fast_aux_rows(t), n, room = f->m + f->m / 4 + 64;
     if (f->m <= f->room) return FCT_OK;
     if (room > t->plan.f) room = t->plan.f;
     FCT_TRY(fct_mul_i64(&n, room, d));
@@ -239,7 +239,7 @@ fct_status fct_fast_aux(fct_trainee *t, double spread)
 {
     const fct_train_plan *p = &t->plan;
     fct_fast *f = t->fast;
-    int64_t d = t->sae->d, rows = fct_fast_aux_rows(p);
+    int64_t d = t->sae->d, rows = fct_fast_aux_rows(t);
     double miss = 0, row_miss[ROWS];
     f->m = t->n_dead;
     fct_status st = make_room(f, t);
@@ -251,13 +251,13 @@ fct_status fct_fast_aux(fct_trainee *t, double spread)
     memset(f->g_bias, 0, (size_t)f->m * sizeof *f->g_bias);
     memset(f->g_sum, 0, (size_t)d * sizeof *f->g_sum);
     int64_t k = p->auxk < f->m ? p->auxk : f->m;
-    for (int64_t at = 0; at < p->batch; at += rows) {
+    for (int64_t at = 0; at < t->batch; at += rows) {
         chunk c = {.centred = t->centred + at * d,
                    .error = t->error + at * d,
                    .index = t->aux_index,
                    .value = t->aux_value,
                    .coef = t->aux_coef,
-                   .rows = p->batch - at < rows ? p->batch - at : rows,
+                   .rows = t->batch - at < rows ? t->batch - at : rows,
                    .k = k,
                    .c = (float)(p->aux_coef * 2 / spread),
                    .first = at == 0,
@@ -270,6 +270,8 @@ fct_status fct_fast_aux(fct_trainee *t, double spread)
         for (int64_t r = 0; r < c.rows; r++) miss += row_miss[r];
         FCT_TRY(c.dense ? backward_dense(t, &c) : backward_sparse(t, &c));
     }
+    FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
+    if (p->aux == FCT_AUX_AUTHORS) FCT_TRY(fct_dist_sum_f64(p->ranks, f->g_sum, d));
     t->aux = miss / spread;
     return FCT_OK;
 }

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "compute/backend.h"
+#include "dist/dist.h"
 #include "facet/sae.h"
 #include "tensor/tensor.h"
 
@@ -148,6 +149,7 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
     int64_t n_parts;
     bool mixed; /* one SAE over the rows of the parts; else, with parts, a crosscoder */
     uint64_t seed;
+    fct_dist *ranks; /* share every batch; NULL: one process has it all. Its owner's */
 } fct_train_plan;
 fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
                                int64_t total, const fct_sae *init) FCT_MUST_CHECK;
@@ -193,6 +195,7 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     float *threshold_ln, *b_mag, *r_mag; /* [F] each, NULL where the variant has none */
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
     int64_t *not_fired;        /* [F]: steps since the feature was last above 1e-3 */
+    int64_t batch;             /* rows of a batch that are here: all, or this rank's part */
     int64_t step;              /* steps done */
     int64_t k;                 /* of the step at hand */
     int64_t n_dead;            /* after the last step */
@@ -258,7 +261,7 @@ typedef struct fct_batch_desc {
     int64_t want;           /* rows, a multiple of blocks */
     bool wrap;              /* at the end of a pass go on with the next; else *out_n may be less */
 } fct_batch_desc;
-/* out [want,d], d: of a block where they are mixed. */
+/* out [want,d], d: of a block where they are mixed; NULL: the rows are passed over. */
 fct_status fct_batch_read(float *out, int64_t *out_n, const fct_batch_desc *desc) FCT_MUST_CHECK;
 
 typedef struct fct_train_state { /* all that the next batch depends on */

@@ -50,28 +50,49 @@ FCT_CLONES static void add_square_columns(double *sum, const float *x, const dou
             sum[i] += (x[r * d + i] - mean[i]) * (x[r * d + i] - mean[i]);
 }
 
-/* Per column: mean and sum of squared distances to it. */
-static void column_spread(double *mean, double *spread, const float *x, int64_t n, int64_t d)
+/* Per column: mean over the whole batch and sum of squared distances to it. */
+static fct_status column_spread(const fct_trainee *t, double *mean, double *spread, const float *x)
 {
+    int64_t n = t->batch, d = t->sae->d;
     memset(mean, 0, (size_t)d * sizeof *mean);
     memset(spread, 0, (size_t)d * sizeof *spread);
     fct_add_columns(mean, x, n, d);
-    for (int64_t i = 0; i < d; i++) mean[i] /= (double)n;
+    FCT_TRY(fct_dist_sum_f64(t->plan.ranks, mean, d));
+    for (int64_t i = 0; i < d; i++) mean[i] /= (double)t->plan.batch;
     add_square_columns(spread, x, mean, n, d);
+    return fct_dist_sum_f64(t->plan.ranks, spread, d);
 }
 
 /* ---- forward ---- */
 
-void fct_step_count_dead(fct_trainee *t)
+double fct_step_numbers(const fct_trainee *t)
+{
+    return (double)(t->plan.batch * t->sae->d);
+}
+
+/* A feature lives when it fired on any rank. */
+static fct_status share_fired(fct_trainee *t)
+{
+    if (fct_dist_alone(t->plan.ranks)) return FCT_OK;
+    for (int64_t f = 0; f < t->plan.f; f++) t->dead[f] = t->not_fired[f] == 0;
+    FCT_TRY(fct_dist_max_u8(t->plan.ranks, t->dead, t->plan.f));
+    for (int64_t f = 0; f < t->plan.f; f++)
+        if (t->dead[f]) t->not_fired[f] = 0;
+    return FCT_OK;
+}
+
+fct_status fct_step_count_dead(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     int64_t steps = fct_train_plan_dead_steps(p);
+    FCT_TRY(share_fired(t));
     t->n_dead = 0;
     for (int64_t f = 0; f < p->f; f++) {
         t->not_fired[f]++;
         t->dead[f] = t->not_fired[f] > steps;
         t->n_dead += t->dead[f];
     }
+    return FCT_OK;
 }
 
 fct_status fct_step_select_aux(fct_trainee *t)
@@ -79,7 +100,7 @@ fct_status fct_step_select_aux(fct_trainee *t)
     const fct_train_plan *p = &t->plan;
     if (t->n_dead == 0 || p->auxk == 0) return FCT_OK;
     return fct_op_topk(&t->engine.cx, &(fct_topk_args){.x = t->pre,
-                                                       .rows = p->batch,
+                                                       .rows = t->batch,
                                                        .n = p->f,
                                                        .k = p->auxk,
                                                        .mask = t->dead,
@@ -92,26 +113,26 @@ static fct_status forward(fct_trainee *t, const float *x)
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
     fct_cx *cx = &t->engine.cx;
-    FCT_TRY(fct_sae_preact(&t->engine, s, x, p->batch, t->centred, t->pre));
+    FCT_TRY(fct_sae_preact(&t->engine, s, x, t->batch, t->centred, t->pre));
     FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
-                                             .rows = p->batch,
+                                             .rows = t->batch,
                                              .n = p->f,
                                              .k = t->k,
                                              .index = t->index,
                                              .value = t->value}));
-    for (int64_t i = 0; i < p->batch * t->k; i++)
+    for (int64_t i = 0; i < t->batch * t->k; i++)
         if (t->value[i] > fct_fired_above) t->not_fired[t->index[i]] = 0;
-    fct_step_count_dead(t);
+    FCT_TRY(fct_step_count_dead(t));
     FCT_TRY(fct_step_select_aux(t));
     FCT_TRY(fct_op_sparse_decode(cx, &(fct_sparse_decode_args){.index = t->index,
                                                                .value = t->value,
-                                                               .rows = p->batch,
+                                                               .rows = t->batch,
                                                                .k = t->k,
                                                                .d = s->d,
                                                                .table = s->w_dec,
                                                                .bias = s->b_dec,
                                                                .y = t->error}));
-    subtract(t->error, t->error, x, p->batch * s->d); /* x' - x */
+    subtract(t->error, t->error, x, t->batch * s->d); /* x' - x */
     return FCT_OK;
 }
 
@@ -120,7 +141,7 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
 {
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
-    int64_t n = p->batch * s->d, k = t->n_dead > 0 ? p->auxk : 0;
+    int64_t n = t->batch * s->d, k = t->n_dead > 0 ? p->auxk : 0;
     bool authors = p->aux == FCT_AUX_AUTHORS;
     *out_active = false;
     t->aux = 0;
@@ -128,20 +149,21 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     FCT_TRY(fct_op_sparse_decode(&t->engine.cx,
                                  &(fct_sparse_decode_args){.index = t->aux_index,
                                                            .value = t->aux_value,
-                                                           .rows = p->batch,
+                                                           .rows = t->batch,
                                                            .k = k,
                                                            .d = s->d,
                                                            .table = s->w_dec,
                                                            .bias = authors ? s->b_dec : NULL,
                                                            .y = t->aux_out}));
-    for (int64_t r = 0; r < p->batch; r++) /* g_aux holds e for the moment */
+    for (int64_t r = 0; r < t->batch; r++) /* g_aux holds e for the moment */
         for (int64_t i = 0; i < s->d; i++)
             t->g_aux[r * s->d + i] = (authors ? s->b_dec[i] : 0) - t->error[r * s->d + i];
-    column_spread(t->sum, t->sum + s->d, t->g_aux, p->batch, s->d);
+    FCT_TRY(column_spread(t, t->sum, t->sum + s->d, t->g_aux));
     double spread = 0;
     for (int64_t i = 0; i < s->d; i++) spread += t->sum[s->d + i];
     subtract(t->g_aux, t->aux_out, t->g_aux, n); /* e' - e */
     double miss = fct_sum_squares(t->g_aux, n);
+    FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
     if (!(spread > 0)) return FCT_OK;
     t->aux = miss / spread;
     fct_scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
@@ -150,20 +172,23 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     return FCT_OK;
 }
 
-void fct_step_measure(fct_trainee *t, const float *x)
+fct_status fct_step_measure(fct_trainee *t, const float *x, int64_t active)
 {
     const fct_train_plan *p = &t->plan;
     int64_t d = t->sae->d;
     double *var_x = t->sum + d, *var_e = t->sum + 3 * d;
-    column_spread(t->sum, var_x, x, p->batch, d);
-    column_spread(t->sum + 2 * d, var_e, t->error, p->batch, d);
-    double missed = fct_sum_squares(t->error, p->batch * d), all = 0;
+    FCT_TRY(column_spread(t, t->sum, var_x, x));
+    FCT_TRY(column_spread(t, t->sum + 2 * d, var_e, t->error));
+    double all = 0, here[2] = {fct_sum_squares(t->error, t->batch * d), (double)active};
+    FCT_TRY(fct_dist_sum_f64(p->ranks, here, 2));
     t->ev = 0;
     for (int64_t i = 0; i < d; i++) {
         t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
         all += var_x[i];
     }
-    t->fvu = all > 0 ? missed / all : 0;
+    t->fvu = all > 0 ? here[0] / all : 0;
+    t->l0 = here[1] / (double)p->batch;
+    return FCT_OK;
 }
 
 /* ---- backward ---- */
@@ -172,7 +197,7 @@ fct_status fct_step_backward_codes(fct_trainee *t, const float *g, const int32_t
                                    const float *value, float *coef, int64_t k)
 {
     const fct_sae *s = t->sae;
-    int64_t rows = t->plan.batch;
+    int64_t rows = t->batch;
     fct_cx *cx = &t->engine.cx;
     FCT_TRY(fct_op_sparse_outer(cx, &(fct_sparse_outer_args){.index = index,
                                                              .coef = value,
@@ -210,9 +235,8 @@ fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through
     const fct_sae *s = t->sae;
     float *g = t->grad[FCT_PARAM_B_DEC];
     memset(t->sum, 0, (size_t)s->d * sizeof *t->sum);
-    fct_add_columns(t->sum, t->g_rec, t->plan.batch, s->d);
-    if (aux && t->plan.aux == FCT_AUX_AUTHORS)
-        fct_add_columns(t->sum, t->g_aux, t->plan.batch, s->d);
+    fct_add_columns(t->sum, t->g_rec, t->batch, s->d);
+    if (aux && t->plan.aux == FCT_AUX_AUTHORS) fct_add_columns(t->sum, t->g_aux, t->batch, s->d);
     for (int64_t i = 0; i < s->d; i++) g[i] = (float)t->sum[i];
     return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = through,
                                                            .b = s->w_enc,
@@ -246,19 +270,19 @@ fct_status fct_step_loss(fct_trainee *t, double more)
 static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d, active = 0;
+    int64_t n = t->batch * t->sae->d, active = 0;
     bool aux;
     FCT_TRY(forward(t, rows));
-    t->mse = fct_sum_squares(t->error, n) / (double)n;
+    t->mse = fct_sum_squares(t->error, n) / fct_step_numbers(t);
+    FCT_TRY(fct_dist_sum_f64(p->ranks, &t->mse, 1));
     FCT_TRY(fct_step_aux_loss(t, &aux));
     FCT_TRY(fct_step_loss(t, 0));
     if (want_ev) {
-        fct_step_measure(t, rows);
-        for (int64_t i = 0; i < p->batch * t->k; i++) active += t->value[i] > 0;
-        t->l0 = (double)active / (double)p->batch;
+        for (int64_t i = 0; i < t->batch * t->k; i++) active += t->value[i] > 0;
+        FCT_TRY(fct_step_measure(t, rows, active));
     }
     fct_step_clear_gradients(t);
-    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_step_backward_codes(t, t->g_rec, t->index, t->value, t->coef, t->k));
     if (aux && t->n_dead > 0)
         FCT_TRY(

@@ -4,7 +4,10 @@
    Batches are always full: one that the end of a pass cuts short is completed from the next pass,
    which the source serves in an order of its own. A batch is read once for all SAEs of its stream,
    and every SAE has its own plan, so each ends as if it were alone. With a checkpoint folder, a
-   stopped or killed run continues where its last checkpoint was and ends with the same bytes. */
+   stopped or killed run continues where its last checkpoint was and ends with the same bytes.
+
+   Several ranks do the same steps, each on its part of every batch's rows, and hold the same
+   weights all the time; the first one writes. Whatever one of them meets, all end together. */
 #include <string.h>
 
 #include "sae/variant.h"
@@ -40,7 +43,21 @@ static fct_status read_rows(training *tr, int64_t stream, float *out, int64_t wa
     return fct_batch_read(out, out_n, &desc);
 }
 
-/* Every SAE of a stream from the same first rows. */
+/* This rank's part of the next batch, while the stream goes on by a whole one; false: the rows end
+   before that. */
+static fct_status read_batch(training *tr, int64_t stream, bool wrap, bool *out_full)
+{
+    int64_t blocks = mixed_blocks(tr, stream), each = tr->batch / blocks, first, n,
+            mine = fct_dist_part(tr->run->ranks, each, &first),
+            size[3] = {first * blocks, mine * blocks, (each - first - mine) * blocks};
+    *out_full = true;
+    for (int i = 0; i < 3 && *out_full; i++) {
+        FCT_TRY(read_rows(tr, stream, i == 1 ? tr->rows[stream] : NULL, size[i], wrap, &n));
+        *out_full = n == size[i];
+    }
+    return FCT_OK;
+}
+
 /* Columns that never change carry nothing, and the authors' explained variance divides by theirs.
  */
 static void warn_of_constants(const training *tr, const float *rows, int64_t n, int64_t d)
@@ -58,6 +75,7 @@ static void warn_of_constants(const training *tr, const float *rows, int64_t n, 
                      (long long)constant, (long long)d, (long long)n);
 }
 
+/* Every SAE of a stream from the same first rows, on every rank: so no sum differs. */
 static fct_status calibrate_stream(training *tr, int64_t stream)
 {
     fct_status st = FCT_OK;
@@ -96,6 +114,36 @@ out:
 
 /* ---- the loop ---- */
 
+/* Weights that drift apart would be no SAE's: processors that compute otherwise, or a bad one. */
+static fct_status check_same(const training *tr)
+{
+    uint32_t mine, *all = NULL;
+    fct_crc32c crc;
+    fct_dist *ranks = tr->run->ranks;
+    fct_status st = FCT_OK;
+    if (fct_dist_alone(ranks)) return FCT_OK;
+    fct_crc32c_init(&crc);
+    fct_crc32c_add(&crc, &tr->s.step, sizeof tr->s.step);
+    for (int64_t i = 0; i < tr->s.n; i++)
+        for (int w = 0; w < FCT_PARAM_COUNT; w++) {
+            int64_t n;
+            const float *p = fct_trainee_param(&tr->s.trainee[i], w, &n);
+            if (p) fct_crc32c_add(&crc, p, n * (int64_t)sizeof *p);
+        }
+    mine = crc.value;
+    FCT_TRY(fct_new(&all, fct_dist_size(ranks), sizeof *all));
+    st = fct_dist_gather(ranks, &mine, sizeof mine, all);
+    for (int64_t r = 1; r < fct_dist_size(ranks) && st == FCT_OK; r++)
+        if (all[r] != all[0])
+            st =
+                fct_fail(FCT_ERR_RANGE,
+                         "step %lld: rank %lld holds other weights than rank 0: all ranks need the "
+                         "same processors, program and files",
+                         (long long)tr->s.step, (long long)r);
+    fct_free(all);
+    return st;
+}
+
 /* Where the rows stand. */
 static fct_status mark_places(training *tr)
 {
@@ -113,8 +161,13 @@ static fct_status mark_places(training *tr)
 
 static fct_status checkpoint_here(training *tr)
 {
+    fct_dist *ranks = tr->run->ranks;
+    fct_status st = FCT_OK;
     if (!tr->desc->resume) return FCT_OK;
-    return fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
+    FCT_TRY(check_same(tr));
+    if (fct_dist_first(ranks))
+        st = fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
+    return fct_dist_agree(ranks, st);
 }
 
 static fct_status checkpoint(training *tr)
@@ -161,11 +214,13 @@ static void say_start(const training *tr, const fct_trainee *t)
 
 static fct_status start(training *tr)
 {
+    bool go_on = tr->desc->resume && fct_sae_checkpoint_exists(tr->desc->resume);
+    FCT_TRY(fct_dist_broadcast(tr->run->ranks, &go_on, sizeof go_on));
     for (int64_t i = 0; i < tr->run->n_streams; i++) {
         fct_row_source *source = &tr->run->stream[i];
         if (source->describe) FCT_TRY(source->describe(source->self, &tr->s.place[i].data));
     }
-    if (tr->desc->resume && fct_sae_checkpoint_exists(tr->desc->resume)) {
+    if (go_on) {
         FCT_TRY(fct_checkpoint_load(tr->desc->resume, &tr->s, tr->desc->log));
         FCT_TRY(seek_streams(tr));
         fct_log_line(tr->desc->log, FCT_LOG_INFO, "continuing at step %lld of %lld",
@@ -177,8 +232,13 @@ static fct_status start(training *tr)
             FCT_TRY(calibrate_stream(tr, i));
         }
     }
+    FCT_TRY(check_same(tr));
     for (int64_t i = 0; i < tr->s.n; i++) say_start(tr, &tr->s.trainee[i]);
+    if (!fct_dist_alone(tr->run->ranks))
+        fct_log_line(tr->desc->log, FCT_LOG_INFO, "%lld ranks of %d threads share every batch",
+                     (long long)tr->run->ranks->size, fct_threads());
     tr->started = fct_seconds();
+    if (!fct_dist_first(tr->run->ranks)) return FCT_OK;
     return fct_course_open(&tr->course, tr->desc, tr->run->held_out, &tr->s);
 }
 
@@ -202,14 +262,15 @@ static fct_status step(training *tr, fct_trainee *t, bool log)
 
 static fct_status run_batch(training *tr, bool *out_end)
 {
-    int64_t all = all_steps(tr), number = tr->s.step + 1, n;
+    int64_t all = all_steps(tr), number = tr->s.step + 1;
     int64_t every = tr->run->held_out ? tr->desc->eval_every : 0;
     bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1 ||
                (every > 0 && number % every == 0);
     *out_end = false;
     for (int64_t i = 0; i < tr->run->n_streams; i++) {
-        FCT_TRY(read_rows(tr, i, tr->rows[i], tr->batch, all > 0, &n));
-        if (n < tr->batch) { /* only rows of unknown number end here: what fills no batch is left */
+        bool full;
+        FCT_TRY(fct_dist_agree(tr->run->ranks, read_batch(tr, i, all > 0, &full)));
+        if (!full) { /* only rows of unknown number end here: what fills no batch is left */
             *out_end = true;
             return FCT_OK;
         }
@@ -219,6 +280,7 @@ static fct_status run_batch(training *tr, bool *out_end)
     for (int64_t i = 0; i < tr->s.n; i++)
         if (!is_done(&tr->s.trainee[i])) FCT_TRY(step(tr, &tr->s.trainee[i], log));
     tr->s.step = number;
+    if (!fct_dist_first(tr->run->ranks)) return FCT_OK;
     if (log) FCT_TRY(fct_course_note(&tr->course, &tr->s));
     fct_course_show(&tr->course, &tr->s, all);
     return FCT_OK;
@@ -236,14 +298,16 @@ static fct_status loop(training *tr)
     int64_t every = tr->s.trainee[0].plan.checkpoint_every, saved = tr->s.step;
     bool end = false;
     while (!end && !all_done(tr)) {
+        fct_dist *ranks = tr->run->ranks;
         FCT_TRY(mark_places(tr));
         int64_t before = tr->s.step;
-        fct_status st = fct_log_check_stop(tr->desc->log);
+        fct_status st = fct_dist_agree(ranks, fct_log_check_stop(tr->desc->log));
         if (st == FCT_OK) st = run_batch(tr, &end);
         /* keeps what was done, also where it was stopped while a model made the batch's rows */
         if (st == FCT_ERR_STOPPED && before > saved && tr->s.step == before) {
+            fct_dist_go_on(ranks);
             FCT_TRY(checkpoint_here(tr));
-            return fct_log_check_stop(tr->desc->log);
+            return fct_fail(st, "stopped on request");
         }
         FCT_TRY(st);
         if (every > 0 && tr->s.step % every == 0 && !end) {
@@ -291,7 +355,8 @@ static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_des
                   "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
                   "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows",
                   (json_int_t)(t->step * t->plan.batch), "training", options, "data", rows);
-    if (!j) {
+    if (!j || (!fct_dist_alone(t->plan.ranks) &&
+               json_object_set_new(j, "ranks", json_integer(t->plan.ranks->size)) != 0)) {
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
         goto out;
     }
@@ -402,6 +467,15 @@ static fct_status init_trainee(training *tr, int64_t i)
     int64_t d;
     if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
     FCT_TRY_OUT(fct_train_plan_of_rows(&plan, &m->desc, rows, init, &d));
+    plan.ranks = tr->run->ranks;
+    if (plan.batch / fct_train_plan_mixed(&plan) < fct_dist_size(plan.ranks)) {
+        st = fct_fail(
+            FCT_ERR_ARG,
+            "a batch of %lld rows cannot be shared by %lld ranks: fewer ranks, or a larger "
+            "--batch-size",
+            (long long)plan.batch, (long long)fct_dist_size(plan.ranks));
+        goto out;
+    }
     FCT_TRY_OUT(fct_trainee_init(t, &plan, d, init));
     t->name = tr->run->n_members > 1 ? m->name : NULL;
     t->stream = m->stream;
@@ -451,8 +525,8 @@ fct_status fct_sae_train_many(fct_train_run *run)
         run->member[i].more = NULL;
         run->member[i].n_more = 0;
     }
-    FCT_TRY_OUT(check_members(run));
-    FCT_TRY_OUT(take_memory(&tr));
+    FCT_TRY_OUT(fct_dist_agree(run->ranks, check_members(run)));
+    FCT_TRY_OUT(fct_dist_agree(run->ranks, take_memory(&tr)));
     FCT_TRY_OUT(start(&tr));
     FCT_TRY_OUT(loop(&tr));
     for (int64_t i = 0; i < run->n_members; i++)

@@ -39,9 +39,9 @@ static fct_status take_memory(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     const fct_variant *v = t->variant;
-    int64_t rows = p->batch, d = t->sae->d, k = p->k > p->k_start ? p->k : p->k_start;
+    int64_t rows = t->batch, d = t->sae->d, k = p->k > p->k_start ? p->k : p->k_start;
     int64_t codes = v->dense ? p->f : 0, gated = v->has_magnitude ? p->f : 0;
-    int64_t whole = p->fast ? 0 : rows, some = p->fast ? fct_fast_aux_rows(p) : rows;
+    int64_t whole = p->fast ? 0 : rows, some = p->fast ? fct_fast_aux_rows(t) : rows;
     bool normal = p->normalize > FCT_NORMALIZE_NONE;
     if (v->dense) k = 0;
     const struct {
@@ -79,7 +79,7 @@ static fct_status take_memory(fct_trainee *t)
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
         if (!fct_trainee_param(t, w, &n)) continue;
-        if (!p->fast) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
+        if (!p->fast || !fct_dist_alone(p->ranks)) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->m[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->v[w], n, sizeof(float)));
         if (p->ema > 0) FCT_TRY(fct_new(&t->average[w], n, sizeof(float)));
@@ -151,7 +151,8 @@ fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t 
                             const fct_sae *init)
 {
     *t = (fct_trainee){.plan = *plan, .variant = plan->variant ? plan->variant : &fct_variant_topk};
-    int64_t k = plan->k > 0 ? plan->k : 1;
+    int64_t k = plan->k > 0 ? plan->k : 1, blocks = fct_train_plan_mixed(plan), first;
+    t->batch = fct_dist_part(plan->ranks, plan->batch / blocks, &first) * blocks;
     fct_status st =
         init ? fct_sae_clone(&t->sae, init) : fct_sae_new(&t->sae, FCT_SAE_TOPK, d, plan->f, k);
     if (st == FCT_OK) t->sae->k = k;

@@ -52,14 +52,25 @@ void fct_trainee_normalise(const fct_trainee *t, float *y, const float *rows, in
                   n / blocks, d);
 }
 
+/* Every rank has made those of its rows. */
+static fct_status share_gradients(fct_trainee *t)
+{
+    int64_t n;
+    for (int w = 0; w < FCT_PARAM_COUNT; w++)
+        if (fct_trainee_param(t, w, &n)) FCT_TRY(fct_dist_sum_f32(t->plan.ranks, t->grad[w], n));
+    return FCT_OK;
+}
+
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     t->k = fct_train_plan_k(&t->plan, t->step);
     if (t->row_mean) {
-        fct_trainee_normalise(t, t->rows, rows, t->plan.batch);
+        fct_trainee_normalise(t, t->rows, rows, t->batch);
         rows = t->rows;
     }
-    return t->fast ? fct_fast_backward(t, rows, want_ev) : t->variant->backward(t, rows, want_ev);
+    if (t->fast) return fct_fast_backward(t, rows, want_ev);
+    FCT_TRY(t->variant->backward(t, rows, want_ev));
+    return share_gradients(t);
 }
 
 void fct_sae_normalise_decoder(fct_sae *s)

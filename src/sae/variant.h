@@ -36,11 +36,14 @@ static const float fct_fired_above = 1e-3f; /* less does not count as a sign of 
 fct_status fct_variant_find(const fct_variant **out, const char *name) FCT_MUST_CHECK;
 
 /* ---- pieces of a step (step.c) ---- */
+/* Where ranks share a batch, every rank has its part of the rows, [t->batch], and its share of all
+   gradients; what is of the whole batch (losses, counts, thresholds) is summed over the ranks. */
+double fct_step_numbers(const fct_trainee *t); /* in the rows of the whole batch */
 double fct_sum_squares(const float *x, int64_t n);
 void fct_scale_to(float *y, const float *x, float by, int64_t n);
 void fct_add_columns(double *sum, const float *x, int64_t n, int64_t d);
 /* After not_fired was set to 0 for the features of this batch: counts the step, finds the dead. */
-void fct_step_count_dead(fct_trainee *t);
+fct_status fct_step_count_dead(fct_trainee *t) FCT_MUST_CHECK;
 /* The auxk strongest dead features of t->pre into aux_index and aux_value, when there are any. */
 fct_status fct_step_select_aux(fct_trainee *t) FCT_MUST_CHECK;
 /* t->aux, and g_aux [B,D] := d(aux term)/de', from t->error = x' - x; true when there is such a
@@ -48,8 +51,8 @@ fct_status fct_step_select_aux(fct_trainee *t) FCT_MUST_CHECK;
 fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active) FCT_MUST_CHECK;
 /* t->loss from its parts and what a variant adds to them; fails when it is not finite. */
 fct_status fct_step_loss(fct_trainee *t, double more) FCT_MUST_CHECK;
-/* t->ev and t->fvu, from t->error. */
-void fct_step_measure(fct_trainee *t, const float *x);
+/* t->ev and t->fvu, from t->error, and t->l0 from the number of activations here. */
+fct_status fct_step_measure(fct_trainee *t, const float *x, int64_t active) FCT_MUST_CHECK;
 void fct_step_clear_gradients(fct_trainee *t);
 /* Gradients of both weights and b_enc through one set of codes [B,k]; g [B,D] is the gradient of
  * their decode. */
@@ -82,14 +85,14 @@ fct_status fct_dense_encoder_gradient(fct_trainee *t, const float *g_pre,
  * fct_step_backward_bias. */
 fct_status fct_dense_end(fct_trainee *t, bool aux, float *through) FCT_MUST_CHECK;
 /* The L1 penalty of codes z [B,F] that are positive: weight/rows/unit * sum of z times their
-   direction's length. Returns its value; adds its gradients to g_z [B,F] (where z > 0) and to
-   W_dec's. */
+   direction's length. Returns its value over the rows here; adds its gradients to g_z [B,F] (where
+   z > 0) and to W_dec's. */
 double fct_dense_l1(fct_trainee *t, const float *z, float *g_z);
 
 /* ---- selection over a whole batch (variant_batchtopk.c) ---- */
 /* z [B,F] = the B*k largest of relu(t->pre), elsewhere 0; ties to the lower place. The running
    threshold takes part of it. */
-void fct_batch_select(fct_trainee *t);
+fct_status fct_batch_select(fct_trainee *t) FCT_MUST_CHECK;
 fct_status fct_batch_finish(const fct_trainee *t, fct_sae *out) FCT_MUST_CHECK;
 
 #endif

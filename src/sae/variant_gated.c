@@ -17,7 +17,7 @@ static void activate(fct_trainee *t)
 {
     const float *gate = t->sae->b_enc;
     int64_t f = t->plan.f;
-    for (int64_t r = 0; r < t->plan.batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < f; i++) {
             float pi = t->pre[r * f + i], u = expf(t->r_mag[i]) * (pi - gate[i]) + t->b_mag[i];
             t->z[r * f + i] = pi <= 0 || u <= 0 ? 0 : u;
@@ -31,7 +31,7 @@ static void through_magnitude(fct_trainee *t)
     int64_t f = t->plan.f;
     double *to_b = t->per_feature, *to_r = t->per_feature + f;
     memset(to_b, 0, (size_t)(2 * f) * sizeof *to_b);
-    for (int64_t r = 0; r < t->plan.batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < f; i++) {
             float *g = t->g_pre + r * f + i, m = expf(t->r_mag[i]);
             if (!(t->z[r * f + i] > 0)) {
@@ -57,11 +57,11 @@ static void relu(float *y, const float *x, int64_t n)
 static fct_status through_gate(fct_trainee *t, const float *x, double *out_frozen)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d, codes = p->batch * p->f;
+    int64_t n = t->batch * t->sae->d, codes = t->batch * p->f;
     relu(t->pre, t->pre, codes);
     FCT_TRY(fct_dense_miss(t, t->pre, x, t->aux_out)); /* x'' - x */
-    *out_frozen = p->loss_scale * fct_sum_squares(t->aux_out, n) / (double)n;
-    fct_scale_to(t->aux_out, t->aux_out, (float)(p->loss_scale * 2 / (double)n), n);
+    *out_frozen = p->loss_scale * fct_sum_squares(t->aux_out, n) / fct_step_numbers(t);
+    fct_scale_to(t->aux_out, t->aux_out, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_code_gradient(t, t->aux_out, t->g_gate));
     t->penalty = fct_dense_l1(t, t->pre, t->g_gate);
     for (int64_t i = 0; i < codes; i++)
@@ -72,7 +72,7 @@ static fct_status through_gate(fct_trainee *t, const float *x, double *out_froze
 static fct_status gated_backward(fct_trainee *t, const float *x, bool want_ev)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d;
+    int64_t n = t->batch * t->sae->d;
     double frozen = 0;
     bool aux;
     FCT_TRY(fct_dense_forward(t, x));
@@ -81,7 +81,7 @@ static fct_status gated_backward(fct_trainee *t, const float *x, bool want_ev)
     FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
     fct_step_clear_gradients(t);
     memset(t->through, 0, (size_t)p->f * sizeof *t->through);
-    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
     FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
     through_magnitude(t);

@@ -16,7 +16,7 @@
 static int64_t activate(fct_trainee *t, const double *theta)
 {
     int64_t f = t->plan.f, active = 0;
-    for (int64_t r = 0; r < t->plan.batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < f; i++) {
             float u = t->pre[r * f + i];
             bool on = !(u <= (float)theta[i]); /* NaN goes on, so that the loss shows it */
@@ -32,7 +32,7 @@ static void through_jump(fct_trainee *t, const double *theta, double *sum, doubl
     int64_t f = t->plan.f;
     double width = t->plan.bandwidth * fct_train_plan_unit(&t->plan, t->sae->d);
     memset(sum, 0, (size_t)f * sizeof *sum);
-    for (int64_t r = 0; r < t->plan.batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < f; i++) {
             float *g = t->g_pre + r * f + i, u = t->pre[r * f + i];
             if (fabs(u - theta[i]) < width / 2) sum[i] -= (theta[i] * *g + penalty) / width;
@@ -44,7 +44,7 @@ static void through_jump(fct_trainee *t, const double *theta, double *sum, doubl
 static fct_status jumprelu_backward(fct_trainee *t, const float *x, bool want_ev)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d;
+    int64_t n = t->batch * t->sae->d;
     float *bias = t->grad[FCT_PARAM_B_ENC];
     double *theta = t->per_feature, unit = fct_train_plan_unit(p, t->sae->d),
            each = fct_train_plan_sparsity(p, t->step) / (double)p->batch;
@@ -56,7 +56,7 @@ static fct_status jumprelu_backward(fct_trainee *t, const float *x, bool want_ev
     FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
     FCT_TRY(fct_dense_losses(t, x, t->penalty, want_ev, &aux));
     fct_step_clear_gradients(t);
-    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
     FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
     through_jump(t, theta, t->per_feature + p->f, each);

@@ -32,23 +32,23 @@ FCT_CLONES static void add(float *y, const float *x, int64_t n)
 static fct_status miss_of_prefixes(fct_trainee *t, const float *x, double *out_mean)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t d = t->sae->d, n = p->batch * d;
+    int64_t d = t->sae->d, n = t->batch * d;
     double sum = 0;
-    for (int64_t r = 0; r < p->batch; r++)
+    for (int64_t r = 0; r < t->batch; r++)
         for (int64_t i = 0; i < d; i++) t->error[r * d + i] = t->sae->b_dec[i] - x[r * d + i];
     for (int64_t g = 0, from = 0; g < p->groups; from = prefix_end(p, g++)) {
         int64_t width = prefix_end(p, g) - from;
-        copy_columns(t->pre, width, t->z + from, p->f, p->batch, width);
+        copy_columns(t->pre, width, t->z + from, p->f, t->batch, width);
         FCT_TRY(fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = t->pre,
                                                                 .b = t->sae->w_dec + from * d,
                                                                 .c = t->error,
-                                                                .m = p->batch,
+                                                                .m = t->batch,
                                                                 .n = d,
                                                                 .k = width,
                                                                 .alpha = 1,
                                                                 .beta = 1}));
         memcpy(t->nested + g * n, t->error, (size_t)n * sizeof *t->error);
-        sum += fct_sum_squares(t->error, n) / (double)n;
+        sum += fct_sum_squares(t->error, n) / fct_step_numbers(t);
     }
     *out_mean = sum / (double)p->groups;
     return FCT_OK;
@@ -61,43 +61,43 @@ static fct_status through_group(fct_trainee *t, const float *g, int64_t from, in
     const fct_train_plan *p = &t->plan;
     int64_t d = t->sae->d;
     fct_cx *cx = &t->engine.cx;
-    copy_columns(t->pre, width, t->z + from, p->f, p->batch, width);
+    copy_columns(t->pre, width, t->z + from, p->f, t->batch, width);
     FCT_TRY(fct_op_matmul(cx, &(fct_matmul_args){.a = t->pre,
                                                  .b = g,
                                                  .c = t->grad[FCT_PARAM_W_DEC] + from * d,
                                                  .m = width,
                                                  .n = d,
-                                                 .k = p->batch,
+                                                 .k = t->batch,
                                                  .trans_a = true,
                                                  .alpha = 1,
                                                  .beta = 1}));
     FCT_TRY(fct_op_matmul(cx, &(fct_matmul_args){.a = g,
                                                  .b = t->sae->w_dec + from * d,
                                                  .c = t->pre,
-                                                 .m = p->batch,
+                                                 .m = t->batch,
                                                  .n = width,
                                                  .k = d,
                                                  .trans_b = true,
                                                  .alpha = 1}));
-    copy_columns(t->g_pre + from, p->f, t->pre, width, p->batch, width);
+    copy_columns(t->g_pre + from, p->f, t->pre, width, t->batch, width);
     return FCT_OK;
 }
 
 static fct_status matryoshka_backward(fct_trainee *t, const float *x, bool want_ev)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d;
+    int64_t n = t->batch * t->sae->d;
     float *bias = t->grad[FCT_PARAM_B_ENC];
     double mean;
     bool aux;
     FCT_TRY(fct_dense_forward(t, x));
-    fct_batch_select(t);
+    FCT_TRY(fct_batch_select(t));
     FCT_TRY(fct_dense_note_fired(t, t->z));
     FCT_TRY(miss_of_prefixes(t, x, &mean));
-    double whole = fct_sum_squares(t->error, n) / (double)n;
+    double whole = fct_sum_squares(t->error, n) / fct_step_numbers(t);
     FCT_TRY(fct_dense_losses(t, x, p->loss_scale * (mean - whole), want_ev, &aux));
     fct_step_clear_gradients(t);
-    float by = (float)(p->loss_scale * 2 / (double)n / (double)p->groups);
+    float by = (float)(p->loss_scale * 2 / fct_step_numbers(t) / (double)p->groups);
     memset(t->g_rec, 0, (size_t)n * sizeof *t->g_rec);
     for (int64_t g = p->groups - 1; g >= 0; g--) {
         int64_t from = g > 0 ? prefix_end(p, g - 1) : 0;
@@ -105,7 +105,7 @@ static fct_status matryoshka_backward(fct_trainee *t, const float *x, bool want_
         add(t->g_rec, t->nested + g * n, n);
         FCT_TRY(through_group(t, t->g_rec, from, prefix_end(p, g) - from));
     }
-    for (int64_t i = 0; i < p->batch * p->f; i++)
+    for (int64_t i = 0; i < t->batch * p->f; i++)
         if (!(t->z[i] > 0)) t->g_pre[i] = 0;
     FCT_TRY(fct_dense_encoder_gradient(t, t->g_pre, bias));
     return fct_dense_end(t, aux, bias);

@@ -7,7 +7,7 @@
 static fct_status relu_backward(fct_trainee *t, const float *x, bool want_ev)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t n = p->batch * t->sae->d, codes = p->batch * p->f;
+    int64_t n = t->batch * t->sae->d, codes = t->batch * p->f;
     float *bias = t->grad[FCT_PARAM_B_ENC];
     bool aux;
     FCT_TRY(fct_dense_forward(t, x));
@@ -15,7 +15,7 @@ static fct_status relu_backward(fct_trainee *t, const float *x, bool want_ev)
     FCT_TRY(fct_dense_note_fired(t, t->z));
     FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
     fct_step_clear_gradients(t);
-    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / (double)n), n);
+    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
     FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
     t->penalty = fct_dense_l1(t, t->z, t->g_pre);

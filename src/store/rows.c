@@ -239,6 +239,14 @@ static fct_status source_next_parts(void *self, int64_t want, const float **rows
     return FCT_OK;
 }
 
+static fct_status source_skip(void *self, int64_t want, int64_t *n)
+{
+    source *s = self;
+    *n = s->n - s->at < want ? s->n - s->at : want;
+    s->at += *n;
+    return FCT_OK;
+}
+
 static fct_status source_tell(void *self, uint8_t blob[64])
 {
     const source *s = self;
@@ -373,6 +381,7 @@ static fct_status open_source(fct_row_source *out, source *self, const fct_rows_
                             .next = source_next,
                             .tell = source_tell,
                             .seek = source_seek,
+                            .skip = source_skip,
                             .rewind = source_rewind,
                             .describe = source_describe,
                             .close = source_close,
