@@ -329,9 +329,10 @@ FCT_API bool fct_sae_checkpoint_exists(const char *dir);
 FCT_API void fct_sae_checkpoint_remove(const char *dir);
 
 /* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all).
- */
+   ranks: several processes with the same SAE and rows take a part of the pass each, and all get the
+   whole's figures; NULL: one. */
 FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                                         const fct_log *log) FCT_MUST_CHECK;
+                                         struct fct_dist *ranks, const fct_log *log) FCT_MUST_CHECK;
 
 typedef struct fct_sae_quality { /* on rows that training has not seen */
     double ev;       /* mean over dimensions of 1 - var(x-x')/(var(x)+1e-8): the authors' measure */

@@ -80,6 +80,10 @@ typedef struct fct_capture_desc { /* zero is the default */
     int64_t shard_bytes; /* about so many bytes of rows in a shard; 0: 32 MiB */
     const char
         *out; /* folder; continued when it holds an unfinished capture with the same options */
+    /* Several processes, each with the model and the same options, write a shard each at a time, on
+       one file system: the same bytes as one, which may also continue what they began. NULL: one.
+     */
+    struct fct_dist *ranks;
     const fct_log *log;
 } fct_capture_desc;
 

@@ -39,15 +39,17 @@ static fct_status put_store(fct_cli *c, const char *path)
 
 static fct_status import_rows(fct_cli *c)
 {
-    static const char *const capture_only[] = {"prompts", "blocks",   "at-steps",
-                                               "steps",   "guidance", "negative",
-                                               "model",   "width",    "height"};
+    static const char *const capture_only[] = {"prompts",  "blocks",    "at-steps", "steps",
+                                               "guidance", "negative",  "model",    "width",
+                                               "height",   "shard-size"};
     const char **files = NULL;
     for (size_t i = 0; i < FCT_COUNT(capture_only); i++)
         if (fct_cli_given(c, capture_only[i]))
             return fct_cli_usage(c,
                                  "--import takes rows as they are: --%s has no meaning beside it",
                                  capture_only[i]);
+    if (!fct_dist_alone(fct_cli_ranks(c)))
+        return fct_cli_usage(c, "--import runs in one process: start it without mpirun or srun");
     int64_t n = fct_cli_count(c, "import");
     FCT_TRY(fct_cli_check_dir(fct_cli_text(c, "output")));
     FCT_TRY(fct_new(&files, n, (int64_t)sizeof *files));
@@ -71,6 +73,8 @@ static fct_status check_use(fct_cli *c)
     int64_t n = fct_cli_steps(c, "at-steps", &at);
     if (!fct_cli_given(c, "prompts"))
         return fct_cli_usage(c, "--prompts FILE is missing (or --import FILE)");
+    if (strcmp(fct_cli_text(c, "prompts"), "-") == 0 && !fct_dist_alone(fct_cli_ranks(c)))
+        return fct_cli_usage(c, "--prompts -: standard input reaches one rank only: give a file");
     if (fct_cli_given(c, "tensor") || fct_cli_given(c, "block"))
         return fct_cli_usage(
             c, "--tensor and --block go with --import; --blocks chooses what to capture");
@@ -112,6 +116,8 @@ static fct_status capture(fct_cli *c, fct_model *model, const fct_prompts *promp
                              .has_store_dtype = true,
                              .batch = fct_cli_i64(c, "batch"),
                              .out = fct_cli_text(c, "output"),
+                             .shard_bytes = fct_cli_i64(c, "shard-size") << 20,
+                             .ranks = fct_cli_ranks(c),
                              .log = fct_cli_log(c)};
     FCT_TRY(fct_capture(&desc, &report));
     if (report.was_complete) fct_cli_note(c, "the store was complete already");
@@ -202,6 +208,13 @@ static const fct_cli_option options[] = {
      .choices = "f16,bf16,f32,i8",
      .fallback = "f16",
      .help = "type of the rows on disk; i8: 8 bits with a scale for each row"},
+    {.name = "shard-size",
+     .kind = FCT_CLI_INT,
+     .value = "MIB",
+     .fallback = "32",
+     .lo = 1,
+     .hi = 4096,
+     .help = "rows of a block in one file, about; ranks and continuations work in shards"},
     {.name = "import",
      .kind = FCT_CLI_FILE,
      .value = "FILE",
@@ -230,13 +243,17 @@ static const fct_cli_option options[] = {
 const fct_cli_command fct_cmd_capture = {
     .name = "capture",
     .summary = "run prompts and keep what blocks write, as safetensors",
-    .text = "One folder a block, with shards that hold rows [n,D] and the prompt, step, branch and "
-            "place of each row; store.json holds the rest. "
-            "The size is said before the start. After a kill or Ctrl-C the same command goes on "
-            "from the last full shard (32 MiB of rows; a smaller capture starts over), and ends "
-            "with the same bytes.",
+    .text =
+        "One folder a block, with shards that hold rows [n,D] and the prompt, step, branch and "
+        "place of each row; store.json holds the rest. "
+        "The size is said before the start. After a kill or Ctrl-C the same command goes on "
+        "from the last full shard (--shard-size; a smaller capture starts over), and ends "
+        "with the same bytes. Under mpirun -n N (or srun) N ranks, each with the model, write a "
+        "shard each at a time: the same bytes again, whatever N is and was before a kill.",
     .examples = "facet capture --prompts prompts.txt --blocks down.2.1,up.0.1 -o store\n"
-                "facet capture --import rows.npy --block down.2.1 -o store",
+                "facet capture --import rows.npy --block down.2.1 -o store\n"
+                "mpirun -n 8 facet capture --prompts prompts.txt -o store",
     .options = {options, fct_cli_instrument, fct_cli_common},
     .run = run,
+    .ranks = true,
 };

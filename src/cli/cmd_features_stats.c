@@ -92,8 +92,11 @@ static fct_status run_stats(fct_cli *c)
     }
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_log(c)));
-    FCT_TRY_OUT(beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout));
+    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_ranks(c),
+                                      fct_cli_log(c)));
+    if (fct_dist_first(fct_cli_ranks(c)))
+        st = beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout);
+    FCT_TRY_OUT(fct_dist_agree(fct_cli_ranks(c), st));
     say_stats(c, sae, out);
     const char *lost[4];
     if (fct_sae_lost_stats(sae, layout, lost) > 0)
@@ -149,12 +152,15 @@ static const fct_cli_option stats_options[] = {{.name = "sae",
 const fct_cli_command fct_cmd_features_stats = {
     .name = "features stats",
     .summary = "measure how often and how strongly each feature is active",
-    .text = "Writes stats.safetensors beside the SAE: density, and mean, std (when active) and "
-            "max, f32 [F] each; of a crosscoder, whose rows are those of all its blocks, also "
-            "block_share [F,blocks], the share of a feature's direction in each; mean.pt and "
-            "std.pt in the authors' layout. Nothing else in the "
-            "SAE's folder is touched.",
+    .text =
+        "Writes stats.safetensors beside the SAE: density, and mean, std (when active) and "
+        "max, f32 [F] each; of a crosscoder, whose rows are those of all its blocks, also "
+        "block_share [F,blocks], the share of a feature's direction in each; mean.pt and "
+        "std.pt in the authors' layout. Nothing else in the "
+        "SAE's folder is touched. Under mpirun -n N (or srun) each of N ranks reads a part of the "
+        "rows.",
     .examples = "facet features stats --sae sae --store store",
     .options = {stats_options, fct_cli_common},
     .run = run_stats,
+    .ranks = true,
 };

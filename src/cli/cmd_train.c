@@ -147,17 +147,24 @@ static fct_status say_one(job *j)
     return fct_cli_say_blocks(c, of->member->sae);
 }
 
-/* By the first rank, while the others wait. */
-static fct_status write_results(job *j)
+static fct_status write_whole(job *j)
 {
-    for (int64_t i = 0; i < j->n; i++) {
-        int64_t stream = j->train.member[i].stream;
-        FCT_TRY(train_result_write(j->c, &j->result[i], &j->rows.source[stream],
-                                   &j->rows.held[stream]));
-    }
     if (is_sweep(j)) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
     fct_sae_checkpoint_remove(j->checkpoint); /* it has served */
     return is_sweep(j) ? FCT_OK : say_one(j);
+}
+
+/* Statistics by all ranks, files by the first. */
+static fct_status write_results(job *j)
+{
+    fct_dist *ranks = fct_cli_ranks(j->c);
+    for (int64_t i = 0; i < j->n; i++) {
+        int64_t stream = j->train.member[i].stream;
+        fct_status st =
+            train_result_write(j->c, &j->result[i], &j->rows.source[stream], &j->rows.held[stream]);
+        FCT_TRY(fct_dist_agree(ranks, st));
+    }
+    return fct_dist_agree(ranks, fct_dist_first(ranks) ? write_whole(j) : FCT_OK);
 }
 
 /* ---- finished already ---- */
@@ -222,9 +229,7 @@ static fct_status run(fct_cli *c)
         fct_cli_note(c, "there is no checkpoint in %s: starting from the beginning", j.checkpoint);
     st = fct_sae_train_many(&j.train);
     bool trained = st == FCT_OK;
-    if (trained)
-        st = fct_dist_agree(fct_cli_ranks(c),
-                            fct_dist_first(fct_cli_ranks(c)) ? write_results(&j) : FCT_OK);
+    if (trained) st = write_results(&j);
     if (st == FCT_OK || !fct_sae_checkpoint_exists(j.checkpoint)) goto out;
     if (st == FCT_ERR_STOPPED)
         fct_cli_note(c, "the same command with --resume goes on from here");

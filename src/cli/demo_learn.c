@@ -67,7 +67,7 @@ static fct_status train_and_save(demo *d, demo_block *b, const fct_store *store,
                            .log = d->log};
     FCT_TRY_OUT(fct_sae_train(&sae, &rows, &desc, &b->report));
     FCT_TRY_OUT(rows.rewind(rows.self, 0));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, 0, d->log));
+    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, 0, NULL, d->log));
     FCT_TRY_OUT(fct_sae_save(sae, dir, NULL));
 out:
     rows.close(rows.self);

@@ -1,5 +1,6 @@
 /* train_write.c - what a training gave, measured and put into folders: one for an SAE or a
-   crosscoder; for mixed blocks one for each of them, with the statistics of that block's rows. */
+   crosscoder; for mixed blocks one for each of them, with the statistics of that block's rows.
+   Statistics are made by all ranks; the first one does the rest. */
 #include <string.h>
 
 #include "cli/train.h"
@@ -17,8 +18,8 @@ static void add_quality(fct_sae_quality *sum, const fct_sae_quality *one, double
 static fct_status measure(fct_cli *c, fct_sae *sae, train_part *part, fct_row_source *rows,
                           int64_t here, fct_row_source *held)
 {
-    FCT_TRY(fct_sae_measure_stats(sae, rows, here, fct_cli_log(c)));
-    if (!held) return FCT_OK;
+    FCT_TRY(fct_sae_measure_stats(sae, rows, here, fct_cli_ranks(c), fct_cli_log(c)));
+    if (!held || !fct_dist_first(fct_cli_ranks(c))) return FCT_OK;
     FCT_TRY(held->rewind(held->self, 0));
     return fct_sae_measure_quality(sae, held, 0, &part->quality);
 }
@@ -73,6 +74,7 @@ fct_status train_result_write(fct_cli *c, train_result *r, fct_row_source *rows,
         FCT_TRY(fct_where(st, "%s", r->part[i].dir));
         add_quality(&r->quality, &r->part[i].quality, 1 / (double)r->n_parts);
     }
+    if (!fct_dist_first(fct_cli_ranks(c))) return FCT_OK;
     for (int64_t b = 0; measured && b < m->sae->n_blocks; b++)
         FCT_TRY(measure_alone(r, b, measured));
     for (int64_t i = 0; i < r->n_parts; i++) {

@@ -252,7 +252,7 @@ fct_status fct_dist_agree(fct_dist *d, fct_status st)
 {
     int32_t mine = (int32_t)st, all[MOST_RANKS];
     fct_dist_word word;
-    if (fct_dist_alone(d) || d->broken) return st;
+    if (fct_dist_alone(d) || d->broken || (d->agreed && st != FCT_OK)) return st;
     make_word(&word, st);
     FCT_TRY(fct_dist_gather(d, &mine, sizeof mine, all));
     int64_t root = worst(all, d->size);

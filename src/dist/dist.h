@@ -73,9 +73,15 @@ fct_status fct_dist_gather(fct_dist *d, const void *mine, int64_t bytes, void *a
 fct_status fct_dist_barrier(fct_dist *d) FCT_MUST_CHECK;
 
 /* ---- failures ---- */
-/* Every rank's status for all: the first failure (a stop only when there is no other), with its
-   text and, unless it is the first rank's, the rank in front. */
+/* Every rank's status for all, unless it is a failure that all know already: the first failure (a
+   stop only when there is no other), with its text and, unless it is the first rank's, the rank in
+   front. */
 fct_status fct_dist_agree(fct_dist *d, fct_status st) FCT_MUST_CHECK;
+/* What was agreed upon is dealt with: the ranks go on together. */
+static inline void fct_dist_go_on(fct_dist *d)
+{
+    if (d) d->agreed = false;
+}
 /* How this rank's work ended, for all others, once, whether or not they wait for it elsewhere. */
 fct_status fct_dist_finish(fct_dist *d, fct_status st);
 bool fct_dist_speaks(const fct_dist *d); /* whether this rank reports the end */

@@ -50,28 +50,96 @@ static fct_status stats_memory(fct_sae *s)
     return FCT_OK;
 }
 
-fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                                 const fct_log *log)
+/* Passes over n rows, or as many as there are. */
+static fct_status pass_over(fct_row_source *rows, int64_t n)
 {
-    fct_status st = FCT_OK;
-    tally *f = NULL;
+    while (n > 0) {
+        const float *x;
+        int64_t got = 0;
+        FCT_TRY(rows->skip ? rows->skip(rows->self, n, &got)
+                           : rows->next(rows->self, least(n, WANT), &x, &got));
+        if (got <= 0) return FCT_OK;
+        n -= got;
+    }
+    return FCT_OK;
+}
+
+/* Up to `most` rows (0: all) into the tallies; returns their number. */
+static fct_status tally_rows(tally *f, const fct_sae *s, fct_row_source *rows, int64_t most,
+                             int64_t *out_done, const fct_log *log)
+{
     int64_t done = 0, total = rows->total;
     fct_sae_csr codes = {0};
-    if (max_rows > 0 && (total < 0 || total > max_rows)) total = max_rows;
-    FCT_TRY_OUT(fct_new(&f, s->f, sizeof *f));
+    if (most > 0 && (total < 0 || total > most)) total = most;
     for (;;) {
         const float *x;
         int64_t n = 0;
-        FCT_TRY_OUT(fct_log_check_stop(log));
-        if (max_rows <= 0 || done < max_rows)
-            FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - done : WANT, &x, &n));
+        FCT_TRY(fct_log_check_stop(log));
+        if (most <= 0 || done < most)
+            FCT_TRY(next_rows(rows, s, most > 0 ? most - done : WANT, &x, &n));
         if (n == 0) break;
-        FCT_TRY_OUT(fct_sae_encode_csr(s, x, n, &codes));
-        FCT_TRY_OUT(count_codes(f, &codes));
+        FCT_TRY(fct_sae_encode_csr(s, x, n, &codes));
+        fct_status st = count_codes(f, &codes);
         fct_sae_csr_clear(&codes);
+        FCT_TRY(st);
         done += n;
         fct_log_progress(log, "statistics", done, total);
     }
+    *out_done = done;
+    return FCT_OK;
+}
+
+/* What all ranks counted. */
+static fct_status share_tallies(tally *f, int64_t n, int64_t *rows, fct_dist *ranks)
+{
+    double *sum = NULL;
+    float *max = NULL;
+    fct_status st = FCT_OK;
+    if (fct_dist_alone(ranks)) return FCT_OK;
+    FCT_TRY_OUT(fct_new(&sum, 3 * n + 1, sizeof *sum));
+    FCT_TRY_OUT(fct_new(&max, n, sizeof *max));
+    sum[3 * n] = (double)*rows; /* counts are exact up to 2^53 */
+    for (int64_t i = 0; i < n; i++) {
+        sum[3 * i] = (double)f[i].n;
+        sum[3 * i + 1] = f[i].sum;
+        sum[3 * i + 2] = f[i].squares;
+        max[i] = f[i].max;
+    }
+    FCT_TRY_OUT(fct_dist_sum_f64(ranks, sum, 3 * n + 1));
+    FCT_TRY_OUT(fct_dist_max_f32(ranks, max, n));
+    *rows = (int64_t)sum[3 * n];
+    for (int64_t i = 0; i < n; i++)
+        f[i] = (tally){(int64_t)sum[3 * i], sum[3 * i + 1], sum[3 * i + 2], max[i]};
+out:
+    fct_free(sum);
+    fct_free(max);
+    return st;
+}
+
+/* This rank's part of the pass. */
+static fct_status tally_part(tally *f, const fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                             fct_dist *ranks, int64_t *out_done, const fct_log *log)
+{
+    int64_t first, mine, total = rows->total;
+    if (fct_dist_alone(ranks)) return tally_rows(f, s, rows, max_rows, out_done, log);
+    if (total < 0) return fct_fail(FCT_ERR_ARG, "rows of unknown number cannot be shared by ranks");
+    if (max_rows > 0 && total > max_rows) total = max_rows;
+    mine = fct_dist_part(ranks, total, &first);
+    *out_done = 0;
+    FCT_TRY(pass_over(rows, first));
+    if (mine > 0) FCT_TRY(tally_rows(f, s, rows, mine, out_done, log));
+    return pass_over(rows, total - first - mine);
+}
+
+fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
+                                 fct_dist *ranks, const fct_log *log)
+{
+    fct_status st = FCT_OK;
+    tally *f = NULL;
+    int64_t done = 0;
+    FCT_TRY_OUT(fct_new(&f, s->f, sizeof *f));
+    FCT_TRY_OUT(fct_dist_agree(ranks, tally_part(f, s, rows, max_rows, ranks, &done, log)));
+    FCT_TRY_OUT(share_tallies(f, s->f, &done, ranks));
     if (done == 0) {
         st = fct_fail(FCT_ERR_ARG, "there are no rows to make statistics from");
         goto out;
@@ -87,7 +155,6 @@ fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_r
     }
     s->has_stats = true;
 out:
-    fct_sae_csr_clear(&codes);
     fct_free(f);
     return fct_where(st, "statistics");
 }

@@ -3,9 +3,14 @@
    A shard holds the same whole batches in every block. When all blocks have written one,
    progress.json says so; so after a kill the capture goes on at the start of the shard it was in,
    writes the same bytes again, and ends as it would have. store.json comes last: a folder without
-   it is unfinished. */
+   it is unfinished.
+
+   Several ranks go through the shards in rounds, one each. A round that is not whole is done again
+   by whoever continues, so their number may change; the figures of a round's shards are added in
+   the order of the shards, so store.json is the same too. */
 #include <string.h>
 
+#include "dist/dist.h"
 #include "store/store.h"
 
 typedef struct capture {
@@ -186,16 +191,44 @@ static fct_status run_shard(capture *c, int64_t number)
     for (int64_t at = first; at < end; at += p->batch) {
         FCT_TRY(fct_log_check_stop(c->desc->log));
         FCT_TRY(fct_capture_batch(&r, at, end - at < p->batch ? end - at : p->batch));
-        fct_log_progress(c->desc->log, "capture", end - at < p->batch ? end : at + p->batch, total);
+        int64_t done = c->done + (at + p->batch - first) * fct_dist_size(c->desc->ranks);
+        fct_log_progress(c->desc->log, "capture", done < total ? done : total, total);
     }
-    FCT_TRY(write_shard(c, number, end - first));
-    for (int64_t b = 0; b < p->n_blocks; b++) {
-        c->sums[2 * b] += c->shard[b].squares;
-        c->sums[2 * b + 1] += c->shard[b].error;
+    return write_shard(c, number, end - first);
+}
+
+/* The figures of the shards from `first` on that the ranks wrote. */
+static fct_status add_sums(capture *c, int64_t first)
+{
+    int64_t n = 2 * c->plan.n_blocks, size = fct_dist_size(c->desc->ranks);
+    double *mine = NULL, *all = NULL;
+    fct_status st = FCT_OK;
+    FCT_TRY_OUT(fct_new(&mine, n, sizeof *mine));
+    FCT_TRY_OUT(fct_new(&all, n * size, sizeof *all));
+    for (int64_t b = 0; b < c->plan.n_blocks; b++) {
+        mine[2 * b] = c->shard[b].squares;
+        mine[2 * b + 1] = c->shard[b].error;
         c->shard[b].squares = c->shard[b].error = 0;
     }
-    c->done = end;
-    return save_progress(c);
+    FCT_TRY_OUT(fct_dist_gather(c->desc->ranks, mine, n * (int64_t)sizeof *mine, all));
+    for (int64_t r = 0; r < size && first + r < c->plan.n_shards; r++)
+        for (int64_t i = 0; i < n; i++) c->sums[i] += all[r * n + i];
+out:
+    fct_free(mine);
+    fct_free(all);
+    return st;
+}
+
+/* A shard a rank, from number `first` on. */
+static fct_status run_round(capture *c, int64_t first)
+{
+    fct_dist *ranks = c->desc->ranks;
+    int64_t mine = first + fct_dist_rank(ranks), next = first + fct_dist_size(ranks),
+            total = c->desc->n_prompts;
+    FCT_TRY(fct_dist_agree(ranks, mine < c->plan.n_shards ? run_shard(c, mine) : FCT_OK));
+    FCT_TRY(add_sums(c, first));
+    c->done = next < c->plan.n_shards ? next * c->plan.shard_prompts : total;
+    return fct_dist_agree(ranks, fct_dist_first(ranks) ? save_progress(c) : FCT_OK);
 }
 
 static fct_status finish(const capture *c)
@@ -220,6 +253,15 @@ out:
     return st;
 }
 
+/* What the first rank finds in the folder, for all. */
+static fct_status open_shared(capture *c, bool *out_complete)
+{
+    fct_dist *ranks = c->desc->ranks;
+    FCT_TRY(fct_dist_agree(ranks, fct_dist_first(ranks) ? open_folder(c, out_complete) : FCT_OK));
+    FCT_TRY(fct_dist_broadcast(ranks, out_complete, sizeof *out_complete));
+    return fct_dist_broadcast(ranks, &c->done, sizeof c->done);
+}
+
 static void say_size(const capture *c)
 {
     const fct_capture_plan *p = &c->plan;
@@ -229,6 +271,10 @@ static void say_size(const capture *c)
                  "capture: %lld prompts, %lld blocks, %lld rows, %s in %s",
                  (long long)c->desc->n_prompts, (long long)p->n_blocks, (long long)p->total_rows,
                  size, fct_dtype_name(p->dtype));
+    if (!fct_dist_alone(c->desc->ranks))
+        fct_log_line(c->desc->log, FCT_LOG_INFO,
+                     "%lld ranks of %d threads write a shard of %lld prompts each at a time",
+                     (long long)c->desc->ranks->size, fct_threads(), (long long)p->shard_prompts);
     if (c->done > 0)
         fct_log_line(c->desc->log, FCT_LOG_INFO, "continuing at prompt %lld of %lld",
                      (long long)c->done, (long long)c->desc->n_prompts);
@@ -246,7 +292,7 @@ fct_status fct_capture(const fct_capture_desc *desc, fct_capture_report *report)
     fct_sha256_init(&hash);
     fct_sha256_add(&hash, c.plan.json.p, c.plan.json.n);
     fct_sha256_hex(&hash, c.id);
-    FCT_TRY_OUT(open_folder(&c, &complete));
+    FCT_TRY_OUT(open_shared(&c, &complete));
     int64_t resumed_at = complete ? desc->n_prompts : c.done;
     if (!complete) {
         say_size(&c);
@@ -256,9 +302,8 @@ fct_status fct_capture(const fct_capture_desc *desc, fct_capture_report *report)
         for (int64_t b = 0; b < c.plan.n_blocks; b++)
             FCT_TRY_OUT(fct_shard_init(&c.shard[b], c.plan.dtype, c.plan.grid[b].d,
                                        cap * c.plan.grid[b].rows_per_prompt, true));
-        for (int64_t i = c.done / c.plan.shard_prompts; c.done < desc->n_prompts; i++)
-            FCT_TRY_OUT(run_shard(&c, i));
-        FCT_TRY_OUT(finish(&c));
+        while (c.done < desc->n_prompts) FCT_TRY_OUT(run_round(&c, c.done / c.plan.shard_prompts));
+        FCT_TRY_OUT(fct_dist_agree(desc->ranks, fct_dist_first(desc->ranks) ? finish(&c) : FCT_OK));
     } else {
         fct_log_line(desc->log, FCT_LOG_INFO, "%s is complete already", desc->out);
     }

@@ -379,7 +379,7 @@ static void test_stats(void **state)
     random_rows(x, N);
     once o = {x, N, 0};
     fct_row_source r = {.self = &o, .d = D, .total = N, .next = once_next};
-    assert_ok(fct_sae_measure_stats(s, &r, 0, NULL));
+    assert_ok(fct_sae_measure_stats(s, &r, 0, NULL, NULL));
     assert_ok(fct_sae_encode_dense(s, x, N, dense));
     for (int f = 0; f < F; f++) {
         double n = 0, sum = 0, squares = 0, max = 0;
@@ -416,9 +416,9 @@ static void test_stats(void **state)
     assert_true(fabs(q.ev - ev) < 1e-5 && fabs(q.ev_total - (1 - all_e / all_x)) < 1e-5);
     assert_true(q.dead_share < 0.5 && q.rows == N);
     o.at = o.n;
-    assert_fails(FCT_ERR_ARG, "no rows", fct_sae_measure_stats(s, &r, 0, NULL));
+    assert_fails(FCT_ERR_ARG, "no rows", fct_sae_measure_stats(s, &r, 0, NULL, NULL));
     r.d = D + 1;
-    assert_fails(FCT_ERR_SHAPE, "takes rows of 6", fct_sae_measure_stats(s, &r, 0, NULL));
+    assert_fails(FCT_ERR_SHAPE, "takes rows of 6", fct_sae_measure_stats(s, &r, 0, NULL, NULL));
     fct_sae_free(s);
 }
 
