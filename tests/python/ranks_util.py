@@ -44,7 +44,7 @@ def start(n: int, *args: str | Path, program: str | None = None, cwd: Path | Non
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **ENV, **env})  # fmt: skip
 
 
-def run_ranks(n: int, *args: str | Path, limit: float = 300, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def run_ranks(n: int, *args: str | Path, limit: float = 600, **more: Any) -> subprocess.CompletedProcess[bytes]:
     process = start(n, *args, **more)
     try:
         out, err = process.communicate(timeout=limit)

@@ -114,7 +114,7 @@ def ranks_of(mpirun: subprocess.Popen) -> list[int]:
     return sorted(int(pid) for pid in listed.stdout.split())
 
 
-def wait_for(path: Path, process: subprocess.Popen, limit: float = 60) -> None:
+def wait_for(path: Path, process: subprocess.Popen, limit: float = 300) -> None:
     until = time.monotonic() + limit
     while not path.is_dir() or not any(p.suffix == ".safetensors" for p in path.iterdir()):
         assert process.poll() is None and time.monotonic() < until, process.communicate()[1].decode()[-2000:]
@@ -136,7 +136,7 @@ def test_lost_rank(place: Path, who: int) -> None:
     assert len(pids) == 3
     os.kill(pids[who], signal.SIGKILL)
     began = time.monotonic()
-    text = process.communicate(timeout=60)[1].decode()
+    text = process.communicate(timeout=300)[1].decode()
     assert process.returncode != 0 and time.monotonic() - began < 10, text
     said = [line for line in text.splitlines() if line.startswith("facet: ")]
     assert len(said) == 1 and f"rank {who} (process {pids[who]} " in said[0] and "--resume" in said[0], text
@@ -178,7 +178,7 @@ def test_resume_by_other_numbers(place: Path) -> None:
     for n in (0, 4):
         before = newest(place / "mixed.checkpoint")
         process = start(n, *words, "-o", "mixed", "--resume", cwd=place)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while newest(place / "mixed.checkpoint") <= before:
             assert process.poll() is None and time.monotonic() < until, process.communicate()[1].decode()[-2000:]
             time.sleep(0.01)
