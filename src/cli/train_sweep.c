@@ -273,6 +273,7 @@ fct_status train_sweep_open(train_sweep *out, const fct_cli *c, const char *path
     FCT_TRY_OUT(add_given(&out->words[0], c));
     FCT_TRY_OUT(parse(&out->whole, &out->words[0]));
     out->whole->log = *fct_cli_log(c); /* what opens a model speaks through it */
+    out->whole->ranks = c->ranks;      /* whether there are several: not its own to close */
     list = json_object_get(out->file, "blocks");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));

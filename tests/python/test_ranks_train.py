@@ -97,6 +97,23 @@ def test_same_sae(place: Path, variant: str) -> None:
         assert whole.read_bytes() == one.read_bytes()
 
 
+@pytest.mark.parametrize("extra", [["--crosscoder"], []])
+def test_several_blocks(place: Path, extra: list[str]) -> None:
+    """A crosscoder, and one SAE for the rows of two blocks, whose batch has as many rows of each."""
+    need_ranks()
+    rows = np.load(place / "rows.npy")
+    for name in ("a", "b") if not (place / "blocks").exists() else ():
+        np.save(place / f"{name}.npy", rows[:, ::-1] if name == "b" else rows)
+        good("capture", "--import", f"{name}.npy", "--block", name, "-o", "blocks", cwd=place)
+    words = ["train", "--store", "blocks", "--block", "a,b", *BASE[2:], *TOPK, *extra]
+    name = "cross" if extra else "mixed_blocks"
+    for n, steps in ((0, 1), (0, 100), (3, 100)):
+        good_ranks(n, *words, "--steps", steps, "-o", f"{name}{n}_{steps}", cwd=place)
+    for part in [""] if extra else ["a", "b"]:
+        made = [place / f"{name}{end}" / part for end in ("0_100", "3_100", "0_1")]
+        same_dictionary(*made, 2e-3)
+
+
 def test_same_bytes_again(place: Path) -> None:
     """The same number of ranks gives the same files, also in two halves."""
     need_ranks()
@@ -197,6 +214,8 @@ def test_refused(place: Path) -> None:
     small = ["train", "--store", "rows.npy", "--preset", "demo", "--k", "4", "--steps", "5", "--batch-size", "2", "-o", "no"]
     bad_ranks(3, *small, cwd=place, says="a batch of 2 rows cannot be shared by 3 ranks")
     bad_ranks(2, "train", "--prompts", "none.txt", "--block", "mid.0", "-o", "no", cwd=place, says="capture them first")
+    (place / "sweep.json").write_text('{"grid": {"k": [2, 4]}, "options": {"preset": "demo", "prompts": "none.txt"}}')
+    bad_ranks(2, "train", "sweep.json", "-o", "no", cwd=place, says="capture them first")
     rows = np.load(place / "rows.npy")
     rows[9000, 3] = np.nan
     np.save(place / "bad.npy", rows)
