@@ -126,11 +126,14 @@ static void test_equal(void **state)
         o.dead_rows = 1000 * BATCH;
         snprintf(name, sizeof name, "%s, none dead", mode);
         check_equal(name, &o, NULL, false);
-        o.auxk = -1;
-        snprintf(name, sizeof name, "%s, no aux", mode);
-        check_equal(name, &o, NULL, false);
     }
     fct_train_desc o = base;
+    o.auxk = -1;
+    o.aux_coef = 0;
+    o.aux_set = false;
+    o.dead_rows = 1000 * BATCH;
+    check_equal("no aux", &o, NULL, false);
+    o = base;
     o.k = 60;
     o.dead_rows = 1000 * BATCH;
     for (fct_product p = FCT_PRODUCT_F32; p <= FCT_PRODUCT_INT8; p++)
