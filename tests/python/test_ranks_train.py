@@ -142,7 +142,7 @@ def wait_for(path: Path, process: subprocess.Popen, limit: float = 300) -> None:
 def test_lost_rank(place: Path, who: int) -> None:
     """kill -9 of one rank: the others end within seconds and say so; other numbers of ranks go on from the checkpoint."""
     need_ranks()
-    words = ["train", *BASE, *TOPK, "--steps", "3000", "--checkpoint-every", "50", "--log-every", "500"]
+    words = ["train", *BASE, *TOPK, "--steps", "1500", "--checkpoint-every", "50", "--log-every", "500"]
     if not (place / "lost_whole").exists():
         good(*words, "-o", "lost_whole", cwd=place, env=ENV)
         good("train", *BASE, *TOPK, "--steps", "1", "-o", "lost_begun", cwd=place, env=ENV)
@@ -160,7 +160,7 @@ def test_lost_rank(place: Path, who: int) -> None:
     assert not (place / out).exists()
     done = good_ranks(2, *words, "-o", out, "--resume", cwd=place)
     assert b"continuing at step " in done.stderr and b"made with 3 ranks, here are 2" in done.stderr
-    # 3000 steps of another order of sums: rounding has grown, the dictionary is the same
+    # 1500 steps of another order of sums: rounding has grown, the dictionary is the same
     assert cosines(weights(place / "lost_whole"), weights(place / out)).min() >= 0.999
     assert not (place / f"{out}.checkpoint").exists()
 
@@ -190,7 +190,7 @@ def newest(folder: Path) -> str:
 def test_resume_by_other_numbers(place: Path) -> None:
     """One process, then 4 ranks, then 2, each killed but the last: the dictionary that one process finds."""
     need_ranks()
-    words = ["train", *BASE, *TOPK, "--steps", "3000", "--checkpoint-every", "25"]
+    words = ["train", *BASE, *TOPK, "--steps", "1500", "--checkpoint-every", "25"]
     good(*words, "-o", "mixed_whole", cwd=place, env=ENV)
     for n in (0, 4):
         before = newest(place / "mixed.checkpoint")
