@@ -308,9 +308,11 @@ typedef struct fct_train_run {
     fct_row_source *held_out; /* [n_streams]: rows not trained on, for eval_every; NULL: none */
     fct_train_member *member;
     int64_t n_members;
-    /* Several processes share every batch: each has the same streams and takes its part of the rows
-       of a batch; gradients are summed. The result is that of one process to within rounding, the
-       same on all; the first one writes the checkpoints and logs. NULL: one process. */
+    /* Several processes with the same streams and members. At least as many members as processes:
+       each trains members of its own, to the bytes of one process. Fewer: they share every batch,
+       each takes its part of the rows and gradients are summed; the result is that of one process
+       to within rounding. Either way it is the same on all, and the first one writes the
+       checkpoints and logs. NULL: one process. */
     struct fct_dist *ranks;
 } fct_train_run;
 /* Fails when every member is lost. Members are released by fct_train_run_clear, whatever came of

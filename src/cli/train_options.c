@@ -9,7 +9,7 @@ fct_status train_options_check(fct_cli *c)
     double scale;
     const char *text = fct_cli_text(c, "loss-scale");
     if (strcmp(text, "auto") != 0 && fct_parse_f64(&scale, text, 1e-30, 1e30) != FCT_OK)
-        return fct_cli_usage(c, "--loss-scale %s: want auto or a number above 0", text);
+        return fct_cli_usage(c, "--loss-scale %s: want auto or a number from 1e-30 to 1e30", text);
     if (fct_cli_given(c, "n-features") && fct_cli_given(c, "expansion-factor"))
         return fct_cli_usage(c, "--n-features and --expansion-factor say the same thing: give one");
     if (fct_cli_given(c, "aux-coef") && fct_cli_f64(c, "aux-coef") == 0 &&

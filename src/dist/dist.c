@@ -165,7 +165,7 @@ fct_status fct_dist_max_u8(fct_dist *d, uint8_t *x, int64_t n)
 
 /* ---- bytes ---- */
 
-static fct_status broadcast_from(fct_dist *d, int64_t root, void *x, int64_t bytes)
+fct_status fct_dist_broadcast_from(fct_dist *d, int64_t root, void *x, int64_t bytes)
 {
     fct_dist_piece *send = NULL;
     uint8_t *at = x;
@@ -186,7 +186,7 @@ static fct_status broadcast_from(fct_dist *d, int64_t root, void *x, int64_t byt
 
 fct_status fct_dist_broadcast(fct_dist *d, void *x, int64_t bytes)
 {
-    return broadcast_from(d, 0, x, bytes);
+    return fct_dist_broadcast_from(d, 0, x, bytes);
 }
 
 fct_status fct_dist_gather(fct_dist *d, const void *mine, int64_t bytes, void *all)
@@ -257,7 +257,7 @@ fct_status fct_dist_agree(fct_dist *d, fct_status st)
     FCT_TRY(fct_dist_gather(d, &mine, sizeof mine, all));
     int64_t root = worst(all, d->size);
     if (root < 0) return FCT_OK;
-    FCT_TRY(broadcast_from(d, root, &word, sizeof word));
+    FCT_TRY(fct_dist_broadcast_from(d, root, &word, sizeof word));
     return fct_dist_heard(d, root, &word);
 }
 

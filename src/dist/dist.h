@@ -67,6 +67,9 @@ fct_status fct_dist_max_f32(fct_dist *d, float *x, int64_t n) FCT_MUST_CHECK;
 fct_status fct_dist_max_u8(fct_dist *d, uint8_t *x, int64_t n) FCT_MUST_CHECK;
 /* The first rank's bytes, everywhere. */
 fct_status fct_dist_broadcast(fct_dist *d, void *x, int64_t bytes) FCT_MUST_CHECK;
+/* Those of rank root. */
+fct_status fct_dist_broadcast_from(fct_dist *d, int64_t root, void *x,
+                                   int64_t bytes) FCT_MUST_CHECK;
 /* all [size * bytes]: every rank's, in order. Alone: a copy. */
 fct_status fct_dist_gather(fct_dist *d, const void *mine, int64_t bytes, void *all) FCT_MUST_CHECK;
 /* After this call every rank has made it. */

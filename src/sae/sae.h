@@ -308,6 +308,18 @@ fct_status fct_course_note(fct_course *c, fct_train_state *s) FCT_MUST_CHECK;
 void fct_course_show(const fct_course *c, const fct_train_state *s, int64_t all_steps);
 void fct_course_close(fct_course *c);
 
+/* ---- the result (result.c) ---- */
+/* data: what the rows are, NULL: nothing is known. The trainee's course goes over to the member. */
+fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *data,
+                            double seconds, const fct_log *log) FCT_MUST_CHECK;
+
+/* ---- SAEs divided among ranks (apart.c): SAE i is trained by rank i mod N alone ---- */
+bool fct_apart_mine(const fct_dist *ranks, int64_t i);
+/* After a batch, on every rank: steps, losses, which SAEs were given up. */
+fct_status fct_apart_numbers(fct_dist *ranks, fct_train_state *s) FCT_MUST_CHECK;
+/* All that a step changes and the numbers leave out: weights, moments, averages, silence. */
+fct_status fct_apart_weights(fct_dist *ranks, fct_train_state *s) FCT_MUST_CHECK;
+
 /* ---- checkpoints: one file (checkpoint.c), what it is of (identity.c), the folder (rotate.c) ----
  */
 fct_status fct_checkpoint_write(const char *path, const fct_train_state *s) FCT_MUST_CHECK;

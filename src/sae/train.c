@@ -7,7 +7,8 @@
    stopped or killed run continues where its last checkpoint was and ends with the same bytes.
 
    Several ranks do the same steps, each on its part of every batch's rows, and hold the same
-   weights all the time; the first one writes. Whatever one of them meets, all end together. */
+   weights all the time; or, where there are as many SAEs as ranks, each has SAEs of its own
+   (apart.c). The first one writes. Whatever one of them meets, all end together. */
 #include <string.h>
 
 #include "sae/variant.h"
@@ -19,6 +20,7 @@ typedef struct training {
     int64_t batch;
     float **rows; /* one a stream: [batch,D] */
     fct_course course;
+    bool apart;     /* ranks have SAEs of their own, not a part of every batch */
     double started; /* seconds */
 } training;
 
@@ -48,7 +50,7 @@ static fct_status read_rows(training *tr, int64_t stream, float *out, int64_t wa
 static fct_status read_batch(training *tr, int64_t stream, bool wrap, bool *out_full)
 {
     int64_t blocks = mixed_blocks(tr, stream), each = tr->batch / blocks, first, n,
-            mine = fct_dist_part(tr->run->ranks, each, &first),
+            mine = fct_dist_part(tr->apart ? NULL : tr->run->ranks, each, &first),
             size[3] = {first * blocks, mine * blocks, (each - first - mine) * blocks};
     *out_full = true;
     for (int i = 0; i < 3 && *out_full; i++) {
@@ -164,6 +166,7 @@ static fct_status checkpoint_here(training *tr)
     fct_dist *ranks = tr->run->ranks;
     fct_status st = FCT_OK;
     if (!tr->desc->resume) return FCT_OK;
+    if (tr->apart) FCT_TRY(fct_apart_weights(ranks, &tr->s));
     FCT_TRY(check_same(tr));
     if (fct_dist_first(ranks))
         st = fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
@@ -235,8 +238,9 @@ static fct_status start(training *tr)
     FCT_TRY(check_same(tr));
     for (int64_t i = 0; i < tr->s.n; i++) say_start(tr, &tr->s.trainee[i]);
     if (!fct_dist_alone(tr->run->ranks))
-        fct_log_line(tr->desc->log, FCT_LOG_INFO, "%lld ranks of %d threads share every batch",
-                     (long long)tr->run->ranks->size, fct_threads());
+        fct_log_line(tr->desc->log, FCT_LOG_INFO, "%lld ranks of %d threads share %s",
+                     (long long)tr->run->ranks->size, fct_threads(),
+                     tr->apart ? "the SAEs" : "every batch");
     tr->started = fct_seconds();
     if (!fct_dist_first(tr->run->ranks)) return FCT_OK;
     return fct_course_open(&tr->course, tr->desc, tr->run->held_out, &tr->s);
@@ -253,19 +257,40 @@ static fct_status step(training *tr, fct_trainee *t, bool log)
     fct_status st = fct_trainee_backward(t, tr->rows[t->stream], log);
     if (st == FCT_OK) return fct_trainee_update(t);
     if (st != FCT_ERR_RANGE || tr->s.n == 1) return st;
-    FCT_TRY(fct_strdup(&t->lost, fct_error_text()));
-    fct_log_line(tr->desc->log, FCT_LOG_WARN, "%s is given up: %s", t->name, t->lost);
+    return fct_strdup(&t->lost, fct_error_text());
+}
+
+static fct_status step_mine(training *tr, bool log)
+{
     for (int64_t i = 0; i < tr->s.n; i++)
-        if (!tr->s.trainee[i].lost) return FCT_OK;
-    return fct_fail(FCT_ERR_RANGE, "every SAE was lost; the last: %s", t->lost);
+        if (!is_done(&tr->s.trainee[i]) && (!tr->apart || fct_apart_mine(tr->run->ranks, i)))
+            FCT_TRY(step(tr, &tr->s.trainee[i], log));
+    return FCT_OK;
+}
+
+/* Of SAEs that were given up in this batch. */
+static fct_status tell_lost(const training *tr)
+{
+    const fct_trainee *last = NULL;
+    int64_t lost = 0;
+    for (int64_t i = 0; i < tr->s.n; i++) {
+        const fct_trainee *t = &tr->s.trainee[i];
+        lost += t->lost != NULL;
+        if (!t->lost || t->step != tr->s.step - 1) continue;
+        fct_log_line(tr->desc->log, FCT_LOG_WARN, "%s is given up: %s", t->name, t->lost);
+        last = t;
+    }
+    if (last && lost == tr->s.n)
+        return fct_fail(FCT_ERR_RANGE, "every SAE was lost; the last: %s", last->lost);
+    return FCT_OK;
 }
 
 static fct_status run_batch(training *tr, bool *out_end)
 {
     int64_t all = all_steps(tr), number = tr->s.step + 1;
     int64_t every = tr->run->held_out ? tr->desc->eval_every : 0;
-    bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1 ||
-               (every > 0 && number % every == 0);
+    bool measure = every > 0 && number % every == 0;
+    bool log = number % tr->s.trainee[0].plan.log_every == 0 || number == 1;
     *out_end = false;
     for (int64_t i = 0; i < tr->run->n_streams; i++) {
         bool full;
@@ -276,10 +301,17 @@ static fct_status run_batch(training *tr, bool *out_end)
         }
     }
     for (int64_t i = 0; i < tr->s.n; i++)
-        log = log || (!is_done(&tr->s.trainee[i]) && number == tr->s.trainee[i].plan.steps);
-    for (int64_t i = 0; i < tr->s.n; i++)
-        if (!is_done(&tr->s.trainee[i])) FCT_TRY(step(tr, &tr->s.trainee[i], log));
+        measure = measure || (!is_done(&tr->s.trainee[i]) && number == tr->s.trainee[i].plan.steps);
+    log = log || measure;
+    fct_status st = step_mine(tr, log);
+    if (tr->apart) {
+        FCT_TRY(fct_dist_agree(tr->run->ranks, st));
+        FCT_TRY(fct_apart_numbers(tr->run->ranks, &tr->s));
+        if (measure && every > 0) FCT_TRY(fct_apart_weights(tr->run->ranks, &tr->s));
+    }
+    FCT_TRY(st);
     tr->s.step = number;
+    FCT_TRY(tell_lost(tr));
     if (!fct_dist_first(tr->run->ranks)) return FCT_OK;
     if (log) FCT_TRY(fct_course_note(&tr->course, &tr->s));
     fct_course_show(&tr->course, &tr->s, all);
@@ -319,93 +351,6 @@ static fct_status loop(training *tr)
         return fct_fail(FCT_ERR_ARG, "the rows do not fill one batch of %lld",
                         (long long)tr->batch);
     return tr->s.step > saved ? checkpoint(tr) : FCT_OK;
-}
-
-/* ---- the result ---- */
-
-static fct_status replace(char **text, const char *by)
-{
-    if (!by) return FCT_OK;
-    fct_free(*text);
-    *text = NULL;
-    return fct_strdup(text, by);
-}
-
-/* The other blocks that a mixed one has its features in common with. */
-static fct_status put_others(json_t *j, const fct_train_plan *p, int64_t block)
-{
-    json_t *names = json_array();
-    bool ok = names != NULL;
-    for (int64_t i = 0; i < p->n_parts; i++)
-        if (i != block) ok = json_array_append_new(names, json_string(p->part[i].name)) == 0 && ok;
-    ok = json_object_set_new(j, "same_features_in", names) == 0 && ok;
-    return ok ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
-}
-
-static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_desc *desc,
-                           int64_t block, const char *data)
-{
-    json_t *options = NULL, *rows = NULL, *j = NULL;
-    fct_str text = {0};
-    fct_status st = FCT_OK;
-    if (data) FCT_TRY(fct_json_parse(&rows, data, (int64_t)strlen(data), "the rows"));
-    FCT_TRY_OUT(fct_train_plan_describe(&options, &t->plan, s->d));
-    j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o, s:O*}", "facet_version",
-                  fct_version(), "model_hash", desc->model_hash, "backend", t->engine.cx.be->name,
-                  "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
-                  "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows",
-                  (json_int_t)(t->step * t->plan.batch), "training", options, "data", rows);
-    if (!j || (!fct_dist_alone(t->plan.ranks) &&
-               json_object_set_new(j, "ranks", json_integer(t->plan.ranks->size)) != 0)) {
-        st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
-        goto out;
-    }
-    if (t->plan.mixed) FCT_TRY_OUT(put_others(j, &t->plan, block));
-    FCT_TRY_OUT(fct_json_text(&text, j, 0));
-    FCT_TRY_OUT(replace(&s->facet_json, text.p));
-    FCT_TRY_OUT(replace(&s->block, t->plan.mixed      ? t->plan.part[block].name
-                                   : s->n_blocks == 0 ? desc->block
-                                                      : NULL));
-    FCT_TRY_OUT(replace(&s->model, desc->model));
-out:
-    json_decref(rows);
-    json_decref(j);
-    fct_str_clear(&text);
-    return st;
-}
-
-static fct_status finish(training *tr, fct_trainee *t, fct_train_member *m)
-{
-    m->report = (fct_train_report){.steps = t->step,
-                                   .rows = t->step * tr->batch,
-                                   .n_features = t->plan.f,
-                                   .k = t->plan.k,
-                                   .dead = t->n_dead,
-                                   .loss = t->loss,
-                                   .mse = t->mse,
-                                   .aux = t->aux,
-                                   .ev = t->ev,
-                                   .l0 = t->l0,
-                                   .loss_scale = t->plan.loss_scale,
-                                   .seconds = fct_seconds() - tr->started};
-    m->course = t->course;
-    m->n_course = t->n_course;
-    t->course = NULL;
-    if (t->lost) return fct_strdup(&m->lost, t->lost);
-    int64_t blocks = fct_train_plan_mixed(&t->plan);
-    FCT_TRY(fct_new(&m->more, blocks - 1, sizeof *m->more));
-    m->n_more = blocks - 1;
-    for (int64_t b = 0; b < blocks; b++) {
-        fct_sae **out = b == 0 ? &m->sae : &m->more[b - 1];
-        FCT_TRY(fct_trainee_export_block(t, b, out));
-        FCT_TRY(describe(*out, t, &m->desc, b, tr->s.place[t->stream].data));
-    }
-    if (t->ev < 0 || t->fvu > 1) /* without any active feature ev is 0 up to rounding */
-        fct_log_line(tr->desc->log, FCT_LOG_WARN,
-                     "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
-                     "the rows' mean): a smaller --lr, or more steps",
-                     t->name ? t->name : "", t->name ? ": " : "", t->ev);
-    return FCT_OK;
 }
 
 /* ---- the whole ---- */
@@ -467,7 +412,7 @@ static fct_status init_trainee(training *tr, int64_t i)
     int64_t d;
     if (m->desc.init_from) FCT_TRY_OUT(fct_sae_load(&init, m->desc.init_from, NULL));
     FCT_TRY_OUT(fct_train_plan_of_rows(&plan, &m->desc, rows, init, &d));
-    plan.ranks = tr->run->ranks;
+    plan.ranks = tr->apart ? NULL : tr->run->ranks;
     if (plan.batch / fct_train_plan_mixed(&plan) < fct_dist_size(plan.ranks)) {
         st = fct_fail(
             FCT_ERR_ARG,
@@ -526,11 +471,15 @@ fct_status fct_sae_train_many(fct_train_run *run)
         run->member[i].n_more = 0;
     }
     FCT_TRY_OUT(fct_dist_agree(run->ranks, check_members(run)));
+    tr.apart = !fct_dist_alone(run->ranks) && run->n_members >= fct_dist_size(run->ranks);
     FCT_TRY_OUT(fct_dist_agree(run->ranks, take_memory(&tr)));
     FCT_TRY_OUT(start(&tr));
     FCT_TRY_OUT(loop(&tr));
+    if (tr.apart) FCT_TRY_OUT(fct_apart_weights(run->ranks, &tr.s));
     for (int64_t i = 0; i < run->n_members; i++)
-        FCT_TRY_OUT(finish(&tr, &tr.s.trainee[i], &run->member[i]));
+        FCT_TRY_OUT(fct_train_finish(&run->member[i], &tr.s.trainee[i],
+                                     tr.s.place[tr.s.trainee[i].stream].data,
+                                     fct_seconds() - tr.started, tr.desc->log));
 out:
     clear(&tr);
     return fct_where(st, "training");

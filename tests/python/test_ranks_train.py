@@ -222,3 +222,60 @@ def test_refused(place: Path) -> None:
     words = ["train", "--store", "bad.npy", "--preset", "demo", "--order", "sequential", "--k", "4", "--steps", "78", "-o", "no"]
     bad_ranks(4, *words, "--batch-size", "250", cwd=place, says="row 9000 holds a number that is not finite")
     assert not (place / "no").exists()
+
+
+GRID = '{"store": "rows.npy", "grid": {"k": [2, 4, 6]}, "options": {"preset": "demo", "n_features": 64, "steps": 1500%s}}'
+
+
+def same_folders(one: Path, other: Path) -> None:
+    """But for results.json, which tells seconds."""
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file() and p.name != "results.json")
+    assert len(files) > 9 and files == sorted(p.relative_to(other) for p in other.rglob("*") if p.is_file() and p.name != "results.json")
+    assert all((one / f).read_bytes() == (other / f).read_bytes() for f in files)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_sweep_divided(place: Path, ranks: int) -> None:
+    """With as many SAEs as ranks each rank trains its own: the bytes of one process, measurements on held-out rows too."""
+    need_ranks()
+    more = ', "eval_every": 40, "hold_out": 2000, "ema": 0.99'
+    (place / "divided.json").write_text((GRID % more).replace("1500", "90"))
+    if not (place / "divided").exists():
+        good("train", "divided.json", "-o", "divided", cwd=place, env=ENV)
+    done = good_ranks(ranks, "train", "divided.json", "-o", f"divided{ranks}", cwd=place)
+    assert b"ranks of 1 threads share the SAEs" in done.stderr
+    same_folders(place / "divided", place / f"divided{ranks}")
+
+
+def test_divided_sweep_goes_on(place: Path) -> None:
+    """Begun by 3 ranks, killed, continued by 2, killed, ended by one process: still its bytes."""
+    need_ranks()
+    (place / "long.json").write_text(GRID % ', "checkpoint_every": 25')
+    words = ["train", "long.json", "--resume"]
+    good(*words, "-o", "long", cwd=place, env=ENV)
+    for n in (3, 2):
+        folder = next(iter(place.glob("long_cut*.checkpoint")), place / "none")
+        before = newest(folder)
+        process = start(n, *words, "-o", "long_cut", cwd=place)
+        until = time.monotonic() + 300
+        while newest(next(iter(place.glob("long_cut*.checkpoint")), place / "none")) <= before:
+            assert process.poll() is None and time.monotonic() < until, process.communicate()[1].decode()[-2000:]
+            time.sleep(0.01)
+        for pid in [*ranks_of(process), process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+    done = good(*words, "-o", "long_cut", cwd=place, env=ENV)
+    assert b"continuing at step " in done.stderr
+    same_folders(place / "long", place / "long_cut")
+
+
+def test_divided_sweep_loses_one(place: Path) -> None:
+    """One whose loss is not finite is given up by all ranks, whoever trains it; the others go on."""
+    need_ranks()
+    np.save(place / "large.npy", 1e6 * np.load(place / "rows.npy"))  # whose gradients overflow at the second scale
+    (place / "wild.json").write_text('{"store": "large.npy", "grid": {"loss_scale": [1e-12, 1e30, 2e-12]}, '
+                                     '"options": {"preset": "demo", "k": 4, "n_features": 64, "steps": 60}}')
+    alone = good("train", "wild.json", "-o", "wild", cwd=place, env=ENV)
+    done = good_ranks(2, "train", "wild.json", "-o", "wild2", cwd=place)
+    assert alone.stderr.count(b"is given up") == done.stderr.count(b"is given up") == 1
+    same_folders(place / "wild", place / "wild2")

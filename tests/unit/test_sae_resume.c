@@ -27,6 +27,7 @@ static fct_row_source open_rows(const fct_rows_desc *desc)
 static const fct_rows_desc shuffled = {.order = FCT_ORDER_SHUFFLED, .seed = 5};
 static const fct_train_desc options = {.preset = "demo",
                                        .k = 4,
+                                       .expansion_factor = 4,
                                        .lr = 1e-2,
                                        .batch_size = BATCH,
                                        .steps = STEPS,
