@@ -28,7 +28,7 @@ static const struct preset {
 } preset_table[] = {
     {"unboxing", "topk", 10, 256, 4096, 10000000, 10, 4, 1e-4, FCT_LR_CONSTANT, 5, false, 0,
      FCT_NORMALIZE_NONE},
-    {"demo", "topk", 8, 32, 2048, 120000, 0, 4, 1e-3, FCT_LR_LINEAR, 3, false, 0,
+    {"demo", "topk", 8, 32, 2048, 120000, 0, 2, 1e-3, FCT_LR_LINEAR, 3, false, 0,
      FCT_NORMALIZE_NONE},
     {"modern", "batchtopk", 20, 256, 4096, 2000000, 0, 8, 3e-4, FCT_LR_LINEAR, 5, true, 1,
      FCT_NORMALIZE_NORM},
