@@ -453,6 +453,7 @@ static void test_continues(void **state)
     fct_row_source source = source_of(&m);
     fct_train_desc desc = {.preset = "demo",
                            .k = 3,
+                           .n_features = 64,
                            .batch_size = 96,
                            .steps = 40,
                            .dead_rows = 400,

@@ -607,7 +607,7 @@ static void test_refusals(void **state)
         {{.arch = "gated", .aux_coef = 0.1}, "--aux-coef would change nothing"},
         {{.arch = "topk", .auxk = -1, .aux_set = true}, "--aux would change nothing"},
         {{.arch = "gated", .sparsity = -1, .sparsity_warmup = 5}, "since --sparsity is 0"},
-        {{.arch = "matryoshka", .groups = 9}, "9 groups of 64 features"},
+        {{.arch = "matryoshka", .groups = 9, .n_features = 64}, "9 groups of 64 features"},
         {{.arch = "topk", .k_start = 4}, "a schedule of k needs both"},
         {{.arch = "topk", .k_start = 400, .k_warmup = 5}, "k-start 400"},
         {{.arch = "relu", .sparsity = NAN}, "sparsity nan"},
