@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_util import PROMPTS, good, need_demo
-from ranks_util import ENV, bad_ranks, good_ranks, need_ranks, start
+from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_ranks, start
 from safetensors.numpy import load_file
 
 # every step is kept and shards are small, so that a few prompts fill several
@@ -57,7 +57,7 @@ def test_killed_and_continued(whole: Path, tmp_path: Path, who: str | int) -> No
         pids = sorted(int(pid) for pid in listed.stdout.split())
         for pid in [*pids, process.pid] if who == "all" else [pids[int(who)]]:
             os.kill(pid, signal.SIGKILL)
-        text = process.communicate(timeout=60)[1].decode()
+        text = end_of(process, 60)[1].decode()
         assert process.returncode != 0 and not (tmp_path / "store/store.json").exists(), text
         return text
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_util import good
-from ranks_util import ENV, bad_ranks, good_ranks, need_ranks, start
+from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_ranks, start
 from safetensors.numpy import load_file
 
 WIDTH, PLANTED, ROWS = 32, 64, 20000
@@ -153,7 +153,7 @@ def test_lost_rank(place: Path, who: int) -> None:
     assert len(pids) == 3
     os.kill(pids[who], signal.SIGKILL)
     began = time.monotonic()
-    text = process.communicate(timeout=300)[1].decode()
+    text = end_of(process, 300)[1].decode()
     assert process.returncode != 0 and time.monotonic() - began < 10, text
     said = [line for line in text.splitlines() if line.startswith("facet: ")]
     assert len(said) == 1 and f"rank {who} (process {pids[who]} " in said[0] and "--resume" in said[0], text
