@@ -38,6 +38,13 @@ def need_ranks() -> None:
         pytest.skip(why_not())
 
 
+def need_killing() -> None:
+    """Ranks, and the time that jobs which are killed at some moment take."""
+    need_ranks()
+    if not os.environ.get("FACET_FULL"):
+        pytest.skip("kills jobs of several ranks: with --full")
+
+
 def start(n: int, *args: str | Path, program: str | None = None, cwd: Path | None = None, **env: str) -> subprocess.Popen:
     """facet (or another program) as n ranks; 0: one plain process."""
     words = [program or facet(), *map(str, args)]

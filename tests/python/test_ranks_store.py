@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_util import PROMPTS, good, need_demo
-from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_ranks, start
+from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_killing, need_ranks, start
 from safetensors.numpy import load_file
 
 # every step is kept and shards are small, so that a few prompts fill several
@@ -71,7 +71,7 @@ def test_killed_and_continued(whole: Path, tmp_path: Path, who: str | int) -> No
 
 
 def test_refused(tmp_path: Path) -> None:
-    need_ranks()
+    need_killing()
     np.save(tmp_path / "rows.npy", np.zeros((8, 4), np.float32))
     bad_ranks(2, "capture", "--import", "rows.npy", "-o", "store", cwd=tmp_path, says="--import runs in one process")
     bad_ranks(2, "capture", "--prompts", "-", "-o", "store", cwd=tmp_path, says="standard input reaches one rank only")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_util import good
-from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_ranks, start
+from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_killing, need_ranks, start
 from safetensors.numpy import load_file
 
 WIDTH, PLANTED, ROWS = 32, 64, 20000
@@ -141,7 +141,7 @@ def wait_for(path: Path, process: subprocess.Popen, limit: float = 300) -> None:
 @pytest.mark.parametrize("who", [0, 2])
 def test_lost_rank(place: Path, who: int) -> None:
     """kill -9 of one rank: the others end within seconds and say so; other numbers of ranks go on from the checkpoint."""
-    need_ranks()
+    need_killing()
     words = ["train", *BASE, *TOPK, "--steps", "1500", "--checkpoint-every", "50", "--log-every", "500"]
     if not (place / "lost_whole").exists():
         good(*words, "-o", "lost_whole", cwd=place, env=ENV)
@@ -167,7 +167,7 @@ def test_lost_rank(place: Path, who: int) -> None:
 
 def test_kill_all(place: Path) -> None:
     """kill -9 of the whole job; with the same number of ranks the end has the same bytes."""
-    need_ranks()
+    need_killing()
     words = ["train", *BASE, *TOPK, "--steps", "1500", "--checkpoint-every", "40", "--log-every", "500"]
     good_ranks(2, *words, "-o", "all_whole", cwd=place)
     process = start(2, *words, "-o", "all_killed", cwd=place)
@@ -189,7 +189,7 @@ def newest(folder: Path) -> str:
 
 def test_resume_by_other_numbers(place: Path) -> None:
     """One process, then 4 ranks, then 2, each killed but the last: the dictionary that one process finds."""
-    need_ranks()
+    need_killing()
     words = ["train", *BASE, *TOPK, "--steps", "1500", "--checkpoint-every", "25"]
     good(*words, "-o", "mixed_whole", cwd=place, env=ENV)
     for n in (0, 4):
@@ -249,7 +249,7 @@ def test_sweep_divided(place: Path, ranks: int) -> None:
 
 def test_divided_sweep_goes_on(place: Path) -> None:
     """Begun by 3 ranks, killed, continued by 2, killed, ended by one process: still its bytes."""
-    need_ranks()
+    need_killing()
     (place / "long.json").write_text(GRID % ', "checkpoint_every": 25')
     words = ["train", "long.json", "--resume"]
     good(*words, "-o", "long", cwd=place, env=ENV)
