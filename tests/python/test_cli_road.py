@@ -71,6 +71,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
             block,
             "--preset",
             "demo",
+            "--expansion-factor",
+            "4",
             "--batch-size",
             "256",
             "--steps",

@@ -224,7 +224,7 @@ def test_sweep_on_a_model(tmp_path: Path) -> None:
     for blocks in (["up.0.1", "down.2.1"], ["down.2.1"]):
         (tmp_path / "sweep.json").write_text(json.dumps({**sweep, "blocks": blocks}))
         out = [tmp_path / f"{kind}-{len(blocks)}" for kind in ("live", "stored")]
-        more = ["--order", "sequential", "--hold-out", "1024", "--shuffle-memory", "1", "-o"]
+        more = ["--order", "sequential", "--hold-out", "1024", "-o"]
         good("train", tmp_path / "sweep.json", "--prompts", p, *more, out[0])
         good("train", tmp_path / "sweep.json", "--store", tmp_path / "store", *more, out[1])
         for block in blocks:

@@ -127,6 +127,8 @@ def test_sae_folder_is_saelens(tmp_path: Path) -> None:
         tmp_path / "store",
         "--preset",
         "demo",
+        "--expansion-factor",
+        "4",
         "--k",
         "4",
         "--batch-size",

@@ -49,7 +49,7 @@ def test_results(place: Path) -> None:
         blocks=["up.0.1", "mid.0"],
         seeds=[0, 3],
         options={**OPTIONS, "hold_out": 500},
-        grid={"k": [2, 4], "lr": [0.01]},
+        grid={"k": [2, 4], "lr": [0.01], "expansion-factor": [4]},
         configs=[{"name": "wide", "n-features": 80}],
     )
     said = result("train", sweep, "-o", "saes", cwd=place)
@@ -61,10 +61,10 @@ def test_results(place: Path) -> None:
         assert one["held_out"]["rows"] == 500 and 0 < one["held_out"]["ev"] < 1
         assert one["train"]["steps"] == 60 and one["block"] == one["name"].split("_")[0]
         assert one["held_out"]["l0"] <= one["train"]["k"]
-    assert next(s for s in saved if s["name"] == "up.0.1_k2_seed0")["options"] == {"k": 2, "lr": 0.01}
+    assert next(s for s in saved if s["name"] == "up.0.1_k2_seed0")["options"] == {"k": 2, "lr": 0.01, "expansion-factor": 4}
     # each as if it had been trained alone: same start, same order of rows
     alone = ["--store", "store", "--preset", "demo", "--batch-size", "64", "--steps", "60", "--hold-out", "500"]
-    good("train", *alone, "--block", "mid.0", "--k", "4", "--lr", "0.01", "-o", "alone", cwd=place)
+    good("train", *alone, "--block", "mid.0", "--k", "4", "--lr", "0.01", "--expansion-factor", "4", "-o", "alone", cwd=place)
     for file in ("sae_weights.safetensors", "stats.safetensors", "cfg.json", "facet.json"):
         assert (place / "alone" / file).read_bytes() == (place / "saes/mid.0_k4_seed0" / file).read_bytes(), file
     plot = xml.etree.ElementTree.parse(place / "saes/pareto.svg")
