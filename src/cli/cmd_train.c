@@ -271,8 +271,8 @@ const fct_cli_command fct_cmd_train = {
         "results.json and pareto.svg. A training config of sdxl-unbox ({\"sae_configs\": ...}) is "
         "taken as it is.\n\n"
         "Under mpirun -n N (or srun) N ranks share every batch, with one summed gradient a step: "
-        "the "
-        "same SAE to within rounding, whatever N is. --resume takes another N.",
+        "the same SAE to within rounding, whatever N is. A sweep of at least N SAEs divides them "
+        "among the ranks instead, to the bytes of one process. --resume takes another N.",
     .examples = "facet train --store store --block up.0.1 --preset demo --steps 300 -o sae\n"
                 "facet train --prompts prompts.txt --block up.0.1 --preset demo -o sae\n"
                 "facet train --store store --block down.2.1,up.0.1 --crosscoder -o crosscoder\n"

@@ -3,6 +3,7 @@
    restarts to the byte, what is saved, and what is refused. */
 #include "facet/store.h"
 #include "fct_test.h"
+#include "golden.h"
 #include "sae/variant.h"
 
 /* ---- parity: tools/make_sae_block_goldens.py ---- */
@@ -16,17 +17,6 @@ static const fct_tensor *find(const fct_st *g, const char *one, const char *two)
     const fct_tensor *t = fct_st_find(g, full);
     if (!t) fail_msg("no %s", full);
     return t;
-}
-
-static double rel(const float *have, const float *want, const float *start, int64_t n)
-{
-    double miss = 0, size = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double w = (double)want[i] - (start ? start[i] : 0);
-        miss += ((double)have[i] - want[i]) * ((double)have[i] - want[i]);
-        size += w * w;
-    }
-    return size > 0 ? sqrt(miss / size) : sqrt(miss);
 }
 
 /* Rows [first, first + n) of both blocks as a batch has them: side by side, or one after the other.

@@ -2,6 +2,7 @@
  * and against finite differences; what variants refuse. */
 #include "facet/store.h"
 #include "fct_test.h"
+#include "golden.h"
 #include "sae/variant.h"
 
 enum { D = 12, F = 40, B = 32, STEPS = 20, K = 4, AUXK = 6, GROUPS = 3 };
@@ -58,17 +59,6 @@ static fct_train_plan golden_plan(const char *name, bool options)
     p.decoder_norm = free_norm ? FCT_DECODER_FREE : FCT_DECODER_UNIT;
     p.normalize = FCT_NORMALIZE_MEAN_NORM;
     return p;
-}
-
-static double rel(const float *have, const float *want, const float *start, int64_t n)
-{
-    double miss = 0, size = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double w = (double)want[i] - (start ? start[i] : 0);
-        miss += ((double)have[i] - want[i]) * ((double)have[i] - want[i]);
-        size += w * w;
-    }
-    return size > 0 ? sqrt(miss / size) : sqrt(miss);
 }
 
 static void start_from(fct_trainee *t, const fct_st *g, const char *name, const fct_train_plan *p)
