@@ -12,16 +12,13 @@ case keeps the one whose selections are furthest from a tie.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from make_sae_variant_goldens import keep_the_clearest
 from torch.nn.functional import normalize, relu
 
-WIDTHS, F, BATCH, STEPS, SEEDS = (7, 5), 40, 32, 20, 40
+WIDTHS, F, BATCH, STEPS = (7, 5), 40, 32, 20
 MIXED_WIDTH, K, AUXK, DEAD_STEPS = 9, 4, 6, 3
 EPS, AUX_COEF, FIRED, LOSS_SCALE, LR, SPARSITY = 6.25e-10, 1 / 32, 1e-3, 1.7, 2e-3, 0.05
 CASES = ("crosscoder.topk", "crosscoder.batchtopk", "crosscoder.relu", "mixed.topk")
@@ -185,23 +182,5 @@ def make(case: str, seed: int) -> tuple[Tensors, float, int]:
     return out, gap, sae.dead
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    tensors: Tensors = {}
-    seeds: dict[str, int] = {}
-    for case in CASES:
-        tries = [(*make(case, seed), seed) for seed in range(SEEDS)]
-        best, gap, dead, seed = max(tries, key=lambda t: t[1] if t[2] > 0 else 0)
-        print(f"{case}: seed {seed}, least gap {gap:.2g}, {dead} dead, loss {best['loss'][0]:.4f} {best['loss'][-1]:.4f}")
-        tensors |= {f"{case}.{key}": value.contiguous() for key, value in best.items()}
-        seeds[case] = seed
-    args.out.mkdir(parents=True, exist_ok=True)
-    meta = {"format": "pt", "torch": torch.__version__, "seeds": json.dumps(seeds)}
-    save_file(tensors, args.out / "sae_blocks.safetensors", metadata=meta)
-
-
 if __name__ == "__main__":
-    main()
+    keep_the_clearest(__doc__ or "", list(CASES), make, "sae_blocks.safetensors")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ K_START, K_WARMUP, LR_WARMUP, DECAY_STEPS, SPARSITY_WARMUP = 8, 10, 5, 9, 7
 CLIP, EMA = {"gated": 1.2}, 0.9  # else 0.5
 
 Tensors = dict[str, torch.Tensor]
+Maker = Callable[[str, int], tuple[Tensors, float, int]]  # case, seed -> tensors, least gap to a tie, dead features
 
 
 class Jump(torch.autograd.Function):
@@ -245,16 +247,15 @@ def make(case: str, seed: int) -> tuple[Tensors, float, int]:
     return out, gap, dead
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def keep_the_clearest(about: str, cases: list[str], make: Maker, name: str) -> None:
+    """The command: of SEEDS tries of every case the one furthest from a tie that reaches dead features, in one file."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     tensors: Tensors = {}
     seeds: dict[str, int] = {}
-    for case in [v for v in VARIANTS if v != "topk"] + [f"{v}.options" for v in VARIANTS]:
+    for case in cases:
         tries = [(*make(case, seed), seed) for seed in range(SEEDS)]
         best, gap, dead, seed = max(tries, key=lambda t: t[1] if t[2] > 0 else 0)
         print(f"{case}: seed {seed}, least gap {gap:.2g}, {dead} dead, loss {best['loss'][0]:.4f} {best['loss'][-1]:.4f}")
@@ -262,8 +263,9 @@ def main() -> None:
         seeds[case] = seed
     args.out.mkdir(parents=True, exist_ok=True)
     meta = {"format": "pt", "torch": torch.__version__, "seeds": json.dumps(seeds)}
-    save_file(tensors, args.out / "sae_variants.safetensors", metadata=meta)
+    save_file(tensors, args.out / name, metadata=meta)
 
 
 if __name__ == "__main__":
-    main()
+    every = [v for v in VARIANTS if v != "topk"] + [f"{v}.options" for v in VARIANTS]
+    keep_the_clearest(__doc__ or "", every, make, "sae_variants.safetensors")

@@ -190,14 +190,25 @@ const fct_tar_rows *fct_store_tar(const fct_store *s)
     return s->tar;
 }
 
-/* "out/unet.mid_block.attentions.0.tar" is of block mid.0. */
-static fct_status name_by_file(char **out, const char *path)
+/* "out/unet.mid_block.attentions.0.tar" is of block mid.0; `block`: what the user says it is. A
+   name that speaks of another block is taken for a slip. */
+static fct_status name_of_tar(char **out, const char *path, const char *block)
 {
-    char *stem = NULL;
-    FCT_TRY(fct_strdup(&stem, fct_path_base(path)));
+    char *stem = NULL, *named = NULL, *said = NULL;
+    fct_status st = FCT_OK;
+    FCT_TRY_OUT(fct_strdup(&stem, fct_path_base(path)));
     stem[strlen(stem) - 4] = '\0';
-    fct_status st = fct_sae_block_short(out, stem);
+    FCT_TRY_OUT(fct_sae_block_short(&named, stem));
+    if (block) FCT_TRY_OUT(fct_sae_block_short(&said, block));
+    if (said && strcmp(named, stem) != 0 && strcmp(named, said) != 0)
+        FCT_TRY_OUT(fct_fail(
+            FCT_ERR_ARG, "%s is named for block %s, not for %s: leave --block out, or rename it",
+            path, named, said));
+    FCT_TRY_OUT(fct_strdup(out, block ? block : named));
+out:
     fct_free(stem);
+    fct_free(named);
+    fct_free(said);
     return st;
 }
 
@@ -220,8 +231,8 @@ static fct_status open_file(fct_store *s, const char *path, const fct_rows_file_
     s->info.dtype = s->file.rows.dtype;
     FCT_TRY(fct_new(&s->map->shard, 1, sizeof *s->map->shard));
     s->map->n_shards = 1;
-    if (tar && !desc->block)
-        FCT_TRY(name_by_file(&s->map->name, path));
+    if (tar)
+        FCT_TRY(name_of_tar(&s->map->name, path, desc->block));
     else
         FCT_TRY(fct_strdup(&s->map->name, desc->block ? desc->block : "rows"));
     *s->block = (fct_store_block){.name = s->map->name,

@@ -201,6 +201,7 @@ def test_archive_of_the_authors(tmp_path: Path) -> None:
     same(tmp_path / "a", tmp_path / "b", FILES[:1])
     assert json.loads((tmp_path / "a" / "facet.json").read_text())["block"] == "up.0.1"
     bad("train", "--store", path, "--tensor", "image", *more, tmp_path / "c", says="no member is named *.image.pth")
+    bad("train", "--store", path, "--block", "mid.0", *more, tmp_path / "c", says="is named for block up.0.1, not for mid.0")
     path.write_bytes(path.read_bytes()[:30000])
     bad("train", "--store", path, *more, tmp_path / "c", says="cut short")
 

@@ -4,6 +4,20 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
+
+#include "fct_test.h"
+#include "tensor/tensor.h"
+
+/* The tensor ONE.TWO of a file of goldens. */
+static inline const fct_tensor *golden(const fct_st *g, const char *one, const char *two)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s", one, two);
+    const fct_tensor *t = fct_st_find(g, full);
+    if (!t) fail_msg("no %s", full);
+    return t;
+}
 
 /* How far `have` lies from `want`, as a share of want's length, or of its change since `start`. */
 static inline double rel(const float *have, const float *want, const float *start, int64_t n)

@@ -10,15 +10,6 @@
 
 enum { F = 40, BATCH = 32, STEPS = 20, K = 4, AUXK = 6, SHOWN = 16, MOST = BATCH * STEPS };
 
-static const fct_tensor *find(const fct_st *g, const char *one, const char *two)
-{
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s", one, two);
-    const fct_tensor *t = fct_st_find(g, full);
-    if (!t) fail_msg("no %s", full);
-    return t;
-}
-
 /* Rows [first, first + n) of both blocks as a batch has them: side by side, or one after the other.
  */
 static void lay(float *out, const fct_tensor *const block[2], int64_t first, int64_t n, bool mixed)
@@ -51,9 +42,9 @@ static void check_saes(const fct_trainee *t, const fct_st *g, const char *name, 
             lay(rows, block, 0, SHOWN, false);
         assert_ok(fct_sae_encode_dense(s, rows, SHOWN, z));
         assert_ok(fct_sae_rebuild(s, rows, SHOWN, out));
-        double off = rel(z, find(g, name, one)->data, NULL, SHOWN * F);
+        double off = rel(z, golden(g, name, one)->data, NULL, SHOWN * F);
         if (off > *codes) *codes = off;
-        off = rel(out, find(g, name, two)->data, NULL, SHOWN * s->d);
+        off = rel(out, golden(g, name, two)->data, NULL, SHOWN * s->d);
         if (off > *rebuilt) *rebuilt = off;
         assert_int_equal(s->n_blocks, mixed ? 0 : 2);
         fct_sae_free(s);
@@ -64,7 +55,7 @@ static void check_parity(const fct_st *g, const char *name)
 {
     static float rows[2 * MOST * 16];
     bool mixed = strncmp(name, "mixed", 5) == 0;
-    const fct_tensor *const block[2] = {find(g, name, "rows.0"), find(g, name, "rows.1")};
+    const fct_tensor *const block[2] = {golden(g, name, "rows.0"), golden(g, name, "rows.1")};
     const fct_row_part part[2] = {{"down.2.1", block[0]->dim[1]}, {"up.0.1", block[1]->dim[1]}};
     int64_t d = part[0].d + (mixed ? 0 : part[1].d), each = mixed ? BATCH / 2 : BATCH;
     fct_train_plan p = {.preset = "unboxing",
@@ -95,9 +86,9 @@ static void check_parity(const fct_st *g, const char *name)
         int64_t n;
         float *to = fct_trainee_param(&t, w, &n);
         snprintf(full, sizeof full, "start.%s", of[w]);
-        memcpy(to, find(g, name, full)->data, (size_t)n * sizeof *to);
+        memcpy(to, golden(g, name, full)->data, (size_t)n * sizeof *to);
     }
-    const double *loss = find(g, name, "loss")->data;
+    const double *loss = golden(g, name, "loss")->data;
     double worst = 0, change = 0, codes, rebuilt;
     for (int step = 0; step < STEPS; step++) {
         lay(rows, block, step * each, each, mixed);
@@ -112,7 +103,7 @@ static void check_parity(const fct_st *g, const char *name)
         int64_t n;
         const float *have = fct_trainee_param(&t, w, &n);
         snprintf(full, sizeof full, "start.%s", of[w]);
-        double off = rel(have, find(g, name, of[w])->data, find(g, name, full)->data, n);
+        double off = rel(have, golden(g, name, of[w])->data, golden(g, name, full)->data, n);
         if (off > change) change = off;
     }
     check_saes(&t, g, name, mixed, block, &codes, &rebuilt);

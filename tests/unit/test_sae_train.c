@@ -1,6 +1,7 @@
 /* test_sae_train.c - training steps against PyTorch and against finite differences, checkpoints,
  * and what training is for. */
 #include "fct_test.h"
+#include "golden.h"
 #include "sae/sae.h"
 
 enum { N_PARAM = 4 }; /* of TopK */
@@ -8,22 +9,13 @@ static const char *const part_name[N_PARAM] = {"w_enc", "b_enc", "w_dec", "b_dec
 
 /* ---- parity: tools/make_sae_goldens.py ---- */
 
-static const fct_tensor *find(const fct_st *g, const char *prefix, const char *name)
-{
-    char full[64];
-    snprintf(full, sizeof full, "%s.%s", prefix, name);
-    const fct_tensor *t = fct_st_find(g, full);
-    if (!t) fail_msg("no %s", full);
-    return t;
-}
-
 static fct_sae *golden_start(const fct_st *g)
 {
     fct_sae *s;
     assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, 24, 96, 4));
     float *const to[N_PARAM] = {s->w_enc, s->b_enc, s->w_dec, s->b_dec};
     for (int w = 0; w < N_PARAM; w++) {
-        const fct_tensor *t = find(g, "start", part_name[w]);
+        const fct_tensor *t = golden(g, "start", part_name[w]);
         memcpy(to[w], t->data, (size_t)fct_tensor_bytes(t));
     }
     return s;
@@ -75,8 +67,8 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, si
     assert_ok(fct_trainee_init(&t, &plan, 24, start));
     assert_true((t.fast != NULL) == (ways[way].engine == FCT_ENGINE_FAST));
     const float *rows = fct_st_find(g, "rows")->data;
-    const double *loss = find(g, kind, "loss")->data, *dead = find(g, kind, "dead")->data,
-                 *aux_loss = find(g, kind, "aux")->data;
+    const double *loss = golden(g, kind, "loss")->data, *dead = golden(g, kind, "dead")->data,
+                 *aux_loss = golden(g, kind, "aux")->data;
     double worst = 0;
     for (int step = 0; step < 20; step++) {
         assert_ok(fct_trainee_backward(&t, rows + step * 64 * 24, true));
@@ -92,8 +84,8 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, si
     for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         const float *have = fct_trainee_param(&t, w, &n);
-        double off = change_error(have, find(g, kind, part_name[w])->data,
-                                  find(g, "start", part_name[w])->data, n);
+        double off = change_error(have, golden(g, kind, part_name[w])->data,
+                                  golden(g, "start", part_name[w])->data, n);
         print_message(" %s %.2g", part_name[w], off);
         assert_true(off < 1e-4);
     }
@@ -112,8 +104,9 @@ static void test_parity(void **state)
         check_parity(&g, "authors", FCT_AUX_AUTHORS, way);
     }
     /* The two kinds differ by more than the bound, so neither can pass for the other. */
-    assert_true(change_error(find(&g, "clean", "b_dec")->data, find(&g, "authors", "b_dec")->data,
-                             find(&g, "start", "b_dec")->data, 24) > 1e-3);
+    assert_true(change_error(golden(&g, "clean", "b_dec")->data,
+                             golden(&g, "authors", "b_dec")->data,
+                             golden(&g, "start", "b_dec")->data, 24) > 1e-3);
     fct_st_close(&g);
 }
 
