@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -49,12 +48,11 @@ def test_killed_and_continued(whole: Path, tmp_path: Path, who: str | int) -> No
 
     def kill(n: int, shards: int) -> str:
         process = start(n, *WORDS, "-o", "store", cwd=tmp_path)
-        until = time.monotonic() + 120
-        while len(list(tmp_path.glob("store/down.1.0/*.safetensors"))) < shards:
+        until, pids = time.monotonic() + 120, []
+        while len(list(tmp_path.glob("store/down.1.0/*.safetensors"))) < shards or len(pids) < n:
             assert process.poll() is None and time.monotonic() < until, process.communicate()[1].decode()[-2000:]
-            time.sleep(0.01)
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False)
-        pids = sorted(int(pid) for pid in listed.stdout.split())
+            pids = sorted(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+            time.sleep(0.001)
         for pid in [*pids, process.pid] if who == "all" else [pids[int(who)]]:
             os.kill(pid, signal.SIGKILL)
         text = end_of(process, 60)[1].decode()
