@@ -12,7 +12,7 @@
 /* The tensor ONE.TWO of a file of goldens. */
 static inline const fct_tensor *golden(const fct_st *g, const char *one, const char *two)
 {
-    char full[96];
+    char full[160];
     snprintf(full, sizeof full, "%s.%s", one, two);
     const fct_tensor *t = fct_st_find(g, full);
     if (!t) fail_msg("no %s", full);

@@ -13,11 +13,9 @@ static const char *const part_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", 
 
 static const fct_tensor *find(const fct_st *g, const char *one, const char *two, const char *three)
 {
-    char full[96];
-    snprintf(full, sizeof full, "%s.%s%s", one, two, three);
-    const fct_tensor *t = fct_st_find(g, full);
-    if (!t) fail_msg("no %s", full);
-    return t;
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", two, three);
+    return golden(g, one, name);
 }
 
 static fct_train_plan golden_plan(const char *name, bool options)
