@@ -222,6 +222,8 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
 } fct_trainee;
 fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
                             const fct_sae *init) FCT_MUST_CHECK;
+/* Fails unless both can share batches: SAEs of one run. The names are in the sentence. */
+fct_status fct_trainee_check_shared(const fct_trainee *t, const fct_trainee *with) FCT_MUST_CHECK;
 void fct_trainee_clear(fct_trainee *t); /* the SAE too, unless it was taken (set to NULL) */
 /* NULL and 0 where the variant has no such parameter. */
 float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n);
@@ -310,8 +312,8 @@ void fct_course_close(fct_course *c);
 
 /* ---- the result (result.c) ---- */
 /* data: what the rows are, NULL: nothing is known. The trainee's course goes over to the member. */
-fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *data,
-                            double seconds, const fct_log *log) FCT_MUST_CHECK;
+fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *data, double seconds,
+                            const fct_log *log) FCT_MUST_CHECK;
 
 /* ---- SAEs divided among ranks (apart.c): SAE i is trained by rank i mod N alone ---- */
 bool fct_apart_mine(const fct_dist *ranks, int64_t i);

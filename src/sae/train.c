@@ -377,30 +377,6 @@ static fct_status check_members(const fct_train_run *run)
     return FCT_OK;
 }
 
-/* What all SAEs must agree in, since they share the batches. */
-static fct_status check_shared(const fct_trainee *t, const fct_trainee *with)
-{
-    const fct_train_plan *a = &with->plan, *b = &t->plan;
-    if (a->batch != b->batch)
-        return fct_fail(FCT_ERR_ARG,
-                        "%s has batches of %lld rows, %s of %lld: SAEs that share rows need one "
-                        "batch size",
-                        with->name, (long long)a->batch, t->name, (long long)b->batch);
-    if (t->stream != with->stream) return FCT_OK;
-    if (a->mixed != b->mixed)
-        return fct_fail(FCT_ERR_ARG,
-                        "%s is of the rows of several blocks mixed, %s of them side by side: they "
-                        "cannot share batches",
-                        a->mixed ? with->name : t->name, a->mixed ? t->name : with->name);
-    if (a->train_calibration != b->train_calibration ||
-        ((!a->train_calibration || a->mixed) && a->calibration_rows != b->calibration_rows))
-        return fct_fail(FCT_ERR_ARG,
-                        "%s and %s take different rows for calibration, so they cannot share what "
-                        "follows: give both the same preset and calibration rows",
-                        with->name, t->name);
-    return FCT_OK;
-}
-
 static fct_status init_trainee(training *tr, int64_t i)
 {
     fct_status st = FCT_OK;
@@ -424,7 +400,7 @@ static fct_status init_trainee(training *tr, int64_t i)
     FCT_TRY_OUT(fct_trainee_init(t, &plan, d, init));
     t->name = tr->run->n_members > 1 ? m->name : NULL;
     t->stream = m->stream;
-    for (int64_t k = 0; k < i; k++) FCT_TRY_OUT(check_shared(t, &tr->s.trainee[k]));
+    for (int64_t k = 0; k < i; k++) FCT_TRY_OUT(fct_trainee_check_shared(t, &tr->s.trainee[k]));
 out:
     fct_sae_free(init);
     return tr->run->n_members > 1 ? fct_where(st, "%s", m->name) : st;
@@ -483,23 +459,6 @@ fct_status fct_sae_train_many(fct_train_run *run)
 out:
     clear(&tr);
     return fct_where(st, "training");
-}
-
-void fct_train_run_clear(fct_train_run *run)
-{
-    for (int64_t i = 0; i < run->n_members; i++) {
-        fct_sae_free(run->member[i].sae);
-        for (int64_t k = 0; k < run->member[i].n_more; k++) fct_sae_free(run->member[i].more[k]);
-        fct_free(run->member[i].more);
-        run->member[i].more = NULL;
-        run->member[i].n_more = 0;
-        fct_free(run->member[i].lost);
-        fct_free(run->member[i].course);
-        run->member[i].sae = NULL;
-        run->member[i].lost = NULL;
-        run->member[i].course = NULL;
-        run->member[i].n_course = 0;
-    }
 }
 
 fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,

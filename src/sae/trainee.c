@@ -292,6 +292,29 @@ fct_status fct_trainee_calibrate(fct_trainee *t, const float *rows, int64_t n)
     return FCT_OK;
 }
 
+fct_status fct_trainee_check_shared(const fct_trainee *t, const fct_trainee *with)
+{
+    const fct_train_plan *a = &with->plan, *b = &t->plan;
+    if (a->batch != b->batch)
+        return fct_fail(FCT_ERR_ARG,
+                        "%s has batches of %lld rows, %s of %lld: SAEs that share rows need one "
+                        "batch size",
+                        with->name, (long long)a->batch, t->name, (long long)b->batch);
+    if (t->stream != with->stream) return FCT_OK;
+    if (a->mixed != b->mixed)
+        return fct_fail(FCT_ERR_ARG,
+                        "%s is of the rows of several blocks mixed, %s of them side by side: they "
+                        "cannot share batches",
+                        a->mixed ? with->name : t->name, a->mixed ? t->name : with->name);
+    if (a->train_calibration != b->train_calibration ||
+        ((!a->train_calibration || a->mixed) && a->calibration_rows != b->calibration_rows))
+        return fct_fail(FCT_ERR_ARG,
+                        "%s and %s take different rows for calibration, so they cannot share what "
+                        "follows: give both the same preset and calibration rows",
+                        with->name, t->name);
+    return FCT_OK;
+}
+
 /* ---- what comes out ---- */
 
 const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n)

@@ -1,170 +1,21 @@
-/* stream.c - rows that can only be had in whole runs, as a source: a thread of its own fills one
-   buffer with the next group of runs while the rows of the other are given out.
-
-   The queue is as long as one group, so memory is bounded by two mixing buffers. What comes when is
-   order.c's affair and does not depend on time: any place is found again by filling its group anew.
-   Errors cross the threads as a status and its sentence; whoever asks for the group gets them. */
-#include <pthread.h>
-#include <stdio.h>
+/* stream.c - rows that can only be had in whole runs, as a source: the rows of a group of runs,
+   which prefetch.c holds, in the order of order.c; and a source for each block of such rows. */
 #include <string.h>
-#include <time.h>
 
 #include "store/stream.h"
-
-static const double TELL_EVERY = 10; /* seconds */
-
-typedef enum state { EMPTY, WANTED, FULL, FAILED } state;
-
-typedef struct buffer {
-    state state;
-    bool busy, cancel; /* somebody fills it now, and should leave off */
-    int64_t pass, group;
-    int64_t *run, n_runs; /* the group's runs */
-    int64_t n_loaded;     /* of them, so far */
-    int64_t *first;       /* [all runs]: where each lies in the shards; of others: not said */
-    fct_shard *shard;     /* [n_parts] */
-    fct_status status;
-    char text[1024]; /* why it failed */
-} buffer;
 
 typedef struct stream {
     fct_run_loader loader;
     fct_order order;
-    buffer buffer[2];
+    fct_prefetch *groups;
     fct_grid grid; /* the finest, whose cells are counted as rows */
     int64_t d, at;
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t change;
-    bool has_lock, has_change, has_thread, overlap, quit;
-    int threads; /* OpenMP's number is a thread's own: the worker's is the opener's */
     float *out, *part_out[FCT_STREAM_PARTS];
     int64_t out_rows, part_rows;
     int64_t views;                         /* of fct_rows_split: the last one closes */
     int64_t win_pass, win_first, win_rows; /* the rows that part_out holds, for views */
     fct_str description;
 } stream;
-
-/* ---- filling ---- */
-
-static fct_status load_runs(stream *s, buffer *b)
-{
-    int64_t at = 0;
-    for (int64_t i = 0; i < b->n_runs; i++) {
-        pthread_mutex_lock(&s->lock);
-        bool leave = s->quit || b->cancel;
-        b->n_loaded = i;
-        pthread_mutex_unlock(&s->lock);
-        if (leave) return fct_fail(FCT_ERR_STOPPED, "stopped");
-        b->first[b->run[i]] = at;
-        FCT_TRY(s->loader.load(s->loader.self, b->run[i], b->shard, at));
-        at += fct_order_run_rows(&s->order, b->run[i]);
-    }
-    return FCT_OK;
-}
-
-/* With the lock, which is open while the runs are loaded: only `busy` keeps others off the buffer.
- */
-static void fill(stream *s, buffer *b)
-{
-    b->busy = true;
-    pthread_mutex_unlock(&s->lock);
-    fct_status st = load_runs(s, b);
-    pthread_mutex_lock(&s->lock);
-    b->busy = false;
-    b->state = st == FCT_OK ? FULL : FAILED;
-    b->status = st;
-    snprintf(b->text, sizeof b->text, "%s", st == FCT_OK ? "" : fct_error_text());
-    pthread_cond_broadcast(&s->change);
-}
-
-static void *work(void *user)
-{
-    stream *s = user;
-    fct_threads_set(s->threads);
-    pthread_mutex_lock(&s->lock);
-    while (!s->quit) {
-        buffer *b = s->buffer[0].state == WANTED   ? &s->buffer[0]
-                    : s->buffer[1].state == WANTED ? &s->buffer[1]
-                                                   : NULL;
-        if (b)
-            fill(s, b);
-        else
-            pthread_cond_wait(&s->change, &s->lock);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return NULL;
-}
-
-/* With the lock: asks for a group of the current pass. A buffer that is being filled with another
-   is waited for; its filling ends at the next run. */
-static void ask(stream *s, buffer *b, int64_t group)
-{
-    const int64_t *runs;
-    b->cancel = true;
-    while (b->busy) pthread_cond_wait(&s->change, &s->lock);
-    b->cancel = false;
-    b->pass = s->order.pass;
-    b->group = group;
-    b->n_runs = fct_order_group_runs(&s->order, group, &runs);
-    for (int64_t i = 0; i < b->n_runs; i++) b->run[i] = runs[i];
-    b->n_loaded = 0;
-    b->state = WANTED;
-    pthread_cond_broadcast(&s->change);
-}
-
-/* With the lock, until the worker has filled the buffer. A model takes its time for it: whoever
-   waits is told, or would take it for a hang. Not as progress, which is the training's. */
-static void wait_for(stream *s, buffer *b)
-{
-    double told = fct_seconds();
-    while (b->state == WANTED) {
-        struct timespec until;
-        (void)timespec_get(&until, TIME_UTC);
-        until.tv_sec++;
-        (void)pthread_cond_timedwait(&s->change, &s->lock, &until);
-        if (b->state != WANTED || fct_seconds() - told < TELL_EVERY) continue;
-        told = fct_seconds();
-        fct_log_line(s->loader.log, FCT_LOG_INFO,
-                     "rows are being made: %lld of %lld batches of prompts", (long long)b->n_loaded,
-                     (long long)b->n_runs);
-    }
-}
-
-static buffer *find_buffer(stream *s, int64_t group)
-{
-    for (int i = 0; i < 2; i++) {
-        buffer *b = &s->buffer[i];
-        if (b->state != EMPTY && b->state != FAILED && b->pass == s->order.pass &&
-            b->group == group)
-            return b;
-    }
-    return NULL;
-}
-
-/* The current group's buffer, full; the next group is asked for. */
-static fct_status need_group(stream *s, buffer **out)
-{
-    const int64_t *runs;
-    int64_t group = s->order.group;
-    fct_status st = FCT_OK;
-    pthread_mutex_lock(&s->lock);
-    buffer *b = find_buffer(s, group);
-    if (!b) {
-        buffer *next = find_buffer(s, group + 1);
-        b = next == &s->buffer[0] && s->overlap ? &s->buffer[1] : &s->buffer[0];
-        ask(s, b, group);
-    }
-    if (!s->overlap && b->state == WANTED) fill(s, b);
-    wait_for(s, b);
-    if (b->state == FULL && s->overlap && fct_order_group_runs(&s->order, group + 1, &runs) > 0 &&
-        !find_buffer(s, group + 1))
-        ask(s, b == &s->buffer[0] ? &s->buffer[1] : &s->buffer[0], group + 1);
-    if (b->state != FULL) st = fct_fail(b->status, "%s", b->text);
-    pthread_mutex_unlock(&s->lock);
-    *out = b;
-    return st;
-}
 
 /* ---- rows ---- */
 
@@ -184,17 +35,19 @@ static int64_t run_of(const fct_order *o, int64_t row)
 
 static fct_status fetch(stream *s, int64_t give, float *const *to, const int64_t *stride)
 {
-    buffer *b = NULL;
+    const fct_shard *shard = NULL;
+    const int64_t *first = NULL;
     for (int64_t i = 0; i < give; i++, s->at++) {
         int64_t row, group = s->order.group;
         FCT_TRY(fct_order_find(&s->order, s->at, &row));
-        if (!b || group != s->order.group) FCT_TRY(need_group(s, &b));
+        if (!shard || group != s->order.group)
+            FCT_TRY(fct_prefetch_group(s->groups, &shard, &first));
         int64_t run = run_of(&s->order, row),
-                at = b->first[run] + row - fct_order_run_first(&s->order, run);
+                at = first[run] + row - fct_order_run_first(&s->order, run);
         for (int64_t p = 0; p < s->loader.n_parts; p++) {
             fct_grid own = s->loader.grid ? s->loader.grid[p] : s->grid;
             FCT_TRY(fct_row_to_f32(to[p] + i * stride[p],
-                                   fct_shard_row(&b->shard[p], fct_grid_row(at, s->grid, own)),
+                                   fct_shard_row(&shard[p], fct_grid_row(at, s->grid, own)),
                                    s->loader.dtype, s->loader.part[p].d));
         }
     }
@@ -339,54 +192,13 @@ static void stream_close(void *self)
 {
     stream *s = self;
     if (!s) return;
-    if (s->has_thread) {
-        pthread_mutex_lock(&s->lock);
-        s->quit = true;
-        pthread_cond_broadcast(&s->change);
-        pthread_mutex_unlock(&s->lock);
-        pthread_join(s->thread, NULL);
-    }
-    if (s->has_change) pthread_cond_destroy(&s->change);
-    if (s->has_lock) pthread_mutex_destroy(&s->lock);
-    for (int i = 0; i < 2; i++) {
-        for (int64_t p = 0; s->buffer[i].shard && p < s->loader.n_parts; p++)
-            fct_shard_clear(&s->buffer[i].shard[p]);
-        fct_free(s->buffer[i].shard);
-        fct_free(s->buffer[i].run);
-        fct_free(s->buffer[i].first);
-    }
+    fct_prefetch_close(s->groups);
     for (int64_t p = 0; p < s->loader.n_parts; p++) fct_free(s->part_out[p]);
     fct_free(s->out);
     fct_order_clear(&s->order);
     fct_str_clear(&s->description);
     if (s->loader.close) s->loader.close(s->loader.self);
     fct_free(s);
-}
-
-static fct_status take_memory(stream *s)
-{
-    int n = s->overlap && s->order.runs_per_group < s->order.n_runs ? 2 : 1;
-    for (int i = 0; i < n; i++) {
-        buffer *b = &s->buffer[i];
-        FCT_TRY(fct_new(&b->run, s->order.runs_per_group, sizeof *b->run));
-        FCT_TRY(fct_new(&b->first, s->order.n_runs, sizeof *b->first));
-        FCT_TRY(fct_new(&b->shard, s->loader.n_parts, sizeof *b->shard));
-        for (int64_t p = 0; p < s->loader.n_parts; p++)
-            FCT_TRY(fct_shard_init(&b->shard[p], s->loader.dtype, s->loader.part[p].d,
-                                   s->order.group_cap, false));
-    }
-    return FCT_OK;
-}
-
-static fct_status start_thread(stream *s)
-{
-    s->has_lock = pthread_mutex_init(&s->lock, NULL) == 0;
-    s->has_change = pthread_cond_init(&s->change, NULL) == 0;
-    if (!s->has_lock || !s->has_change) return fct_fail(FCT_ERR_INTERNAL, "no lock for a thread");
-    if (!s->overlap) return FCT_OK;
-    s->threads = fct_threads();
-    s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
-    return s->has_thread ? FCT_OK : fct_fail(FCT_ERR_MEMORY, "no thread to make rows on");
 }
 
 fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
@@ -402,7 +214,6 @@ fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
         return st;
     }
     s->loader = *loader;
-    s->overlap = !desc->no_overlap;
     for (int64_t p = 0; p < loader->n_parts; p++) {
         if (loader->grid) s->grid = fct_grid_finest(s->grid, loader->grid[p]);
         s->d += loader->part[p].d;
@@ -419,8 +230,7 @@ fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
                                                     .n_runs = loader->n_runs,
                                                     .whole_runs = true}));
     fct_order_start(&s->order, 0);
-    FCT_TRY_OUT(take_memory(s));
-    FCT_TRY_OUT(start_thread(s));
+    FCT_TRY_OUT(fct_prefetch_open(&s->groups, &s->loader, &s->order, !desc->no_overlap));
     *out = (fct_row_source){.self = s,
                             .d = s->d,
                             .total = loader->n_rows,

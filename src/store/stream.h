@@ -1,5 +1,6 @@
 /* stream.h - rows that can only be had in whole runs, which take their time, as a source: what the
- * two kinds of them (prompts through a model, samples of a tar) tell stream.c. */
+ * two kinds of them (prompts through a model, samples of a tar) tell stream.c, and the groups of
+ * runs that it has in memory (prefetch.c). */
 #ifndef FCT_STORE_STREAM_H
 #define FCT_STORE_STREAM_H
 
@@ -24,6 +25,18 @@ typedef struct fct_run_loader {
     void (*close)(void *self);
     const fct_log *log; /* told how far a group is that is waited for; NULL: nobody */
 } fct_run_loader;
+
+/* Fills one of two buffers with a group of runs while the other's rows are used. loader and order
+   are the caller's and outlive it; the order's run sizes must not change, its pass and group may,
+   between calls. */
+typedef struct fct_prefetch fct_prefetch;
+fct_status fct_prefetch_open(fct_prefetch **out, const fct_run_loader *loader,
+                             const fct_order *order, bool overlap) FCT_MUST_CHECK;
+/* Waits for the order's current group and asks for the next one. shard: [n_parts]; first: [n_runs],
+   where in them each of the group's runs begins; both are valid until the group changes. */
+fct_status fct_prefetch_group(fct_prefetch *p, const fct_shard **shard,
+                              const int64_t **first) FCT_MUST_CHECK;
+void fct_prefetch_close(fct_prefetch *p);
 
 /* Takes the loader over, also when it fails. desc: order, seed, memory_bytes (of each of the two
    buffers) and no_overlap are used. */
