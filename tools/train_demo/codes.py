@@ -24,10 +24,13 @@ import model as m
 
 NAMES = list(world.FACTORS)
 NONE, PAINT, ERASE, NUDGE = range(4)
-SHARES = (0.47, 0.25, 0.14, 0.14)                         # of the samples at the first step
-STRONG = (1.5, 6.0)                                       # painted, in lengths of the code
-STRAY = (0.2, 0.9)                                        # random part of a painted direction, in its own length
-ERASED = (0.5, 1.1)                                       # share of the code that is taken out
+SHARES = (0.34, 0.26, 0.27, 0.13)                         # of the samples at the first step
+OFTEN = (2.5, 2, 1.2, 1, 1, 0.8, 1.2)                     # how often a factor is chosen, in the order of world.FACTORS
+STRONG = (1.2, 5.0)                                       # painted, in lengths of the code
+NUDGED = (1.2, 8.0)                                       # random directions, in the same lengths
+STRAY = (0.2, 1.6)                                        # random part of a direction, in its own length: the decoder rows
+ERASED = (0.2, 1.0)                                       # of features had cosines of .43 to .94 with the codes, and of a
+                                                          # code that is taken out a feature held .22 to .84
 SHARP = 8.0                                               # of the cosines
 SPREAD = 1.0                                              # weight of the distances beside the cosines
 KEEP = 0.98                                               # decay of the running means
@@ -42,8 +45,9 @@ class Plan:
     value: int = 0
 
 
-def draw(rng: random.Random) -> int:
-    return rng.choices(range(4), SHARES)[0]
+def draw(rng: random.Random) -> tuple[int, str]:
+    """what is done to a sample, and to which factor"""
+    return rng.choices(range(4), SHARES)[0], rng.choices(NAMES, OFTEN)[0]
 
 
 class Codes(nn.Module):
@@ -93,9 +97,13 @@ class Codes(nn.Module):
             if plan.mode == ERASE:
                 along = F.normalize(code, dim=0)
                 base = self.total[self.span(factor)].sum(0) / self.weight[self.span(factor)].sum()
-                push[i] = -self._between(ERASED) * ((delta[i] - base) @ along).clamp(min=0)[:, None] * along
+                out = along + self._between(STRAY) * F.normalize(stray, dim=0)
+                push[i] = -self._between(ERASED) * ((delta[i] - base) @ along).clamp(min=0)[:, None] * out
                 continue
-            push[i] = self._between(STRONG) * (stray if plan.mode == NUDGE else code + self._between(STRAY) * stray)
+            if plan.mode == NUDGE:
+                push[i] = self._between(NUDGED) * stray
+            else:
+                push[i] = self._between(STRONG) * (code + self._between(STRAY) * stray)
         return push if some else None
 
     def _between(self, ends: tuple[float, float]) -> float:

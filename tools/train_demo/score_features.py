@@ -191,7 +191,7 @@ def main() -> None:
     found = {b: find(rows, saes[b], b) for b in m.BLOCKS}
     for b, (_, mean, explained, idle) in found.items():
         print(f"{b}: explained variance {explained:.3f}, never active {idle:.0%} of {len(mean)}")
-    good, caused, erased, gen, rng = 0, 0, 0, torch.Generator().manual_seed(9), random.Random(9)
+    good, caused, erased, both, gen, rng = 0, 0, 0, 0, torch.Generator().manual_seed(9), random.Random(9)
     print("value: block F1/probe/floor of each; painted/random at the best; ablation removes")
     for key in VALUES:
         best = {b: found[b][0][key] for b in m.BLOCKS}
@@ -215,9 +215,11 @@ def main() -> None:
             works = painted >= 0.6 and idle <= 0.25
             caused += works and best[top].f1 >= 0.8
             erased += gone >= 0.5 and best[top].f1 >= 0.8
+            both += works and gone >= 0.5 and best[top].f1 >= 0.8
             text += f"; {block} x{STRENGTHS[pick % 3]:.0f} {painted:.2f}/{idle:.2f}{' CAUSES' if works else ''}; {gone:.2f}"
         print(text, flush=True)
-    print(f"found (F1 >= .8 in some block): {good} of {len(VALUES)}; of these cause: {caused}; ablation removes: {erased}")
+    print(f"found (F1 >= .8 in some block): {good} of {len(VALUES)}; of these cause: {caused}; ablation removes: {erased}; "
+          f"both: {both}")
 
 
 if __name__ == "__main__":

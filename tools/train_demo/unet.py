@@ -40,6 +40,10 @@ ASKED = {f: 0.6 for f in world.BY_NOISE}                # where words leave a fa
 LOCAL = world.BY_NOISE[1:]                              # read under the object: colour, shape, size
 VALUED = 3.0                                          # weight of the local functionals' own values, asked of each head
 DROP = 0.45                                           # share of a factor's names that captions leave out
+PAIRS = 0.4                                           # share of later steps' samples that are sure to show two objects
+FIRST = 0.4                                           # share of samples at the first step
+OWN = 0.9                                             # share of the later ones that go on from what the net draws first
+BACK = 3.0                                            # how much their error counts where it teaches that first step
 STAGES = (("down.2.1",), ("down.2.1", "mid.0"), tuple(KINDS))       # blocks whose words each head can know
 SHEET = ["a large red circle on grey", "a small blue star at night", "a striped green triangle in a meadow",
          "two yellow rings at sunset", "a large dotted purple square by the ocean", "a white cross on pink in warm light",
@@ -129,6 +133,7 @@ class Batches:
     def __init__(self, pool: pool_stage.Pool, held: set[str], seed: int) -> None:
         self.pool, self.held = pool, held
         self.rng, self.gen = random.Random(seed), np.random.default_rng(seed)
+        self.pairs = np.array([i for i, s in enumerate(pool.scenes) if s["number"] == "two"])
 
     def caption(self, scene: world.Scene) -> tuple[str, set[str]]:
         while True:
@@ -145,7 +150,7 @@ class Batches:
 
     def plan(self, scene: world.Scene, text: str, named: set[str]) -> tuple[codes.Plan, world.Scene, str, set[str]]:
         """What is done to this sample, and the caption that then goes with its picture."""
-        mode, factor, before = codes.draw(self.rng), self.rng.choice(NAMES), (scene, text, named)
+        (mode, factor), before = codes.draw(self.rng), (scene, text, named)
         values, unsaid = world.FACTORS[factor], world.UNSAID.get(factor)
         plan = codes.Plan(mode, NAMES.index(factor), values.index(scene[factor]))
         if mode == codes.NUDGE:
@@ -168,6 +173,8 @@ class Batches:
         """first: samples at the first step -> noise, its local functionals [n,3], scenes' numbers, captions,
         captions of each block, what is done to each sample"""
         index = self.gen.integers(len(self.pool.scenes), size=n)
+        pairs = ~np.array(first) & (self.gen.random(n) < PAIRS)          # of later steps: there it is pairs that move
+        index[pairs] = self.gen.choice(self.pairs, size=int(pairs.sum()))
         noise = pool_stage.renew(self.pool.smooth[index], self.gen)
         want = np.full((n, len(world.BY_NOISE)), np.nan, np.float32)
         want[:, 0] = self.gen.standard_normal(n)
@@ -196,9 +203,32 @@ class Batches:
 
 
 def later(n: int) -> torch.Tensor:
-    """timesteps of later steps: half of them those of four trailing steps, the others anywhere"""
-    usual = torch.tensor([749, 499, 249])[torch.randint(0, 3, (n,))]
-    return torch.where(torch.rand(n) < 0.5, usual, torch.randint(0, 1000, (n,)))
+    """timesteps of later steps: most of them those of four trailing steps, and of these most the first, whose fresh noise
+    would move the objects; the others anywhere"""
+    usual = torch.tensor([749, 499, 249])[torch.multinomial(torch.tensor([12.0, 1.0, 1.0]), n, replacement=True)]
+    return torch.where(torch.rand(n) < 0.9, usual, torch.randint(0, 1000, (n,)))
+
+
+def own_first(net: m.Model, words: OwnWords, code: codes.Codes, noise: torch.Tensor, context: torch.Tensor,
+              pooled: torch.Tensor) -> torch.Tensor:
+    """What the net itself draws first, for later steps to go on from; nothing is done to its blocks."""
+    words.contexts, plans, code.plans = {}, code.plans, []
+    y = net.x0(noise, m.LAST, context, pooled).float()
+    code.plans = plans
+    return y
+
+
+def renoised(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """What the ancestral sampler gives the step t after the first one, which began with `noise` and said x0: of the old
+    noise it keeps sigma / sigma of the first step, less the picture, since the start is noise alone."""
+    signal, size = m.SIGNAL[t].view(-1, 1, 1, 1), m.NOISE[t].view(-1, 1, 1, 1)
+    kept = size / signal / (m.NOISE[m.LAST] / m.SIGNAL[m.LAST])
+    old = (noise - m.SIGNAL[m.LAST] * x0) / m.NOISE[m.LAST]
+    return signal * x0 + size * (kept * old + (1 - kept ** 2).sqrt() * torch.randn_like(x0))
+
+
+def loss_of(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).sum()
 
 
 @torch.no_grad()
@@ -218,6 +248,7 @@ def parse() -> argparse.Namespace:
     ap.add_argument("--model", type=Path, default=Path("models/demo"), help="folder with the tokenizers and prompts")
     ap.add_argument("--from", dest="start", type=Path, help="exported model to go on from, if WORK has no checkpoint")
     ap.add_argument("--minutes", type=float, default=120, help="length of the whole schedule, resumed parts included")
+    ap.add_argument("--spent", type=float, default=0, help="minutes of it that count as over at least: the rate begins lower")
     ap.add_argument("--batch", type=int, default=48, help="of all processes together")
     ap.add_argument("--lr", type=float, default=1.2e-3, help="of AdamW: vectors, embeddings, first and last layers")
     ap.add_argument("--muon-lr", type=float, default=3e-3, help="of Muon: matrices and kernels")
@@ -260,6 +291,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         average.module.load_state_dict(saved["average"])
         if "codes" in saved:
             code.load_state_dict(saved["codes"])
+    spent = max(spent, args.spent)
     code.gen.manual_seed(step + 1_000_003 * rank)
     flat.adopt(params, rank)
     opt = team.Optimizer(flat, rank)
@@ -292,25 +324,25 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         done = spent / args.minutes
         rate = min(1, (step - first + 1) / (100 if first == 0 else 25)) * max(0.01, min(1.0, 1.6 * (1 - done)))
         fade = max(0.0, 1 - done / max(args.heads_until, 1e-9))
-        t = torch.where(torch.rand(n) < 0.6, m.LAST, later(n))
+        t = torch.where(torch.rand(n) < FIRST, m.LAST, later(n))
         noise, values, index, captions, by_block, code.plans = batches.draw(
             n, 1.0 if done < 0.5 else args.own_share, (t == m.LAST).tolist())
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        last = (t == m.LAST)[:, None, None, None]
-        # the ancestral sampler draws noise afresh and keeps sigma / sigma of the first step of the old one
-        kept = ((m.NOISE[t] / m.SIGNAL[t]) / (m.NOISE[m.LAST] / m.SIGNAL[m.LAST])).view(-1, 1, 1, 1)
-        mixed = kept * noise + (1 - kept ** 2).sqrt() * torch.randn_like(x0)
-        other = m.SIGNAL[t].view(-1, 1, 1, 1) * x0 + m.NOISE[t].view(-1, 1, 1, 1) * mixed
+        last, own = (t == m.LAST)[:, None, None, None], (t != m.LAST) & (torch.rand(n) < OWN)
         texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
         row = {c: i for i, c in enumerate(texts)}
         chance = [random.random() for _ in captions]
         with torch.autocast("cpu", torch.bfloat16):
             states, pools = net.text(texts)
+            rows, drawn = torch.tensor([row[c] for c in captions]), x0.clone()
+            if own.any():
+                drawn[own] = own_first(net, words, code, noise[own], states[rows[own]], pools[rows[own]])
+            shown = drawn.detach() + BACK * (drawn - drawn.detach())
             words.contexts = {b: states[[row[c] for c in by_block[b]]] for b in KINDS}
             pooled = pools[[row[""] if r < 0.5 else row[captions[i if r < 0.75 else i - 1]] for i, r in enumerate(chance)]]
-            y = net.x0(torch.where(last, noise, other), t, states[[row[c] for c in captions]], pooled).float()
-        error = y - x0
-        picture = ((1 + 3 * mask) * (error ** 2 + 0.3 * error.abs())).mean()
+            y = net.x0(torch.where(last, noise, renoised(shown, noise, t)), t, states[rows], pooled).float()
+        error, first_error = y - x0, (drawn - x0)[own]
+        picture = (loss_of(error, mask) + loss_of(first_error, mask[own])) / x0.numel()
         clean = last[:, 0, 0, 0] & torch.tensor([p.mode == codes.NONE for p in code.plans])
         extra, right = code.loss(masks8[index], pool.labels[index], clean)
         loss = picture + args.codes * extra
@@ -324,7 +356,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
             continue
         average.update(net, step)
         e2, kind = (error.detach() ** 2), torch.tensor([p.mode for p in code.plans])
-        here = {"mse": e2[clean].mean().item()}
+        here = {"mse": e2[clean].mean().item() if clean.any() else 0.0}
         for name, pick in (("object", clean), ("later", ~last[:, 0, 0, 0]), ("painted", kind == codes.PAINT),
                            ("erased", kind == codes.ERASE), ("nudged", kind == codes.NUDGE)):
             here[name] = ((e2 * mask)[pick].sum() / mask[pick].sum().clamp(min=1) / 4).item() if pick.any() else 0.0
