@@ -90,19 +90,25 @@ fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *dat
     return FCT_OK;
 }
 
+void fct_train_member_forget(fct_train_member *m)
+{
+    m->sae = NULL;
+    m->lost = NULL;
+    m->course = NULL;
+    m->n_course = 0;
+    m->more = NULL;
+    m->n_more = 0;
+}
+
 void fct_train_run_clear(fct_train_run *run)
 {
     for (int64_t i = 0; i < run->n_members; i++) {
-        fct_sae_free(run->member[i].sae);
-        for (int64_t k = 0; k < run->member[i].n_more; k++) fct_sae_free(run->member[i].more[k]);
-        fct_free(run->member[i].more);
-        run->member[i].more = NULL;
-        run->member[i].n_more = 0;
-        fct_free(run->member[i].lost);
-        fct_free(run->member[i].course);
-        run->member[i].sae = NULL;
-        run->member[i].lost = NULL;
-        run->member[i].course = NULL;
-        run->member[i].n_course = 0;
+        fct_train_member *m = &run->member[i];
+        fct_sae_free(m->sae);
+        for (int64_t k = 0; k < m->n_more; k++) fct_sae_free(m->more[k]);
+        fct_free(m->more);
+        fct_free(m->lost);
+        fct_free(m->course);
+        fct_train_member_forget(m);
     }
 }

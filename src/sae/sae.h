@@ -314,6 +314,8 @@ void fct_course_close(fct_course *c);
 /* data: what the rows are, NULL: nothing is known. The trainee's course goes over to the member. */
 fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *data, double seconds,
                             const fct_log *log) FCT_MUST_CHECK;
+/* Nothing came of it so far; releases nothing. */
+void fct_train_member_forget(fct_train_member *m);
 
 /* ---- SAEs divided among ranks (apart.c): SAE i is trained by rank i mod N alone ---- */
 bool fct_apart_mine(const fct_dist *ranks, int64_t i);

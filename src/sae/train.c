@@ -438,14 +438,7 @@ fct_status fct_sae_train_many(fct_train_run *run)
 {
     fct_status st = FCT_OK;
     training tr = {.run = run, .desc = run->n_members > 0 ? &run->member[0].desc : NULL};
-    for (int64_t i = 0; i < run->n_members; i++) {
-        run->member[i].sae = NULL;
-        run->member[i].lost = NULL;
-        run->member[i].course = NULL;
-        run->member[i].n_course = 0;
-        run->member[i].more = NULL;
-        run->member[i].n_more = 0;
-    }
+    for (int64_t i = 0; i < run->n_members; i++) fct_train_member_forget(&run->member[i]);
     FCT_TRY_OUT(fct_dist_agree(run->ranks, check_members(run)));
     tr.apart = !fct_dist_alone(run->ranks) && run->n_members >= fct_dist_size(run->ranks);
     FCT_TRY_OUT(fct_dist_agree(run->ranks, take_memory(&tr)));

@@ -9,10 +9,10 @@
 
 /* ---- zip entries ---- */
 
-static fct_status zip_fail(const fct_torch_file *f, zip_t *z)
+static fct_status zip_fail(const fct_torch_file *f)
 {
     return fct_fail(FCT_ERR_FORMAT, "%s: damaged zip: %s", f->name,
-                    zip_error_strerror(zip_get_error(z)));
+                    zip_error_strerror(zip_get_error(f->zip)));
 }
 
 /* The entries of a file that torch.save wrote cannot overlap, so together they are no larger than
@@ -22,7 +22,7 @@ static fct_status zip_entry(fct_torch_file *f, uint8_t **out, int64_t *out_n, zi
     zip_stat_t info;
     *out = NULL;
     *out_n = 0;
-    if (zip_stat_index(f->zip, index, 0, &info) != 0) return zip_fail(f, f->zip);
+    if (zip_stat_index(f->zip, index, 0, &info) != 0) return zip_fail(f);
     if (!(info.valid & ZIP_STAT_SIZE) || !(info.valid & ZIP_STAT_COMP_METHOD) ||
         info.comp_method != ZIP_CM_STORE)
         return fct_fail(FCT_ERR_UNSUPPORTED,
@@ -34,7 +34,7 @@ static fct_status zip_entry(fct_torch_file *f, uint8_t **out, int64_t *out_n, zi
                         f->name);
     f->entry_bytes += (int64_t)info.size;
     zip_file_t *entry = zip_fopen_index(f->zip, index, 0);
-    if (!entry) return zip_fail(f, f->zip);
+    if (!entry) return zip_fail(f);
     fct_status st = fct_new_raw(out, (int64_t)info.size, 1);
     if (st == FCT_OK && zip_fread(entry, *out, info.size) != (zip_int64_t)info.size) {
         st = fct_fail(FCT_ERR_FORMAT, "%s: an entry is cut short or damaged", f->name);

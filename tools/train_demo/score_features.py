@@ -197,7 +197,8 @@ def main() -> None:
         best = {b: found[b][0][key] for b in m.BLOCKS}
         text = f"{key[0]} {key[1]}: " + " ".join(f"{b} {f.f1:.2f}/{f.probe:.2f}/{f.floor:.2f}" for b, f in best.items())
         top = max(best, key=lambda b: best[b].f1)
-        good += best[top].f1 >= 0.8
+        told = best[top].f1 >= 0.8
+        good += told
         if not args.no_paint:
             trial = taps.cases(taps.silent_about(key[0], 6, rng), seed=rng.randrange(10 ** 6))
             final = taps.cases(taps.silent_about(key[0], 12, rng), seed=rng.randrange(10 ** 6))
@@ -212,10 +213,10 @@ def main() -> None:
             scene = [{**world.random_scene(rng), key[0]: key[1]} for _ in range(12)]
             named = taps.cases([world.caption_of(s, set(world.FACTORS)) for s in scene], seed=rng.randrange(10 ** 6))
             gone = ablate(machine, named, block, saes[block], best[block].feature, key)
-            works = painted >= 0.6 and idle <= 0.25
-            caused += works and best[top].f1 >= 0.8
-            erased += gone >= 0.5 and best[top].f1 >= 0.8
-            both += works and gone >= 0.5 and best[top].f1 >= 0.8
+            works, removes = painted >= 0.6 and idle <= 0.25, gone >= 0.5
+            caused += told and works
+            erased += told and removes
+            both += told and works and removes
             text += f"; {block} x{STRENGTHS[pick % 3]:.0f} {painted:.2f}/{idle:.2f}{' CAUSES' if works else ''}; {gone:.2f}"
         print(text, flush=True)
     print(f"found (F1 >= .8 in some block): {good} of {len(VALUES)}; of these cause: {caused}; ablation removes: {erased}; "
