@@ -16,7 +16,7 @@ from ranks_util import ENV, bad_ranks, end_of, good_ranks, need_killing, need_ra
 from safetensors.numpy import load_file
 
 # every step is kept and shards are small, so that a few prompts fill several
-WORDS = ["capture", "--prompts", PROMPTS, "--limit", "96", "--blocks", "down.1.0,down.1.1", "--batch", "4", "-W", "64", "-H", "64",
+WORDS = ["capture", "--prompts", PROMPTS, "--limit", "160", "--blocks", "down.1.0,down.1.1", "--batch", "4", "-W", "64", "-H", "64",
          "--steps", "20", "--store-dtype", "f32", "--shard-size", "1"]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import time
 import xml.etree.ElementTree
@@ -186,10 +187,10 @@ def test_resume_takes_only_its_own_sweep(place: Path) -> None:
     words = ["train", write(place, "own.json", **sweep), "-t", "1", "--checkpoint-every", "20", "-o", "own"]
     folder = place / "own.checkpoint"
     process = subprocess.Popen([facet(), *words], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (folder / "checkpoint-000000000040.safetensors").exists():
-        time.sleep(0.01)
+    while process.poll() is None and not any(folder.glob("*.safetensors")):
+        time.sleep(0.005)
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was over before it could be killed"
     before = contents(folder)
     assert before
     for change, says in (
