@@ -102,8 +102,8 @@ static void step(bench *b)
     double t1 = fct_seconds();
     die(fct_trainee_update(&b->t));
     double t2 = fct_seconds();
-    if (b->t.n_dead != b->dead) {
-        fprintf(stderr, "bench_sae: %lld features are dead, not %lld\n", (long long)b->t.n_dead,
+    if (b->t.now.n_dead != b->dead) {
+        fprintf(stderr, "bench_sae: %lld features are dead, not %lld\n", (long long)b->t.now.n_dead,
                 (long long)b->dead);
         exit(1);
     }

@@ -9,58 +9,37 @@
 
 #include "sae/variant.h"
 
-typedef struct numbers { /* what the last step says of an SAE */
-    int64_t step, n_dead;
-    double loss, mse, aux, l0, penalty, ev, fvu, running;
+typedef struct told { /* what ranks hear of an SAE after a step */
+    fct_train_numbers now;
     char lost[400]; /* "": it goes on */
-} numbers;
+} told;
 
 bool fct_apart_mine(const fct_dist *ranks, int64_t i)
 {
     return i % fct_dist_size(ranks) == fct_dist_rank(ranks);
 }
 
-static void put(numbers *to, const fct_trainee *t)
+static fct_status hear(fct_trainee *t, const told *of)
 {
-    *to = (numbers){.step = t->step,
-                    .n_dead = t->n_dead,
-                    .loss = t->loss,
-                    .mse = t->mse,
-                    .aux = t->aux,
-                    .l0 = t->l0,
-                    .penalty = t->penalty,
-                    .ev = t->ev,
-                    .fvu = t->fvu,
-                    .running = t->running};
-    snprintf(to->lost, sizeof to->lost, "%s", t->lost ? t->lost : "");
-}
-
-static fct_status take(fct_trainee *t, const numbers *from)
-{
-    t->step = from->step;
-    t->n_dead = from->n_dead;
-    t->loss = from->loss;
-    t->mse = from->mse;
-    t->aux = from->aux;
-    t->l0 = from->l0;
-    t->penalty = from->penalty;
-    t->ev = from->ev;
-    t->fvu = from->fvu;
-    t->running = from->running;
-    return from->lost[0] && !t->lost ? fct_strdup(&t->lost, from->lost) : FCT_OK;
+    t->now = of->now;
+    return of->lost[0] && !t->lost ? fct_strdup(&t->lost, of->lost) : FCT_OK;
 }
 
 fct_status fct_apart_numbers(fct_dist *ranks, fct_train_state *s)
 {
-    numbers *mine = NULL, *all = NULL;
+    told *mine = NULL, *all = NULL;
     int64_t size = fct_dist_size(ranks);
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_new(&mine, s->n, sizeof *mine));
     FCT_TRY_OUT(fct_new(&all, size * s->n, sizeof *all));
-    for (int64_t i = 0; i < s->n; i++) put(&mine[i], &s->trainee[i]);
+    for (int64_t i = 0; i < s->n; i++) {
+        const fct_trainee *t = &s->trainee[i];
+        mine[i].now = t->now;
+        snprintf(mine[i].lost, sizeof mine->lost, "%s", t->lost ? t->lost : "");
+    }
     FCT_TRY_OUT(fct_dist_gather(ranks, mine, s->n * (int64_t)sizeof *mine, all));
     for (int64_t i = 0; i < s->n; i++)
-        if (!fct_apart_mine(ranks, i)) FCT_TRY_OUT(take(&s->trainee[i], &all[i % size * s->n + i]));
+        if (!fct_apart_mine(ranks, i)) FCT_TRY_OUT(hear(&s->trainee[i], &all[i % size * s->n + i]));
 out:
     fct_free(mine);
     fct_free(all);

@@ -100,11 +100,12 @@ static fct_status put_state(char **out, const fct_train_state *s)
         const fct_trainee *t = &s->trainee[i];
         bad |= json_array_append_new(
             saes, json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b, s:s?}",
-                            "step", (json_int_t)t->step, "loss_scale", t->plan.loss_scale,
-                            "threshold", number(t->running), "penalty", number(t->penalty), "loss",
-                            number(t->loss), "mse", number(t->mse), "aux", number(t->aux), "ev",
-                            number(t->ev), "l0", number(t->l0), "fvu", number(t->fvu), "dead",
-                            (json_int_t)t->n_dead, "warned", (int)t->warned, "lost", t->lost));
+                            "step", (json_int_t)t->now.step, "loss_scale", t->plan.loss_scale,
+                            "threshold", number(t->now.running), "penalty", number(t->now.penalty),
+                            "loss", number(t->now.loss), "mse", number(t->now.mse), "aux",
+                            number(t->now.aux), "ev", number(t->now.ev), "l0", number(t->now.l0),
+                            "fvu", number(t->now.fvu), "dead", (json_int_t)t->now.n_dead, "warned",
+                            (int)t->warned, "lost", t->lost));
     }
     for (int64_t i = 0; i < s->n_places; i++)
         bad |= json_array_append_new(streams,
@@ -126,13 +127,13 @@ static fct_status get_trainee(fct_trainee *t, const json_t *j, const char *path)
     const struct {
         const char *name;
         double *at;
-    } part[] = {{"loss_scale", &scale},   {"threshold", &t->running},
-                {"penalty", &t->penalty}, {"loss", &t->loss},
-                {"mse", &t->mse},         {"aux", &t->aux},
-                {"ev", &t->ev},           {"l0", &t->l0},
-                {"fvu", &t->fvu}};
-    FCT_TRY(fct_json_i64(&t->step, j, "step", 0, path));
-    FCT_TRY(fct_json_i64(&t->n_dead, j, "dead", 0, path));
+    } part[] = {{"loss_scale", &scale},       {"threshold", &t->now.running},
+                {"penalty", &t->now.penalty}, {"loss", &t->now.loss},
+                {"mse", &t->now.mse},         {"aux", &t->now.aux},
+                {"ev", &t->now.ev},           {"l0", &t->now.l0},
+                {"fvu", &t->now.fvu}};
+    FCT_TRY(fct_json_i64(&t->now.step, j, "step", 0, path));
+    FCT_TRY(fct_json_i64(&t->now.n_dead, j, "dead", 0, path));
     FCT_TRY(fct_json_bool(&t->warned, j, "warned", false, path));
     for (size_t i = 0; i < FCT_COUNT(part); i++)
         FCT_TRY(fct_json_f64(part[i].at, j, part[i].name, 0, path));
@@ -180,7 +181,7 @@ static fct_status check_finite(const fct_trainee *t)
         if (p && i < n)
             return fct_fail(FCT_ERR_RANGE,
                             "%s%sstep %" PRId64 ": the weights are not finite: a smaller --lr",
-                            t->name ? t->name : "", t->name ? ": " : "", t->step);
+                            t->name ? t->name : "", t->name ? ": " : "", t->now.step);
     }
     return FCT_OK;
 }

@@ -127,10 +127,10 @@ static int64_t list_scalars(fct_tfevents_scalar out[MOST_SCALARS], const fct_tra
         {"metrics/explained_variance_by_dimension", at->ev},
         {"metrics/fvu", at->fvu},
         {"metrics/l0", at->l0},
-        {"sparsity/dead_features", (double)t->n_dead},
+        {"sparsity/dead_features", (double)t->now.n_dead},
         {"sparsity/dead_share", at->dead_share},
         {"details/current_learning_rate", at->lr},
-        {"details/n_training_samples", (double)(t->step * p->batch)},
+        {"details/n_training_samples", (double)(t->now.step * p->batch)},
         {"details/rows_per_second", rows_per_second},
         {"held_out/explained_variance", 1 - at->held_fvu},
         {"held_out/explained_variance_by_dimension", at->held_ev},
@@ -140,8 +140,8 @@ static int64_t list_scalars(fct_tfevents_scalar out[MOST_SCALARS], const fct_tra
     int64_t n = 0;
     for (int64_t i = 0; i < MOST_SCALARS && all[i].tag; i++)
         if (isfinite(all[i].value)) out[n++] = all[i];
-    if (t->variant->penalty && isfinite(t->penalty))
-        out[n++] = (fct_tfevents_scalar){t->variant->penalty, t->penalty};
+    if (t->variant->penalty && isfinite(t->now.penalty))
+        out[n++] = (fct_tfevents_scalar){t->variant->penalty, t->now.penalty};
     return n;
 }
 
@@ -155,7 +155,7 @@ static fct_status log_line(const fct_course *c, const fct_trainee *t,
 {
     fct_status st = FCT_OK;
     fct_str line = {0};
-    json_t *j = json_pack("{s:s*, s:I}", "sae", t->name, "step", (json_int_t)t->step);
+    json_t *j = json_pack("{s:s*, s:I}", "sae", t->name, "step", (json_int_t)t->now.step);
     bool bad = !j;
     for (int64_t i = 0; i < n; i++)
         bad = json_object_set_new(j, scalar[i].tag, whole_or_real(scalar[i].value)) != 0 || bad;
@@ -207,18 +207,18 @@ static fct_status add_point(const fct_course *c, fct_trainee *t)
     }
     fct_row_source *rows = c->held_out ? &c->held_out[t->stream] : NULL;
     bool measured = rows && rows->next && c->desc->eval_every > 0 &&
-                    (t->step % c->desc->eval_every == 0 || t->step == t->plan.steps);
+                    (t->now.step % c->desc->eval_every == 0 || t->now.step == t->plan.steps);
     if (measured) FCT_TRY(measure_held(t, rows, &held));
     t->course[t->n_course++] =
-        (fct_train_point){.step = (double)t->step,
-                          .loss = t->loss,
-                          .mse = t->mse,
-                          .aux = t->aux,
-                          .ev = t->ev,
-                          .fvu = t->fvu,
-                          .l0 = t->l0,
-                          .dead_share = (double)t->n_dead / (double)t->plan.f,
-                          .lr = fct_train_plan_lr(&t->plan, t->step - 1),
+        (fct_train_point){.step = (double)t->now.step,
+                          .loss = t->now.loss,
+                          .mse = t->now.mse,
+                          .aux = t->now.aux,
+                          .ev = t->now.ev,
+                          .fvu = t->now.fvu,
+                          .l0 = t->now.l0,
+                          .dead_share = (double)t->now.n_dead / (double)t->plan.f,
+                          .lr = fct_train_plan_lr(&t->plan, t->now.step - 1),
                           .held_ev = measured ? held.ev : NAN,
                           .held_fvu = measured ? 1 - held.ev_total : NAN,
                           .held_l0 = measured ? held.l0 : NAN,
@@ -226,7 +226,7 @@ static fct_status add_point(const fct_course *c, fct_trainee *t)
     if (measured)
         fct_log_line(c->desc->log, FCT_LOG_INFO,
                      "%s%sstep %lld: held out: explained variance %.4f, %.2f features a row",
-                     t->name ? t->name : "", t->name ? ": " : "", (long long)t->step, held.ev,
+                     t->name ? t->name : "", t->name ? ": " : "", (long long)t->now.step, held.ev,
                      held.l0);
     return FCT_OK;
 }
@@ -234,13 +234,13 @@ static fct_status add_point(const fct_course *c, fct_trainee *t)
 /* Once a run: later lines tell how it goes on. */
 static void warn_of_dying(const fct_course *c, fct_trainee *t)
 {
-    double share = (double)t->n_dead / (double)t->plan.f;
-    if (t->warned || share < DYING || t->step <= fct_train_plan_dead_steps(&t->plan)) return;
+    double share = (double)t->now.n_dead / (double)t->plan.f;
+    if (t->warned || share < DYING || t->now.step <= fct_train_plan_dead_steps(&t->plan)) return;
     t->warned = true;
     fct_log_line(c->desc->log, FCT_LOG_WARN,
                  "%s%s%.0f %% of the features are dead at step %lld (silent for %lld rows): a "
                  "larger --auxk, a smaller --lr, or fewer --n-features",
-                 t->name ? t->name : "", t->name ? ": " : "", 100 * share, (long long)t->step,
+                 t->name ? t->name : "", t->name ? ": " : "", 100 * share, (long long)t->now.step,
                  (long long)t->plan.dead_rows);
 }
 
@@ -252,12 +252,12 @@ fct_status fct_course_note(fct_course *c, fct_train_state *s)
     for (int64_t i = 0; i < s->n; i++) {
         fct_trainee *t = &s->trainee[i];
         fct_tfevents_scalar scalar[MOST_SCALARS];
-        if (t->lost || t->step != s->step) continue;
+        if (t->lost || t->now.step != s->step) continue;
         FCT_TRY(add_point(c, t));
         warn_of_dying(c, t);
         int64_t n = list_scalars(scalar, t, rate);
         if (c->open) FCT_TRY(log_line(c, t, scalar, n));
-        if (c->n_board > i) FCT_TRY(fct_tfevents_write(&c->board[i], t->step, scalar, n));
+        if (c->n_board > i) FCT_TRY(fct_tfevents_write(&c->board[i], t->now.step, scalar, n));
     }
     c->logged_at = now;
     c->logged_step = s->step;
@@ -275,7 +275,7 @@ void fct_course_show(const fct_course *c, const fct_train_state *s, int64_t all_
     int64_t seen = 0;
     for (int64_t i = 0; i < s->n; i++) {
         const fct_trainee *t = &s->trainee[i];
-        const double v[3] = {t->ev, t->l0, 100 * (double)t->n_dead / (double)t->plan.f};
+        const double v[3] = {t->now.ev, t->now.l0, 100 * (double)t->now.n_dead / (double)t->plan.f};
         if (t->lost || t->n_course == 0) continue;
         for (int k = 0; k < 3; k++) {
             lo[k] = seen == 0 || v[k] < lo[k] ? v[k] : lo[k];
@@ -285,7 +285,7 @@ void fct_course_show(const fct_course *c, const fct_train_state *s, int64_t all_
     }
     if (seen == 1)
         snprintf(text, sizeof text, "%.0f rows/s  EV %.3f  FVU %.3f  L0 %.1f  dead %.1f %%", rate,
-                 lo[0], s->trainee[0].fvu, lo[1], lo[2]);
+                 lo[0], s->trainee[0].now.fvu, lo[1], lo[2]);
     else
         snprintf(text, sizeof text,
                  "%.0f rows/s  %lld SAEs  EV %.3f to %.3f  L0 %.1f to %.1f  dead %.0f to %.0f %%",

@@ -46,10 +46,10 @@ fct_status fct_dense_losses(fct_trainee *t, const float *x, double more, bool wa
                             bool *out_aux)
 {
     int64_t n = t->batch * t->sae->d, active = 0;
-    double here[3] = {fct_sum_squares(t->error, n) / fct_step_numbers(t), more, t->penalty};
+    double here[3] = {fct_sum_squares(t->error, n) / fct_step_numbers(t), more, t->now.penalty};
     FCT_TRY(fct_dist_sum_f64(t->plan.ranks, here, 3));
-    t->mse = here[0];
-    t->penalty = here[2];
+    t->now.mse = here[0];
+    t->now.penalty = here[2];
     FCT_TRY(fct_step_aux_loss(t, out_aux));
     FCT_TRY(fct_step_loss(t, here[1]));
     if (!want_ev) return FCT_OK;
@@ -111,7 +111,7 @@ fct_status fct_dense_end(fct_trainee *t, bool aux, float *through)
 {
     const fct_train_plan *p = &t->plan;
     float *bias = t->grad[FCT_PARAM_B_ENC];
-    if (aux && t->n_dead > 0) {
+    if (aux && t->now.n_dead > 0) {
         FCT_TRY(
             fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
         for (int64_t i = 0; through != bias && i < t->batch * p->auxk; i++)
@@ -151,7 +151,7 @@ double fct_dense_l1(fct_trainee *t, const float *z, float *g_z)
     const fct_sae *s = t->sae;
     const spans p = spans_of(s);
     int64_t rows = t->batch;
-    double weight = fct_train_plan_sparsity(&t->plan, t->step) / (double)t->plan.batch /
+    double weight = fct_train_plan_sparsity(&t->plan, t->now.step) / (double)t->plan.batch /
                     fct_train_plan_unit(&t->plan, s->d),
            value = 0, *sum = t->per_feature, *length = t->per_feature + s->f;
     for (int64_t f = 0; f < s->f; f++) {

@@ -137,7 +137,7 @@ static fct_status forward(fct_trainee *t, const float *x)
                                                              .squares = &squares}));
     FCT_TRY(fct_dist_sum_f64(p->ranks, f->sum, s->d));
     FCT_TRY(fct_dist_sum_f64(p->ranks, &squares, 1));
-    t->mse = squares / fct_step_numbers(t);
+    t->now.mse = squares / fct_step_numbers(t);
     return FCT_OK;
 }
 
@@ -146,15 +146,15 @@ static fct_status aux_term(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     fct_fast *f = t->fast;
-    double squares = t->mse * fct_step_numbers(t), spread = squares;
-    t->aux = 0;
+    double squares = t->now.mse * fct_step_numbers(t), spread = squares;
+    t->now.aux = 0;
     f->m = 0;
     f->aux_bias = 0;
     if (p->auxk == 0) return FCT_OK;
     for (int64_t i = 0; i < t->sae->d; i++) spread -= f->sum[i] * f->sum[i] / (double)p->batch;
     if (!(spread > 1e-12 * squares)) return FCT_OK; /* less is rounding */
-    if (t->n_dead > 0) return fct_fast_aux(t, spread);
-    t->aux = squares / spread;
+    if (t->now.n_dead > 0) return fct_fast_aux(t, spread);
+    t->now.aux = squares / spread;
     if (p->aux == FCT_AUX_AUTHORS) f->aux_bias = p->aux_coef * 2 / spread;
     return FCT_OK;
 }
@@ -237,7 +237,7 @@ fct_status fct_fast_update(fct_trainee *t)
     const fct_train_plan *p = &t->plan;
     fct_sae *s = t->sae;
     fct_fast *f = t->fast;
-    double lr = fct_train_plan_lr(p, t->step), n = (double)(t->step + 1);
+    double lr = fct_train_plan_lr(p, t->now.step), n = (double)(t->now.step + 1);
     fct_adam_args a = {.index = t->index,
                        .value = t->value,
                        .coef = t->coef,
@@ -278,6 +278,6 @@ fct_status fct_fast_update(fct_trainee *t)
     }
     FCT_TRY(fct_op_adam(&t->engine.cx, &a));
     update_bias(t, &a);
-    t->step++;
+    t->now.step++;
     return FCT_OK;
 }

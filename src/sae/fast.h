@@ -36,7 +36,7 @@ fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev) FC
 fct_status fct_fast_update(fct_trainee *t) FCT_MUST_CHECK;
 
 /* The aux term of a batch with dead features, from t->error and what is known of its spread:
-   t->aux, gradients of the dead features (fast_aux.c). */
+   t->now.aux, gradients of the dead features (fast_aux.c). */
 fct_status fct_fast_aux(fct_trainee *t, double spread) FCT_MUST_CHECK;
 int64_t fct_fast_aux_rows(const fct_trainee *t); /* rows at a time */
 

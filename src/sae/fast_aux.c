@@ -241,7 +241,7 @@ fct_status fct_fast_aux(fct_trainee *t, double spread)
     fct_fast *f = t->fast;
     int64_t d = t->sae->d, rows = fct_fast_aux_rows(t);
     double miss = 0, row_miss[ROWS];
-    f->m = t->n_dead;
+    f->m = t->now.n_dead;
     fct_status st = make_room(f, t);
     if (st != FCT_OK) {
         f->m = 0;
@@ -272,6 +272,6 @@ fct_status fct_fast_aux(fct_trainee *t, double spread)
     }
     FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
     if (p->aux == FCT_AUX_AUTHORS) FCT_TRY(fct_dist_sum_f64(p->ranks, f->g_sum, d));
-    t->aux = miss / spread;
+    t->now.aux = miss / spread;
     return FCT_OK;
 }

@@ -34,8 +34,8 @@ static fct_status describe(fct_sae *s, const fct_trainee *t, const fct_train_des
     j = json_pack("{s:s, s:s?, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:o, s:O*}", "facet_version",
                   fct_version(), "model_hash", desc->model_hash, "backend", t->engine.cx.be->name,
                   "dtype", "f32", "threads", fct_threads(), "loss_scale", t->plan.loss_scale,
-                  "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->step, "rows",
-                  (json_int_t)(t->step * t->plan.batch), "training", options, "data", rows);
+                  "seed", (json_int_t)t->plan.seed, "steps", (json_int_t)t->now.step, "rows",
+                  (json_int_t)(t->now.step * t->plan.batch), "training", options, "data", rows);
     if (!j || (!fct_dist_alone(t->plan.ranks) &&
                json_object_set_new(j, "ranks", json_integer(t->plan.ranks->size)) != 0)) {
         st = fct_fail(FCT_ERR_MEMORY, "out of memory: facet.json");
@@ -58,16 +58,16 @@ out:
 fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *data, double seconds,
                             const fct_log *log)
 {
-    m->report = (fct_train_report){.steps = t->step,
-                                   .rows = t->step * t->plan.batch,
+    m->report = (fct_train_report){.steps = t->now.step,
+                                   .rows = t->now.step * t->plan.batch,
                                    .n_features = t->plan.f,
                                    .k = t->plan.k,
-                                   .dead = t->n_dead,
-                                   .loss = t->loss,
-                                   .mse = t->mse,
-                                   .aux = t->aux,
-                                   .ev = t->ev,
-                                   .l0 = t->l0,
+                                   .dead = t->now.n_dead,
+                                   .loss = t->now.loss,
+                                   .mse = t->now.mse,
+                                   .aux = t->now.aux,
+                                   .ev = t->now.ev,
+                                   .l0 = t->now.l0,
                                    .loss_scale = t->plan.loss_scale,
                                    .seconds = seconds};
     m->course = t->course;
@@ -82,11 +82,11 @@ fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *dat
         FCT_TRY(fct_trainee_export_block(t, b, out));
         FCT_TRY(describe(*out, t, &m->desc, b, data));
     }
-    if (t->ev < 0 || t->fvu > 1) /* without any active feature ev is 0 up to rounding */
+    if (t->now.ev < 0 || t->now.fvu > 1) /* without any active feature ev is 0 up to rounding */
         fct_log_line(log, FCT_LOG_WARN,
                      "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
                      "the rows' mean): a smaller --lr, or more steps",
-                     t->name ? t->name : "", t->name ? ": " : "", t->ev);
+                     t->name ? t->name : "", t->name ? ": " : "", t->now.ev);
     return FCT_OK;
 }
 

@@ -182,6 +182,14 @@ enum { /* what Adam moves; the last three only in the variants that have them */
        FCT_PARAM_COUNT
 };
 
+typedef struct fct_train_numbers { /* what is said of an SAE after a step; ranks tell each other */
+    int64_t step, n_dead;          /* steps done; dead features */
+    double loss, mse, aux, l0;     /* of the last step; l0, ev and fvu: of the last one logged */
+    double penalty;                /* part of the loss: of variants with a penalty on codes */
+    double ev;                     /* mean over dimensions of 1 - var(x-x')/var(x) */
+    double fvu;     /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
+    double running; /* threshold over a batch, its running mean: batchtopk, matryoshka */
+} fct_train_numbers;
 typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of them */
     const char *name;        /* of several; NULL: the only one. Not owned */
     int64_t stream;
@@ -194,16 +202,10 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     fct_sae *sae;
     float *threshold_ln, *b_mag, *r_mag; /* [F] each, NULL where the variant has none */
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
-    int64_t *not_fired;        /* [F]: steps since the feature was last above 1e-3 */
-    int64_t batch;             /* rows of a batch that are here: all, or this rank's part */
-    int64_t step;              /* steps done */
-    int64_t k;                 /* of the step at hand */
-    int64_t n_dead;            /* after the last step */
-    double loss, mse, aux, l0; /* of the last step; l0, ev and fvu: of the last one logged */
-    double penalty;            /* part of the loss: of variants with a penalty on codes */
-    double ev;                 /* mean over dimensions of 1 - var(x-x')/var(x) */
-    double fvu;                /* sum (x-x')² / sum (x - mean)²: the share of variance missed */
-    double running;            /* threshold over a batch, its running mean: batchtopk, matryoshka */
+    int64_t *not_fired; /* [F]: steps since the feature was last above 1e-3 */
+    int64_t batch;      /* rows of a batch that are here: all, or this rank's part */
+    int64_t k;          /* of the step at hand */
+    fct_train_numbers now;
     float *row_mean, *row_scale; /* [blocks mixed,D]: rows become (x - row_mean) * row_scale; NULL:
                                     as they are */
     float *average[FCT_PARAM_COUNT]; /* of the weights; NULL: none is kept */

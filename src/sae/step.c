@@ -86,11 +86,11 @@ fct_status fct_step_count_dead(fct_trainee *t)
     const fct_train_plan *p = &t->plan;
     int64_t steps = fct_train_plan_dead_steps(p);
     FCT_TRY(share_fired(t));
-    t->n_dead = 0;
+    t->now.n_dead = 0;
     for (int64_t f = 0; f < p->f; f++) {
         t->not_fired[f]++;
         t->dead[f] = t->not_fired[f] > steps;
-        t->n_dead += t->dead[f];
+        t->now.n_dead += t->dead[f];
     }
     return FCT_OK;
 }
@@ -98,7 +98,7 @@ fct_status fct_step_count_dead(fct_trainee *t)
 fct_status fct_step_select_aux(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    if (t->n_dead == 0 || p->auxk == 0) return FCT_OK;
+    if (t->now.n_dead == 0 || p->auxk == 0) return FCT_OK;
     return fct_op_topk(&t->engine.cx, &(fct_topk_args){.x = t->pre,
                                                        .rows = t->batch,
                                                        .n = p->f,
@@ -141,10 +141,10 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
 {
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
-    int64_t n = t->batch * s->d, k = t->n_dead > 0 ? p->auxk : 0;
+    int64_t n = t->batch * s->d, k = t->now.n_dead > 0 ? p->auxk : 0;
     bool authors = p->aux == FCT_AUX_AUTHORS;
     *out_active = false;
-    t->aux = 0;
+    t->now.aux = 0;
     if (p->auxk == 0) return FCT_OK;
     FCT_TRY(fct_op_sparse_decode(&t->engine.cx,
                                  &(fct_sparse_decode_args){.index = t->aux_index,
@@ -165,7 +165,7 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     double miss = fct_sum_squares(t->g_aux, n);
     FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
     if (!(spread > 0)) return FCT_OK;
-    t->aux = miss / spread;
+    t->now.aux = miss / spread;
     fct_scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
                  n); /* 2/(B·D·den), den = spread/(B·D) */
     *out_active = true;
@@ -181,13 +181,13 @@ fct_status fct_step_measure(fct_trainee *t, const float *x, int64_t active)
     FCT_TRY(column_spread(t, t->sum + 2 * d, var_e, t->error));
     double all = 0, here[2] = {fct_sum_squares(t->error, t->batch * d), (double)active};
     FCT_TRY(fct_dist_sum_f64(p->ranks, here, 2));
-    t->ev = 0;
+    t->now.ev = 0;
     for (int64_t i = 0; i < d; i++) {
-        t->ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
+        t->now.ev += (1 - var_e[i] / (var_x[i] + 1e-8 * (double)p->batch)) / (double)d;
         all += var_x[i];
     }
-    t->fvu = all > 0 ? here[0] / all : 0;
-    t->l0 = here[1] / (double)p->batch;
+    t->now.fvu = all > 0 ? here[0] / all : 0;
+    t->now.l0 = here[1] / (double)p->batch;
     return FCT_OK;
 }
 
@@ -259,12 +259,12 @@ void fct_step_clear_gradients(fct_trainee *t)
 fct_status fct_step_loss(fct_trainee *t, double more)
 {
     const fct_train_plan *p = &t->plan;
-    t->loss = p->loss_scale * t->mse + p->aux_coef * t->aux + more;
-    if (isfinite(t->loss)) return FCT_OK;
+    t->now.loss = p->loss_scale * t->now.mse + p->aux_coef * t->now.aux + more;
+    if (isfinite(t->now.loss)) return FCT_OK;
     return fct_fail(FCT_ERR_RANGE,
                     "step %lld: the loss is not finite: rows whose squares f32 cannot hold, or lr "
                     "%g is too high",
-                    (long long)(t->step + 1), p->lr);
+                    (long long)(t->now.step + 1), p->lr);
 }
 
 static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
@@ -273,8 +273,8 @@ static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
     int64_t n = t->batch * t->sae->d, active = 0;
     bool aux;
     FCT_TRY(forward(t, rows));
-    t->mse = fct_sum_squares(t->error, n) / fct_step_numbers(t);
-    FCT_TRY(fct_dist_sum_f64(p->ranks, &t->mse, 1));
+    t->now.mse = fct_sum_squares(t->error, n) / fct_step_numbers(t);
+    FCT_TRY(fct_dist_sum_f64(p->ranks, &t->now.mse, 1));
     FCT_TRY(fct_step_aux_loss(t, &aux));
     FCT_TRY(fct_step_loss(t, 0));
     if (want_ev) {
@@ -284,7 +284,7 @@ static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
     fct_step_clear_gradients(t);
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_step_backward_codes(t, t->g_rec, t->index, t->value, t->coef, t->k));
-    if (aux && t->n_dead > 0)
+    if (aux && t->now.n_dead > 0)
         FCT_TRY(
             fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
     return fct_step_backward_bias(t, aux, t->grad[FCT_PARAM_B_ENC]);

@@ -248,7 +248,7 @@ static fct_status start(training *tr)
 
 static bool is_done(const fct_trainee *t)
 {
-    return t->lost || (t->plan.steps > 0 && t->step >= t->plan.steps);
+    return t->lost || (t->plan.steps > 0 && t->now.step >= t->plan.steps);
 }
 
 /* One step of one SAE. Among several, one whose loss is not finite is given up. */
@@ -276,7 +276,7 @@ static fct_status tell_lost(const training *tr)
     for (int64_t i = 0; i < tr->s.n; i++) {
         const fct_trainee *t = &tr->s.trainee[i];
         lost += t->lost != NULL;
-        if (!t->lost || t->step != tr->s.step - 1) continue;
+        if (!t->lost || t->now.step != tr->s.step - 1) continue;
         fct_log_line(tr->desc->log, FCT_LOG_WARN, "%s is given up: %s", t->name, t->lost);
         last = t;
     }

@@ -320,7 +320,7 @@ fct_status fct_trainee_check_shared(const fct_trainee *t, const fct_trainee *wit
 const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n)
 {
     const float *now = fct_trainee_param(t, which, out_n);
-    return t->average[which] && t->step > 0 ? t->average[which] : now;
+    return t->average[which] && t->now.step > 0 ? t->average[which] : now;
 }
 
 /* From an SAE of normalised rows to one of rows as they are. With one scale for a whole row codes

@@ -63,7 +63,7 @@ static fct_status share_gradients(fct_trainee *t)
 
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
-    t->k = fct_train_plan_k(&t->plan, t->step);
+    t->k = fct_train_plan_k(&t->plan, t->now.step);
     if (t->row_mean) {
         fct_trainee_normalise(t, t->rows, rows, t->batch);
         rows = t->rows;
@@ -126,19 +126,19 @@ FCT_CLONES static void approach(float *y, const float *x, float by, int64_t n)
 /* At first the mean moves faster, so that it forgets the start. */
 static void average(fct_trainee *t)
 {
-    double n = (double)t->step, decay = (1 + n) / (10 + n);
+    double n = (double)t->now.step, decay = (1 + n) / (10 + n);
     if (decay > t->plan.ema) decay = t->plan.ema;
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t size;
         const float *now = fct_trainee_param(t, w, &size);
-        if (now) approach(t->average[w], now, t->step == 1 ? 1 : (float)(1 - decay), size);
+        if (now) approach(t->average[w], now, t->now.step == 1 ? 1 : (float)(1 - decay), size);
     }
 }
 
 static void update(fct_trainee *t)
 {
     fct_sae *s = t->sae;
-    double lr = fct_train_plan_lr(&t->plan, t->step), n = (double)++t->step;
+    double lr = fct_train_plan_lr(&t->plan, t->now.step), n = (double)++t->now.step;
     adam a = {.step_size = (float)(lr / (1 - pow(beta1, n))),
               .root = (float)sqrt(1 - pow(beta2, n)),
               .eps = (float)t->plan.eps};

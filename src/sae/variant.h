@@ -46,12 +46,12 @@ void fct_add_columns(double *sum, const float *x, int64_t n, int64_t d);
 fct_status fct_step_count_dead(fct_trainee *t) FCT_MUST_CHECK;
 /* The auxk strongest dead features of t->pre into aux_index and aux_value, when there are any. */
 fct_status fct_step_select_aux(fct_trainee *t) FCT_MUST_CHECK;
-/* t->aux, and g_aux [B,D] := d(aux term)/de', from t->error = x' - x; true when there is such a
+/* t->now.aux, and g_aux [B,D] := d(aux term)/de', from t->error = x' - x; true when there is such a
  * term. */
 fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active) FCT_MUST_CHECK;
-/* t->loss from its parts and what a variant adds to them; fails when it is not finite. */
+/* t->now.loss from its parts and what a variant adds to them; fails when it is not finite. */
 fct_status fct_step_loss(fct_trainee *t, double more) FCT_MUST_CHECK;
-/* t->ev and t->fvu, from t->error, and t->l0 from the number of activations here. */
+/* t->now.ev and t->now.fvu, from t->error, and t->now.l0 from the number of activations here. */
 fct_status fct_step_measure(fct_trainee *t, const float *x, int64_t active) FCT_MUST_CHECK;
 void fct_step_clear_gradients(fct_trainee *t);
 /* Gradients of both weights and b_enc through one set of codes [B,k]; g [B,D] is the gradient of
@@ -70,7 +70,8 @@ fct_status fct_dense_note_fired(fct_trainee *t, const float *z) FCT_MUST_CHECK;
 /* out [B,D] = z W_dec + b_dec - x. */
 fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x,
                           float *out) FCT_MUST_CHECK;
-/* t->error from t->z, t->mse, the aux term; then t->loss with `more`, and ev and l0 when wanted. */
+/* t->error from t->z, t->now.mse, the aux term; then t->now.loss with `more`, and ev and l0 when
+ * wanted. */
 fct_status fct_dense_losses(fct_trainee *t, const float *x, double more, bool want_ev,
                             bool *out_aux) FCT_MUST_CHECK;
 /* out [B,F] = g W_decT: the gradient of codes whose decode has the gradient g [B,D]. */

@@ -95,7 +95,7 @@ static fct_status share_smallest(fct_dist *ranks, float *smallest)
 fct_status fct_batch_select(fct_trainee *t)
 {
     int64_t n = t->batch * t->plan.f, want = t->plan.batch * t->k, ties, above;
-    float smallest = 0, bound = (float)(t->running / 2);
+    float smallest = 0, bound = (float)(t->now.running / 2);
     uint32_t least;
     above = count_above(t->pre, n, bound);
     FCT_TRY(share_counts(t->plan.ranks, &above, 1));
@@ -112,9 +112,9 @@ fct_status fct_batch_select(fct_trainee *t)
     }
     FCT_TRY(share_smallest(t->plan.ranks, &smallest));
     if (!(smallest > 0)) return FCT_OK;
-    double rate = 1 / (double)(t->step + 1);
+    double rate = 1 / (double)(t->now.step + 1);
     if (rate < threshold_rate) rate = threshold_rate;
-    t->running += rate * ((double)smallest - t->running);
+    t->now.running += rate * ((double)smallest - t->now.running);
     return FCT_OK;
 }
 
@@ -124,7 +124,7 @@ fct_status fct_batch_finish(const fct_trainee *t, fct_sae *out)
     out->kind = FCT_SAE_BATCHTOPK;
     out->k = t->plan.k;
     if (!out->threshold) FCT_TRY(fct_new(&out->threshold, out->f, sizeof *out->threshold));
-    for (int64_t i = 0; i < out->f; i++) out->threshold[i] = (float)t->running;
+    for (int64_t i = 0; i < out->f; i++) out->threshold[i] = (float)t->now.running;
     return FCT_OK;
 }
 

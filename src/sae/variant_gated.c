@@ -63,7 +63,7 @@ static fct_status through_gate(fct_trainee *t, const float *x, double *out_froze
     *out_frozen = p->loss_scale * fct_sum_squares(t->aux_out, n) / fct_step_numbers(t);
     fct_scale_to(t->aux_out, t->aux_out, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_code_gradient(t, t->aux_out, t->g_gate));
-    t->penalty = fct_dense_l1(t, t->pre, t->g_gate);
+    t->now.penalty = fct_dense_l1(t, t->pre, t->g_gate);
     for (int64_t i = 0; i < codes; i++)
         if (!(t->pre[i] > 0)) t->g_gate[i] = 0;
     return FCT_OK;
@@ -89,7 +89,7 @@ static fct_status gated_backward(fct_trainee *t, const float *x, bool want_ev)
     FCT_TRY(through_gate(t, x, &frozen));
     FCT_TRY(fct_dense_encoder_gradient(t, t->g_gate, t->grad[FCT_PARAM_B_ENC]));
     for (int64_t i = 0; i < p->f; i++) t->through[i] += t->grad[FCT_PARAM_B_ENC][i];
-    FCT_TRY(fct_dense_losses(t, x, t->penalty + frozen, want_ev, &aux));
+    FCT_TRY(fct_dense_losses(t, x, t->now.penalty + frozen, want_ev, &aux));
     return fct_dense_end(t, aux, t->through);
 }
 

@@ -47,14 +47,14 @@ static fct_status jumprelu_backward(fct_trainee *t, const float *x, bool want_ev
     int64_t n = t->batch * t->sae->d;
     float *bias = t->grad[FCT_PARAM_B_ENC];
     double *theta = t->per_feature, unit = fct_train_plan_unit(p, t->sae->d),
-           each = fct_train_plan_sparsity(p, t->step) / (double)p->batch;
+           each = fct_train_plan_sparsity(p, t->now.step) / (double)p->batch;
     bool aux;
     for (int64_t i = 0; i < p->f; i++) theta[i] = unit * exp(t->threshold_ln[i]);
     FCT_TRY(fct_dense_forward(t, x));
-    t->penalty = each * (double)activate(t, theta);
+    t->now.penalty = each * (double)activate(t, theta);
     FCT_TRY(fct_dense_note_fired(t, t->z));
     FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
-    FCT_TRY(fct_dense_losses(t, x, t->penalty, want_ev, &aux));
+    FCT_TRY(fct_dense_losses(t, x, t->now.penalty, want_ev, &aux));
     fct_step_clear_gradients(t);
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));

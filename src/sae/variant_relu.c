@@ -18,11 +18,11 @@ static fct_status relu_backward(fct_trainee *t, const float *x, bool want_ev)
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
     FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
-    t->penalty = fct_dense_l1(t, t->z, t->g_pre);
+    t->now.penalty = fct_dense_l1(t, t->z, t->g_pre);
     for (int64_t i = 0; i < codes; i++)
         if (!(t->z[i] > 0)) t->g_pre[i] = 0;
     FCT_TRY(fct_dense_encoder_gradient(t, t->g_pre, bias));
-    FCT_TRY(fct_dense_losses(t, x, t->penalty, want_ev, &aux));
+    FCT_TRY(fct_dense_losses(t, x, t->now.penalty, want_ev, &aux));
     return fct_dense_end(t, aux, bias);
 }
 

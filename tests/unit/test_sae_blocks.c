@@ -94,10 +94,10 @@ static void check_parity(const fct_st *g, const char *name)
         lay(rows, block, step * each, each, mixed);
         assert_ok(fct_trainee_backward(&t, rows, false));
         assert_ok(fct_trainee_update(&t));
-        double off = fabs(t.loss - loss[step]) / loss[step];
+        double off = fabs(t.now.loss - loss[step]) / loss[step];
         if (off > worst) worst = off;
     }
-    assert_true(t.n_dead > 0);
+    assert_true(t.now.n_dead > 0);
     for (int w = 0; w < 4; w++) {
         char full[32];
         int64_t n;

@@ -43,9 +43,9 @@ static void run(course *c, const fct_train_desc *options, fct_train_engine engin
     for (int s = 0; s < STEPS; s++) {
         assert_ok(fct_trainee_backward(&t, rows + s * BATCH * D, s == STEPS - 1));
         assert_ok(fct_trainee_update(&t));
-        c->loss[s] = t.loss;
-        c->aux[s] = t.aux;
-        c->dead[s] = t.n_dead;
+        c->loss[s] = t.now.loss;
+        c->aux[s] = t.now.aux;
+        c->dead[s] = t.now.n_dead;
     }
     for (int w = 0; w < 4; w++) {
         int64_t n;
@@ -68,8 +68,8 @@ static double apart(const float *a, const float *b, int64_t n)
 
 /* Observed: losses within 6.3e-6 (k 60, else 3e-6), aux 4.4e-6, weights 6.4e-6. Adam divides by the
    root of tiny squares, which makes more of rounding. */
-static void check_equal(const char *name, const fct_train_desc *options,
-                        const fct_product *product, bool want_dead)
+static void check_equal(const char *name, const fct_train_desc *options, const fct_product *product,
+                        bool want_dead)
 {
     static float rows[STEPS * BATCH * D];
     course plain, fast;

@@ -401,7 +401,7 @@ static void test_few_dead_rows(void **state)
         assert_ok(fct_trainee_backward(&t, data + step * BATCH * D, false));
         for (int64_t i = 0; i < BATCH * plan.k; i++)
             if (t.value[i] > 1e-3f) assert_false(t.dead[t.index[i]]);
-        assert_true(t.n_dead < plan.f);
+        assert_true(t.now.n_dead < plan.f);
     }
     fct_trainee_clear(&t);
 }

@@ -73,14 +73,14 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, si
     for (int step = 0; step < 20; step++) {
         assert_ok(fct_trainee_backward(&t, rows + step * 64 * 24, true));
         assert_ok(fct_trainee_update(&t));
-        double off = fabs(t.loss - loss[step]) / loss[step];
+        double off = fabs(t.now.loss - loss[step]) / loss[step];
         if (off > worst) worst = off;
-        assert_int_equal(t.n_dead, (int)dead[step]);
-        assert_true(fabs(t.aux - aux_loss[step]) <= 1e-5 * aux_loss[step]);
+        assert_int_equal(t.now.n_dead, (int)dead[step]);
+        assert_true(fabs(t.now.aux - aux_loss[step]) <= 1e-5 * aux_loss[step]);
     }
     print_message("%s, %s: losses within %.2g;", kind, ways[way].name, worst);
     assert_true(worst < 3e-6);
-    assert_true(t.n_dead > 0); /* else the aux term was not tested */
+    assert_true(t.now.n_dead > 0); /* else the aux term was not tested */
     for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         const float *have = fct_trainee_param(&t, w, &n);
@@ -203,7 +203,7 @@ static void check_gradients(fct_aux_mode aux)
     /* dead from the start: those that were silent for more than 0 steps are all; so the aux term
      * takes the strongest of all */
     assert_ok(fct_trainee_backward(&t, x, true));
-    assert_int_equal(t.n_dead, TF);
+    assert_int_equal(t.now.n_dead, TF);
     for (int i = 0; i < TB * TD; i++) p.x[i] = x[i];
     double *const part[] = {p.w_enc, p.b_enc, p.w_dec, p.b_dec};
     for (int w = 0; w < N_PARAM; w++) {
@@ -213,7 +213,7 @@ static void check_gradients(fct_aux_mode aux)
     }
     p.t = &t;
     tiny_constants(&p);
-    assert_true(fabs(tiny_loss(&p) - t.loss) < 1e-6 * t.loss);
+    assert_true(fabs(tiny_loss(&p) - t.now.loss) < 1e-6 * t.now.loss);
     for (int w = 0; w < N_PARAM; w++) {
         int64_t n;
         double miss = 0, size = 0, h = 1e-5;

@@ -95,10 +95,10 @@ static void check_parity(const fct_st *g, const char *variant, bool options)
             if (off > gradient) gradient = off;
         }
         assert_ok(fct_trainee_update(&t));
-        double off = fabs(t.loss - loss[step]) / loss[step];
+        double off = fabs(t.now.loss - loss[step]) / loss[step];
         if (off > worst) worst = off;
     }
-    assert_true(t.n_dead > 0); /* else the aux term was not tested */
+    assert_true(t.now.n_dead > 0); /* else the aux term was not tested */
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
         if (!fct_trainee_param(&t, w, &n)) continue;
@@ -111,8 +111,8 @@ static void check_parity(const fct_st *g, const char *variant, bool options)
                   change);
     if (strcmp(variant, "batchtopk") == 0 || strcmp(variant, "matryoshka") == 0) {
         double want = *(const double *)find(g, name, "threshold", "")->data;
-        print_message(", threshold %.1e", fabs(t.running - want) / want);
-        assert_true(fabs(t.running - want) < 1e-5 * want);
+        print_message(", threshold %.1e", fabs(t.now.running - want) / want);
+        assert_true(fabs(t.now.running - want) < 1e-5 * want);
     }
     print_message("\n");
     assert_true(worst < 2e-6);
@@ -329,7 +329,7 @@ static void check_gradients(const char *name)
         for (int64_t i = 0; i < n; i++) at[i] += 0.2f * noise[i];
     }
     assert_ok(fct_trainee_backward(&t, x, true));
-    assert_int_equal(t.n_dead, TF);
+    assert_int_equal(t.now.n_dead, TF);
     for (int i = 0; i < TB * TD; i++) m.x[i] = x[i];
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
@@ -337,8 +337,8 @@ static void check_gradients(const char *name)
         for (int64_t i = 0; i < n; i++) m.p[w][i] = from[i];
     }
     tiny_constants(&m);
-    if (fabs(tiny_loss(&m) - t.loss) > 2e-6 * t.loss)
-        fail_msg("%s: loss %.9g, in f64 %.9g", name, t.loss, tiny_loss(&m));
+    if (fabs(tiny_loss(&m) - t.now.loss) > 2e-6 * t.now.loss)
+        fail_msg("%s: loss %.9g, in f64 %.9g", name, t.now.loss, tiny_loss(&m));
     double worst = 0;
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
@@ -564,7 +564,7 @@ static void test_threshold(void **state)
     assert_ok(fct_trainee_backward(&t, x, true));
     for (int i = 0; i < B * F; i++) kept += t.z[i] > 0;
     assert_int_equal(kept, B * K);
-    assert_true(t.l0 == K);
+    assert_true(t.now.l0 == K);
     assert_ok(fct_trainee_export(&t, &s));
     assert_int_equal(s->kind, FCT_SAE_BATCHTOPK);
     assert_int_equal(s->k, K);
