@@ -87,16 +87,23 @@ class Model(nn.Module):
 
     def several(self, x: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor, times: list[int],
                 generator: torch.Generator) -> torch.Tensor:
-        """What the ancestral Euler sampler gives: between steps it keeps sigma / sigma before of the old noise and draws
-        the rest afresh."""
-        before, sigma = LAST, NOISE / SIGNAL
-        y = self.x0(x, LAST, context, pooled)
+        """Several steps of the ancestral Euler sampler: that from x, then those at `times`."""
+        y, before = self.x0(x, LAST, context, pooled), LAST
         for t in times:
-            kept = sigma[t] / sigma[before]
-            old = (x - SIGNAL[before] * y) / NOISE[before]
-            x = SIGNAL[t] * y + NOISE[t] * (kept * old + (1 - kept ** 2).sqrt() * torch.randn(y.shape, generator=generator))
+            x = renoised(y, x, before, t, generator)
             y, before = self.x0(x, t, context, pooled), t
         return y
+
+
+def renoised(x0: torch.Tensor, x: torch.Tensor, before: int, t: torch.Tensor | int,
+             generator: torch.Generator | None = None) -> torch.Tensor:
+    """What the ancestral Euler sampler gives the step t after the step `before` said x0 of x: it keeps sigma / sigma before
+    of the noise in x and draws the rest afresh."""
+    t = torch.as_tensor(t).expand(len(x)).view(-1, 1, 1, 1)
+    kept = (NOISE[t] / SIGNAL[t]) / (NOISE[before] / SIGNAL[before])
+    old = (x - SIGNAL[before] * x0) / NOISE[before]
+    fresh = torch.randn(x.shape, generator=generator)
+    return SIGNAL[t] * x0 + NOISE[t] * (kept * old + (1 - kept ** 2).sqrt() * fresh)
 
 
 def shut_unwatched(unet: UNet2DConditionModel) -> None:

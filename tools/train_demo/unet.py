@@ -205,26 +205,25 @@ class Batches:
 def later(n: int) -> torch.Tensor:
     """timesteps of later steps: most of them those of four trailing steps, and of these most the first, whose fresh noise
     would move the objects; the others anywhere"""
-    usual = torch.tensor([749, 499, 249])[torch.multinomial(torch.tensor([12.0, 1.0, 1.0]), n, replacement=True)]
+    usual = torch.tensor([749, 499, 249])[torch.multinomial(torch.tensor([2.0, 1.0, 1.0]), n, replacement=True)]
     return torch.where(torch.rand(n) < 0.9, usual, torch.randint(0, 1000, (n,)))
 
 
-def own_first(net: m.Model, words: OwnWords, code: codes.Codes, noise: torch.Tensor, context: torch.Tensor,
-              pooled: torch.Tensor) -> torch.Tensor:
-    """What the net itself draws first, for later steps to go on from; nothing is done to its blocks."""
-    words.contexts, plans, code.plans = {}, code.plans, []
-    y = net.x0(noise, m.LAST, context, pooled).float()
-    code.plans = plans
-    return y
-
-
-def renoised(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """What the ancestral sampler gives the step t after the first one, which began with `noise` and said x0: of the old
-    noise it keeps sigma / sigma of the first step, less the picture, since the start is noise alone."""
-    signal, size = m.SIGNAL[t].view(-1, 1, 1, 1), m.NOISE[t].view(-1, 1, 1, 1)
-    kept = size / signal / (m.NOISE[m.LAST] / m.SIGNAL[m.LAST])
-    old = (noise - m.SIGNAL[m.LAST] * x0) / m.NOISE[m.LAST]
-    return signal * x0 + size * (kept * old + (1 - kept ** 2).sqrt() * torch.randn_like(x0))
+def own_way(net: m.Model, noise: torch.Tensor, context: torch.Tensor, pooled: torch.Tensor,
+            t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the sampler gives the steps t when the net itself has drawn before, and its first step. The gradient of a
+    second step reaches the first BACK times as long; third and fourth ones teach no other."""
+    first = net.x0(noise, m.LAST, context, pooled).float()
+    shown, steps = first.detach() + BACK * (first - first.detach()), [749, 499, 249]
+    x = m.renoised(shown, noise, m.LAST, torch.where((t == 499) | (t == 249), 749, t))
+    for at, after in zip(steps, steps[1:]):
+        go = torch.isin(t, torch.tensor(steps[steps.index(after):]))
+        if go.any():
+            with torch.no_grad():
+                y = net.x0(x[go], at, context[go], pooled[go]).float()
+                further = m.renoised(y, x[go], at, after)
+            x[go] = further
+    return x, first
 
 
 def loss_of(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -328,22 +327,26 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         noise, values, index, captions, by_block, code.plans = batches.draw(
             n, 1.0 if done < 0.5 else args.own_share, (t == m.LAST).tolist())
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        last, own = (t == m.LAST)[:, None, None, None], (t != m.LAST) & (torch.rand(n) < OWN)
+        last, own = t == m.LAST, (t != m.LAST) & (torch.rand(n) < OWN)
         texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
         row = {c: i for i, c in enumerate(texts)}
         chance = [random.random() for _ in captions]
         with torch.autocast("cpu", torch.bfloat16):
             states, pools = net.text(texts)
-            rows, drawn = torch.tensor([row[c] for c in captions]), x0.clone()
+            rows, x = torch.tensor([row[c] for c in captions]), noise.clone()
+            drawn = x0[own]
             if own.any():
-                drawn[own] = own_first(net, words, code, noise[own], states[rows[own]], pools[rows[own]])
-            shown = drawn.detach() + BACK * (drawn - drawn.detach())
+                plans, words.contexts, code.plans = code.plans, {}, []
+                x[own], drawn = own_way(net, noise[own], states[rows[own]], pools[rows[own]], t[own])
+                code.plans = plans
+            true = ~own & ~last
+            x[true] = m.renoised(x0[true], noise[true], m.LAST, t[true])
             words.contexts = {b: states[[row[c] for c in by_block[b]]] for b in KINDS}
             pooled = pools[[row[""] if r < 0.5 else row[captions[i if r < 0.75 else i - 1]] for i, r in enumerate(chance)]]
-            y = net.x0(torch.where(last, noise, renoised(shown, noise, t)), t, states[rows], pooled).float()
-        error, first_error = y - x0, (drawn - x0)[own]
+            y = net.x0(x, t, states[rows], pooled).float()
+        error, first_error = y - x0, drawn - x0[own]
         picture = (loss_of(error, mask) + loss_of(first_error, mask[own])) / x0.numel()
-        clean = last[:, 0, 0, 0] & torch.tensor([p.mode == codes.NONE for p in code.plans])
+        clean = last & torch.tensor([p.mode == codes.NONE for p in code.plans])
         extra, right = code.loss(masks8[index], pool.labels[index], clean)
         loss = picture + args.codes * extra
         if fade > 0:
@@ -357,7 +360,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         average.update(net, step)
         e2, kind = (error.detach() ** 2), torch.tensor([p.mode for p in code.plans])
         here = {"mse": e2[clean].mean().item() if clean.any() else 0.0}
-        for name, pick in (("object", clean), ("later", ~last[:, 0, 0, 0]), ("painted", kind == codes.PAINT),
+        for name, pick in (("object", clean), ("later", ~last), ("painted", kind == codes.PAINT),
                            ("erased", kind == codes.ERASE), ("nudged", kind == codes.NUDGE)):
             here[name] = ((e2 * mask)[pick].sum() / mask[pick].sum().clamp(min=1) / 4).item() if pick.any() else 0.0
         here |= right
