@@ -249,6 +249,18 @@ double fct_rng_unit(fct_rng *r); /* uniform in [0, 1), 53 bits; facet's own */
 int fct_threads(void);       /* how many a parallel region will have; never 0 */
 int fct_thread_index(void);  /* inside a parallel region: 0 .. fct_threads()-1 */
 void fct_threads_set(int n); /* n <= 0: as many as the machine has */
+/* Jobs 0 .. n-1, in any order, on `hands` threads; each computes with one thread meanwhile, so what
+   it uses must be its own (hand: 0 .. hands-1) or only read. After a failure no further job starts,
+   and the failure is the caller's. Progress is told by the calling thread. */
+typedef struct fct_share_desc {
+    int64_t n;
+    int hands; /* at most fct_threads() */
+    fct_status (*job)(void *self, int hand, int64_t i);
+    void *self;
+    const fct_log *log;
+    const char *what;
+} fct_share_desc;
+fct_status fct_share(const fct_share_desc *d) FCT_MUST_CHECK;
 
 /* ---- time and log (log.c) ---- */
 double fct_seconds(void); /* monotonic */

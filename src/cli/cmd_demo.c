@@ -88,7 +88,7 @@ static fct_status run(fct_cli *c)
                 .started = fct_seconds()};
     fct_status st = make(d);
     if (st == FCT_OK) {
-        fct_cli_note(c, "%" PRId64 " pictures, %.0f s", d->runs, fct_seconds() - d->started);
+        fct_cli_note(c, "%" PRId64 " pictures, %.0f s", demo_runs(d), fct_seconds() - d->started);
         fct_cli_put(c, "page", json_sprintf("%s/index.html", d->dir));
         fct_cli_put(c, "seconds", json_real(fct_seconds() - d->started));
         say_next(d);

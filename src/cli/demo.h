@@ -17,13 +17,15 @@
 
 enum {
     DEMO_BLOCKS = 4,
-    DEMO_CARDS = 9,       /* at most so many a block, */
-    DEMO_TOP = 9,         /* pictures a card */
-    DEMO_ICONS = 3,       /* seeds of the icon */
-    DEMO_PAIRS = 12,      /* pairs that a word is painted on */
-    DEMO_SHOWN = 4,       /* of them on the page */
-    DEMO_DRAWN_PAIRS = 2, /* pairs of a feature drawn at random */
-    DEMO_WORDS = 4        /* over-represented words that are printed */
+    DEMO_CARDS = 9,        /* at most so many a block, */
+    DEMO_TOP = 9,          /* pictures a card */
+    DEMO_ICONS = 3,        /* seeds of the icon */
+    DEMO_PAIRS = 12,       /* pairs that a word is painted on */
+    DEMO_SHOWN = 4,        /* of them on the page */
+    DEMO_DRAWN_PAIRS = 2,  /* pairs of a feature drawn at random */
+    DEMO_TRIALS = 4,       /* pairs for strength and mask */
+    DEMO_BLOCK_PAIRS = 16, /* pairs whose blocks are zeroed and rebuilt */
+    DEMO_WORDS = 4         /* over-represented words that are printed */
 };
 
 typedef struct demo_size {        /* how much of everything: see demo_setup.c */
@@ -42,6 +44,7 @@ typedef struct demo_pair {
     uint8_t *clean;                       /* pixels without an edit, once made */
     fct_reading reading;                  /* of them */
     bool saved;                           /* its PNG is in the folder */
+    bool wanted, wanted_saved;            /* by the stage to come */
 } demo_pair;
 
 typedef struct demo_set { /* pairs in captions' order; store prompt i is pair i */
@@ -111,6 +114,14 @@ typedef struct demo_block {
     double read_rebuilt[FCT_WORLD_MAX_FACTORS];
 } demo_block;
 
+typedef struct demo_hand { /* one of the threads that draw, with all that a thread must own */
+    struct demo *d;
+    fct_model *model;
+    fct_checker *checker;
+    fct_sae_set saes, controls;
+    int64_t runs; /* pictures made so far */
+} demo_hand;
+
 typedef struct demo {
     fct_cli *cli;
     const fct_log *log;
@@ -128,7 +139,8 @@ typedef struct demo {
     demo_set choose, show;
     demo_block block[DEMO_BLOCKS];
     fct_sae_set saes, controls;
-    int64_t runs; /* pictures made so far */
+    demo_hand *hand; /* [n_hands] */
+    int n_hands;
     /* demo_blocks.c */
     int64_t n_block_pairs;
     double read_clean[FCT_WORLD_MAX_FACTORS], read_all_zeroed[FCT_WORLD_MAX_FACTORS];
@@ -145,6 +157,9 @@ void demo_close(demo *d);
 fct_status demo_learn(demo *d) FCT_MUST_CHECK;
 /* demo_choose.c: fills the cards up to their words. */
 fct_status demo_choose(demo *d) FCT_MUST_CHECK;
+/* The number of cards, and card i of all of them. */
+int64_t demo_count_cards(const demo *d);
+demo_card *demo_find_card(demo *d, int64_t i, demo_block **block);
 /* demo_cards.c: pictures and readings of the cards' first part. */
 fct_status demo_show_cards(demo *d) FCT_MUST_CHECK;
 /* demo_cause.c */
@@ -155,6 +170,15 @@ fct_status demo_specialise(demo *d) FCT_MUST_CHECK;
 /* demo_summary.c, demo_page.c: index.html comes last, so that a folder without it is unfinished. */
 fct_status demo_write_summary(demo *d) FCT_MUST_CHECK;
 fct_status demo_write_page(demo *d) FCT_MUST_CHECK;
+
+/* ---- hands (demo_hands.c) ---- */
+/* One job for each of 0 .. n-1, shared by the hands: a job writes what is its own and reads the
+   rest. */
+typedef fct_status (*demo_job)(demo_hand *h, void *self, int64_t i);
+fct_status demo_share(demo *d, const char *what, int64_t n, demo_job job,
+                      void *self) FCT_MUST_CHECK;
+void demo_hands_close(demo *d);
+int64_t demo_runs(const demo *d); /* pictures made so far */
 
 /* ---- pictures (demo_pictures.c) ---- */
 /* One run of a pair with edits; the picture's bytes, [height,width,3], released with fct_free.
@@ -168,10 +192,12 @@ typedef struct demo_shot {
     bool controls;
     const char *save;
 } demo_shot;
-fct_status demo_take(demo *d, const demo_shot *shot, uint8_t **pixels) FCT_MUST_CHECK;
-/* The clean picture of a pair, made once, with its reading; save: also its PNG. */
-fct_status demo_clean(demo *d, demo_set *set, int64_t pair, bool save) FCT_MUST_CHECK;
-fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out) FCT_MUST_CHECK;
+fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels) FCT_MUST_CHECK;
+/* Clean pictures with their readings, each made once: what jobs will read is wanted first, then
+   made. save: also its PNG. */
+void demo_want(demo_set *set, int64_t pair, bool save);
+fct_status demo_make_wanted(demo *d, demo_set *set) FCT_MUST_CHECK;
+fct_status demo_read(demo_hand *h, const uint8_t *pixels, fct_reading *out) FCT_MUST_CHECK;
 bool demo_reads(const demo *d, const fct_reading *r, int64_t factor, int64_t value);
 /* The same where it says that it cannot tell: its likeliest answer all the same. */
 bool demo_guesses(const demo *d, const fct_reading *r, int64_t factor, int64_t value);

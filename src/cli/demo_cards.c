@@ -5,15 +5,15 @@
 
 #include "cli/demo.h"
 
-static fct_status take_and_drop(demo *d, const demo_shot *shot)
+static fct_status take_and_drop(demo_hand *h, const demo_shot *shot)
 {
     uint8_t *pixels = NULL;
-    fct_status st = demo_take(d, shot, &pixels);
+    fct_status st = demo_take(h, shot, &pixels);
     fct_free(pixels);
     return st;
 }
 
-static fct_status take_icons(demo *d, const demo_block *b, const demo_card *c)
+static fct_status take_icons(demo_hand *h, const demo_block *b, const demo_card *c)
 {
     char text[96], name[96];
     const char *edit = text;
@@ -22,31 +22,32 @@ static fct_status take_icons(demo *d, const demo_block *b, const demo_card *c)
         snprintf(name, sizeof name, "%s-%lld-icon-%lld", b->info->short_name, (long long)c->feature,
                  (long long)i);
         FCT_TRY(take_and_drop(
-            d, &(demo_shot){
+            h, &(demo_shot){
                    .prompt = "", .seed = (uint64_t)i, .edit = &edit, .n_edits = 1, .save = name}));
     }
     return FCT_OK;
 }
 
-static fct_status take_scaled(demo *d, const demo_block *b, const demo_card *c, const char *op,
+static fct_status take_scaled(demo_hand *h, const demo_block *b, const demo_card *c, const char *op,
                               const char *word)
 {
     char text[96], name[96];
     const char *edit = text;
-    const demo_pair *p = &d->show.pair[c->top[0]];
+    const demo_pair *p = &h->d->show.pair[c->top[0]];
     snprintf(text, sizeof text, "%s:%lld %s", b->info->short_name, (long long)c->feature, op);
     snprintf(name, sizeof name, "%s-%lld-%s", b->info->short_name, (long long)c->feature, word);
     return take_and_drop(
-        d, &(demo_shot){
+        h, &(demo_shot){
                .prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1, .save = name});
 }
 
 /* Of the top pictures in which the checker reads the word: in how many it no longer does when the
  * feature is ablated. */
-static fct_status measure_removal(demo *d, const demo_block *b, demo_card *c)
+static fct_status measure_removal(demo_hand *h, const demo_block *b, demo_card *c)
 {
     char text[96];
     const char *edit = text;
+    const demo *d = h->d;
     int64_t gone = 0;
     snprintf(text, sizeof text, "%s:%lld x0", b->info->short_name, (long long)c->feature);
     c->removed = -1;
@@ -56,9 +57,9 @@ static fct_status measure_removal(demo *d, const demo_block *b, demo_card *c)
         uint8_t *pixels = NULL;
         fct_reading r;
         FCT_TRY(demo_take(
-            d, &(demo_shot){.prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1},
+            h, &(demo_shot){.prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1},
             &pixels));
-        fct_status st = demo_read(d, pixels, &r);
+        fct_status st = demo_read(h, pixels, &r);
         fct_free(pixels);
         FCT_TRY(st);
         c->removed_of++;
@@ -68,32 +69,40 @@ static fct_status measure_removal(demo *d, const demo_block *b, demo_card *c)
     return FCT_OK;
 }
 
-static fct_status show_card(demo *d, const demo_block *b, demo_card *c)
+static fct_status show_card(demo_hand *h, const demo_block *b, demo_card *c)
 {
-    for (int64_t i = 0; i < c->n_top; i++) FCT_TRY(demo_clean(d, &d->show, c->top[i], true));
-    FCT_TRY(take_icons(d, b, c));
+    FCT_TRY(take_icons(h, b, c));
     if (c->n_top > 0) {
-        FCT_TRY(take_scaled(d, b, c, "x0", "ablated"));
-        FCT_TRY(take_scaled(d, b, c, "x3", "times3"));
+        FCT_TRY(take_scaled(h, b, c, "x0", "ablated"));
+        FCT_TRY(take_scaled(h, b, c, "x3", "times3"));
     }
     c->removed = -1;
-    return c->chosen ? measure_removal(d, b, c) : FCT_OK;
+    return c->chosen ? measure_removal(h, b, c) : FCT_OK;
+}
+
+/* The cards, and what their icons are compared with. */
+static fct_status show(demo_hand *h, void *self, int64_t i)
+{
+    (void)self;
+    char name[64];
+    demo_block *b;
+    int64_t cards = demo_count_cards(h->d), icon = i - cards;
+    if (icon < 0) {
+        demo_card *c = demo_find_card(h->d, i, &b);
+        return show_card(h, b, c);
+    }
+    snprintf(name, sizeof name, "empty-%lld", (long long)icon);
+    return take_and_drop(h, &(demo_shot){.prompt = "", .seed = (uint64_t)icon, .save = name});
 }
 
 fct_status demo_show_cards(demo *d)
 {
-    int64_t done = 0, total = 0;
-    for (int64_t b = 0; b < DEMO_BLOCKS; b++) total += d->block[b].n_cards;
-    for (int64_t i = 0; i < DEMO_ICONS; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "empty-%lld", (long long)i);
-        FCT_TRY(take_and_drop(d, &(demo_shot){.prompt = "", .seed = (uint64_t)i, .save = name}));
+    int64_t n = demo_count_cards(d);
+    for (int64_t i = 0; i < n; i++) {
+        demo_block *b;
+        const demo_card *c = demo_find_card(d, i, &b);
+        for (int64_t k = 0; k < c->n_top; k++) demo_want(&d->show, c->top[k], true);
     }
-    for (int64_t b = 0; b < DEMO_BLOCKS; b++)
-        for (int64_t c = 0; c < d->block[b].n_cards; c++) {
-            fct_log_progress(d->log, "interpretable: cards", done++, total);
-            FCT_TRY(show_card(d, &d->block[b], &d->block[b].card[c]));
-        }
-    fct_log_progress(d->log, "interpretable: cards", total, total);
-    return FCT_OK;
+    FCT_TRY(demo_make_wanted(d, &d->show));
+    return demo_share(d, "interpretable: cards", n + DEMO_ICONS, show, NULL);
 }

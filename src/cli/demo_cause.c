@@ -85,9 +85,10 @@ typedef struct outcome {
     double change;
 } outcome;
 
-static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const char *save,
+static fct_status paint(demo_hand *h, const painting *p, const demo_pair *pair, const char *save,
                         outcome *out)
 {
+    const demo *d = h->d;
     int64_t width = p->b->sae->d, number = p->c - p->b->card, feature = p->c->feature;
     double push = p->strength * (double)p->b->sae->mean[feature];
     if (p->kind == DEMO_DIRECTION) feature = number;
@@ -106,8 +107,8 @@ static fct_status paint(demo *d, const painting *p, const demo_pair *pair, const
                       .save = save};
     uint8_t *pixels = NULL;
     fct_reading r;
-    FCT_TRY(demo_take(d, &shot, &pixels));
-    fct_status st = demo_read(d, pixels, &r);
+    FCT_TRY(demo_take(h, &shot, &pixels));
+    fct_status st = demo_read(h, pixels, &r);
     if (st == FCT_OK)
         *out = (outcome){.reads = demo_reads(d, &r, p->c->factor, p->c->value),
                          .guesses = demo_guesses(d, &r, p->c->factor, p->c->value),
@@ -129,14 +130,13 @@ static bool is_better(const trial *a, const trial *b)
     return a->guess > b->guess + same;
 }
 
-static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs, int64_t n,
+static fct_status try_painting(demo_hand *h, const painting *p, const int64_t *pairs, int64_t n,
                                trial *out)
 {
     *out = (trial){0};
     for (int64_t i = 0; i < n; i++) {
         outcome o;
-        FCT_TRY(demo_clean(d, &d->choose, pairs[i], false));
-        FCT_TRY(paint(d, p, &d->choose.pair[pairs[i]], NULL, &o));
+        FCT_TRY(paint(h, p, &h->d->choose.pair[pairs[i]], NULL, &o));
         out->read += o.reads / (double)n;
         out->guess += o.guesses / (double)n;
     }
@@ -146,25 +146,24 @@ static fct_status try_painting(demo *d, const painting *p, const int64_t *pairs,
 /* The mask at the middle strength, then the strength under that mask; ties go to the whole picture
    and to the weaker, and nothing is tried that could only tie. A drawn feature is painted over the
    whole picture at the middle strength. */
-static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, int64_t start)
+static fct_status choose_strength(demo_hand *h, const demo_block *b, demo_card *c,
+                                  const int64_t *pairs, int64_t n)
 {
     enum { WEAK, MIDDLE, STRONG };
-    int64_t pairs[64];
-    int64_t n = find_pairs(pairs, d->size.trial_pairs, d, &d->choose, c, start);
     trial whole = {0}, object = {0}, got[FCT_COUNT(strengths)] = {{0}};
     const double all = 1 - 1e-9;
     c->strength = strengths[MIDDLE];
     if (!c->chosen) return FCT_OK;
     painting p = {.b = b, .c = c, .kind = DEMO_PAINTED, .strength = strengths[MIDDLE]};
-    FCT_TRY(try_painting(d, &p, pairs, n, &whole));
+    FCT_TRY(try_painting(h, &p, pairs, n, &whole));
     p.at_object = true;
-    if (whole.read < all) FCT_TRY(try_painting(d, &p, pairs, n, &object));
+    if (whole.read < all) FCT_TRY(try_painting(h, &p, pairs, n, &object));
     p.at_object = c->at_object = is_better(&object, &whole);
     got[MIDDLE] = c->at_object ? object : whole;
     p.strength = strengths[WEAK];
-    FCT_TRY(try_painting(d, &p, pairs, n, &got[WEAK]));
+    FCT_TRY(try_painting(h, &p, pairs, n, &got[WEAK]));
     p.strength = strengths[STRONG];
-    if (got[MIDDLE].read < all) FCT_TRY(try_painting(d, &p, pairs, n, &got[STRONG]));
+    if (got[MIDDLE].read < all) FCT_TRY(try_painting(h, &p, pairs, n, &got[STRONG]));
     int best = WEAK;
     for (int i = MIDDLE; i <= STRONG; i++)
         if (is_better(&got[i], &got[best])) best = i;
@@ -177,13 +176,10 @@ static fct_status choose_strength(demo *d, const demo_block *b, demo_card *c, in
 
 static const char *const kind_name[DEMO_KINDS] = {"clean", "painted", "direction", "other"};
 
-static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64_t start)
+static fct_status measure_card(demo_hand *h, const demo_block *b, demo_card *c)
 {
-    int64_t want = c->chosen || d->size.pairs < DEMO_DRAWN_PAIRS ? d->size.pairs : DEMO_DRAWN_PAIRS;
-    c->n_pairs = find_pairs(c->pair, want, d, &d->show, c, start);
+    const demo *d = h->d;
     for (int64_t i = 0; i < c->n_pairs; i++) {
-        bool shown = i < DEMO_SHOWN;
-        FCT_TRY(demo_clean(d, &d->show, c->pair[i], shown));
         const demo_pair *pair = &d->show.pair[c->pair[i]];
         c->read[i][DEMO_CLEAN] = demo_reads(d, &pair->reading, c->factor, c->value);
         c->guess[DEMO_CLEAN] += demo_guesses(d, &pair->reading, c->factor, c->value);
@@ -197,7 +193,7 @@ static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64
                           .kind = (demo_kind)kind,
                           .strength = c->strength,
                           .at_object = c->at_object};
-            FCT_TRY(paint(d, &p, pair, shown ? name : NULL, &o));
+            FCT_TRY(paint(h, &p, pair, i < DEMO_SHOWN ? name : NULL, &o));
             c->read[i][kind] = o.reads;
             c->guess[kind] += o.guesses;
             c->change[kind] += o.change / (double)c->n_pairs;
@@ -211,24 +207,44 @@ static fct_status measure_card(demo *d, const demo_block *b, demo_card *c, int64
     return FCT_OK;
 }
 
+/* The pairs that each card is tried and measured on. */
+typedef struct plan {
+    int64_t trial[DEMO_TRIALS];
+    int64_t n_trial;
+} plan;
+
+static void plan_card(plan *p, demo *d, demo_card *c, int64_t start)
+{
+    int64_t few = d->size.pairs < DEMO_DRAWN_PAIRS ? d->size.pairs : DEMO_DRAWN_PAIRS;
+    if (c->factor < 0) return;
+    if (c->chosen) p->n_trial = find_pairs(p->trial, d->size.trial_pairs, d, &d->choose, c, start);
+    for (int64_t i = 0; i < p->n_trial; i++) demo_want(&d->choose, p->trial[i], false);
+    c->n_pairs = find_pairs(c->pair, c->chosen ? d->size.pairs : few, d, &d->show, c, start);
+    for (int64_t i = 0; i < c->n_pairs; i++) demo_want(&d->show, c->pair[i], i < DEMO_SHOWN);
+}
+
+static fct_status cause(demo_hand *h, void *self, int64_t i)
+{
+    const plan *p = (const plan *)self + i;
+    demo_block *b;
+    demo_card *c = demo_find_card(h->d, i, &b);
+    if (c->factor < 0) return FCT_OK;
+    FCT_TRY(choose_strength(h, b, c, p->trial, p->n_trial));
+    return measure_card(h, b, c);
+}
+
 fct_status demo_cause(demo *d)
 {
-    int64_t done = 0, total = 0;
-    for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
-        total += d->block[b].n_cards;
+    plan p[DEMO_BLOCKS * DEMO_CARDS] = {{{0}, 0}};
+    int64_t n = demo_count_cards(d);
+    for (int64_t b = 0; b < DEMO_BLOCKS; b++)
         FCT_TRY(make_directions(d, &d->block[b], d->seed + 500 + (uint64_t)b));
+    for (int64_t i = 0; i < n; i++) {
+        demo_block *b;
+        demo_card *c = demo_find_card(d, i, &b);
+        plan_card(&p[i], d, c, i * 41); /* cards are tried on different pairs */
     }
-    for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
-        demo_block *b = &d->block[i];
-        for (int64_t j = 0; j < b->n_cards; j++) {
-            demo_card *c = &b->card[j];
-            fct_log_progress(d->log, "causal: painted words", done, total);
-            int64_t start = done++ * 41; /* cards are tried on different pairs */
-            if (c->factor < 0) continue;
-            FCT_TRY(choose_strength(d, b, c, start));
-            FCT_TRY(measure_card(d, b, c, start));
-        }
-    }
-    fct_log_progress(d->log, "causal: painted words", total, total);
-    return FCT_OK;
+    FCT_TRY(demo_make_wanted(d, &d->choose));
+    FCT_TRY(demo_make_wanted(d, &d->show));
+    return demo_share(d, "causal: painted words", n, cause, p);
 }

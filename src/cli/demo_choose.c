@@ -262,3 +262,18 @@ out:
     fct_free(s.f1);
     return st;
 }
+
+int64_t demo_count_cards(const demo *d)
+{
+    int64_t n = 0;
+    for (int64_t b = 0; b < DEMO_BLOCKS; b++) n += d->block[b].n_cards;
+    return n;
+}
+
+demo_card *demo_find_card(demo *d, int64_t i, demo_block **block)
+{
+    demo_block *b = d->block;
+    for (; i >= b->n_cards; b++) i -= b->n_cards;
+    *block = b;
+    return &b->card[i];
+}

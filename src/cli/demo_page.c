@@ -87,7 +87,7 @@ static void put_intro(demo_html *h, const demo *d)
                   "mean something, that they cause what they show, "
                   "and that the blocks differ. Every claim stands beside its control. Every "
                   "picture is a PNG that carries its recipe.</p>\n",
-                  (long long)d->runs);
+                  (long long)demo_runs(d));
     put_figures(h, d);
     demo_html_put(
         h,

@@ -19,15 +19,15 @@ static fct_status name_saes(fct_recipe *r, bool controls)
     return FCT_OK;
 }
 
-static fct_status save(demo *d, const demo_shot *shot, const fct_run_desc *desc,
+static fct_status save(demo_hand *h, const demo_shot *shot, const fct_run_desc *desc,
                        const fct_edit *edits, fct_sae_set *saes, const fct_run_result *result)
 {
     fct_status st = FCT_OK;
     fct_recipe recipe = {0};
     fct_image image = {0};
     char *path = NULL;
-    FCT_TRY_OUT(fct_format(&path, "%s/pictures/%s.png", d->dir, shot->save));
-    FCT_TRY_OUT(fct_recipe_of_run(&recipe, d->model, desc, edits, shot->n_edits, saes, 0));
+    FCT_TRY_OUT(fct_format(&path, "%s/pictures/%s.png", h->d->dir, shot->save));
+    FCT_TRY_OUT(fct_recipe_of_run(&recipe, h->model, desc, edits, shot->n_edits, saes, 0));
     FCT_TRY_OUT(name_saes(&recipe, shot->controls));
     FCT_TRY_OUT(fct_draw_pixels(&image, result->pixels, result->width, result->height));
     FCT_TRY_OUT(fct_recipe_stamp(&recipe, &image));
@@ -39,45 +39,73 @@ out:
     return st;
 }
 
-fct_status demo_take(demo *d, const demo_shot *shot, uint8_t **pixels)
+fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels)
 {
     enum { MOST = 8 };
     fct_status st = FCT_OK;
     fct_edit edits[MOST] = {0};
     fct_run_result result = {0};
-    fct_sae_set *saes = shot->controls ? &d->controls : &d->saes;
+    fct_sae_set *saes = shot->controls ? &h->controls : &h->saes;
     fct_run_desc desc = {.items = &(fct_run_item){.prompt = shot->prompt, .seed = shot->seed},
                          .n_items = 1};
     *pixels = NULL;
     if (shot->n_edits > MOST) return fct_fail(FCT_ERR_ARG, "%lld edits", (long long)shot->n_edits);
-    FCT_TRY(fct_log_check_stop(d->log));
+    FCT_TRY(fct_log_check_stop(h->d->log));
     for (int64_t i = 0; i < shot->n_edits; i++)
         FCT_TRY_OUT(fct_edit_parse(&edits[i], shot->edit[i]));
-    FCT_TRY_OUT(fct_edit_run(d->model, &desc, edits, shot->n_edits, saes, &result));
-    if (shot->save) FCT_TRY_OUT(save(d, shot, &desc, edits, saes, &result));
+    FCT_TRY_OUT(fct_edit_run(h->model, &desc, edits, shot->n_edits, saes, &result));
+    if (shot->save) FCT_TRY_OUT(save(h, shot, &desc, edits, saes, &result));
     *pixels = result.pixels;
     result.pixels = NULL;
-    d->runs++;
+    h->runs++;
 out:
     for (int64_t i = 0; i < shot->n_edits; i++) fct_edit_clear(&edits[i]);
     fct_run_result_clear(&result);
     return fct_where(st, "\"%s\", seed %llu", shot->prompt, (unsigned long long)shot->seed);
 }
 
-fct_status demo_clean(demo *d, demo_set *set, int64_t pair, bool save_it)
+/* ---- clean pictures ---- */
+
+void demo_want(demo_set *set, int64_t pair, bool save)
 {
     demo_pair *p = &set->pair[pair];
+    p->wanted |= !p->clean;
+    p->wanted_saved |= save && !p->saved;
+}
+
+typedef struct wanted {
+    demo_set *set;
+    int64_t *pair;
+} wanted;
+
+static fct_status make_clean(demo_hand *h, void *self, int64_t i)
+{
+    const wanted *w = self;
+    demo_pair *p = &w->set->pair[w->pair[i]];
+    uint8_t *pixels = NULL;
     char name[64];
-    snprintf(name, sizeof name, "%s-%lld", set->name, (long long)pair);
-    if (p->clean && (p->saved || !save_it)) return FCT_OK;
-    uint8_t *again = NULL;
+    snprintf(name, sizeof name, "%s-%lld", w->set->name, (long long)w->pair[i]);
     FCT_TRY(demo_take(
-        d, &(demo_shot){.prompt = p->prompt, .seed = p->seed, .save = save_it ? name : NULL},
-        &again));
+        h,
+        &(demo_shot){.prompt = p->prompt, .seed = p->seed, .save = p->wanted_saved ? name : NULL},
+        &pixels));
     fct_free(p->clean);
-    p->clean = again;
-    p->saved = save_it;
-    return demo_read(d, p->clean, &p->reading);
+    p->clean = pixels;
+    p->saved |= p->wanted_saved;
+    p->wanted = p->wanted_saved = false;
+    return demo_read(h, p->clean, &p->reading);
+}
+
+fct_status demo_make_wanted(demo *d, demo_set *set)
+{
+    int64_t n = 0;
+    wanted w = {.set = set};
+    FCT_TRY(fct_new(&w.pair, set->n, sizeof *w.pair));
+    for (int64_t i = 0; i < set->n; i++)
+        if (set->pair[i].wanted || set->pair[i].wanted_saved) w.pair[n++] = i;
+    fct_status st = demo_share(d, "clean pictures", n, make_clean, &w);
+    fct_free(w.pair);
+    return st;
 }
 
 int64_t demo_pixels(const demo *d)
@@ -85,10 +113,10 @@ int64_t demo_pixels(const demo *d)
     return d->info->default_width * d->info->default_height * 3;
 }
 
-fct_status demo_read(demo *d, const uint8_t *pixels, fct_reading *out)
+fct_status demo_read(demo_hand *h, const uint8_t *pixels, fct_reading *out)
 {
-    return fct_checker_read(d->checker, pixels, 1, d->info->default_width, d->info->default_height,
-                            out);
+    const fct_model_info *info = h->d->info;
+    return fct_checker_read(h->checker, pixels, 1, info->default_width, info->default_height, out);
 }
 
 bool demo_guesses(const demo *d, const fct_reading *r, int64_t factor, int64_t value)

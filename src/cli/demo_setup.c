@@ -14,8 +14,8 @@ static const demo_size full_size = {.train_prompts = 2500,
                                     .drawn = 3,
                                     .top = DEMO_TOP,
                                     .pairs = DEMO_PAIRS,
-                                    .trial_pairs = 4,
-                                    .block_pairs = 16};
+                                    .trial_pairs = DEMO_TRIALS,
+                                    .block_pairs = DEMO_BLOCK_PAIRS};
 static const demo_size quick_size = {.train_prompts = 64,
                                      .steps = 40,
                                      .choose_pairs = 48,
@@ -136,6 +136,7 @@ static void clear_set(demo_set *set)
 
 void demo_close(demo *d)
 {
+    demo_hands_close(d);
     for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
         fct_free(d->block[b].index);
         fct_free(d->block[b].value);

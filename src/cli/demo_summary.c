@@ -66,7 +66,7 @@ fct_status demo_write_summary(demo *d)
     json_t *root =
         json_pack("{s:o, s:s, s:s, s:s?, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "blocks", blocks,
                   "version", fct_version(), "model", d->info->name, "model_hash", d->info->hash,
-                  "seed", (json_int_t)d->seed, "pictures", (json_int_t)d->runs, "seconds",
+                  "seed", (json_int_t)d->seed, "pictures", (json_int_t)demo_runs(d), "seconds",
                   number(fct_seconds() - d->started), "change_all_zeroed",
                   number(d->change_all_zeroed), "change_unrelated", number(d->change_other_pair),
                   "named_read_clean", factor_shares(d, d->read_clean), "named_read_all_zeroed",

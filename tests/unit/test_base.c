@@ -357,6 +357,54 @@ static void test_crc32c(void **state)
     assert_int_equal(c.value, 0xe3069283u);
 }
 
+enum { JOBS = 40, BAD = 17 };
+
+typedef struct jobs {
+    int runs[JOBS], hand[JOBS], threads[JOBS];
+    int bad; /* fails, if not negative */
+} jobs;
+
+static fct_status run_job(void *self, int hand, int64_t i)
+{
+    jobs *j = self;
+    j->runs[i]++;
+    j->hand[i] = hand;
+    j->threads[i] = fct_threads();
+    return i == j->bad ? fct_fail(FCT_ERR_IO, "job %d", (int)i) : FCT_OK;
+}
+
+/* Every job once, on a hand that there is, with one thread; the caller keeps its own number. */
+static void test_share(void **state)
+{
+    (void)state;
+    fct_threads_set(3);
+    int before = fct_threads();
+    jobs all = {.bad = -1}, some = {.bad = BAD};
+    assert_int_equal(
+        fct_share(&(fct_share_desc){.n = JOBS, .hands = before, .job = run_job, .self = &all}),
+        FCT_OK);
+    for (int i = 0; i < JOBS; i++) {
+        assert_int_equal(all.runs[i], 1);
+        assert_in_range(all.hand[i], 0, before - 1);
+        assert_int_equal(all.threads[i], 1);
+    }
+    assert_int_equal(fct_threads(), before);
+    assert_int_equal(
+        fct_share(&(fct_share_desc){.n = JOBS, .hands = 1, .job = run_job, .self = &some}),
+        FCT_ERR_IO);
+    assert_string_equal(fct_error_text(), "job 17");
+    for (int i = 0; i < JOBS; i++) assert_int_equal(some.runs[i], i <= BAD);
+    some = (jobs){.bad = BAD};
+    assert_int_equal(
+        fct_share(&(fct_share_desc){.n = JOBS, .hands = before, .job = run_job, .self = &some}),
+        FCT_ERR_IO);
+    assert_string_equal(fct_error_text(), "job 17");
+    for (int i = 0; i <= BAD; i++)
+        assert_int_equal(some.runs[i], 1); /* none is left out before it */
+    assert_int_equal(fct_threads(), before);
+    fct_threads_set(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_error_text),
@@ -372,6 +420,7 @@ int main(void)
                                        cmocka_unit_test(test_json_text),
                                        cmocka_unit_test(test_sha256),
                                        cmocka_unit_test(test_crc32c),
-                                       cmocka_unit_test(test_log)};
+                                       cmocka_unit_test(test_log),
+                                       cmocka_unit_test(test_share)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
