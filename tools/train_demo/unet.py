@@ -311,7 +311,7 @@ def train(rank: int, flat: team.Flat, args: argparse.Namespace) -> None:
         noise, values, index, captions, by_block, code.plans = batches.draw(
             n, 1.0 if done < 0.5 else args.own_share, (t == m.LAST).tolist())
         x0, mask = pool.latents[index].float(), pool.masks[index][:, None].float() / 255
-        last, own = t == m.LAST, (t == 749) & (torch.rand(n) < OWN)
+        last, own = t == m.LAST, (t == 749) & (torch.rand(n) < (OWN if done >= 0.5 else 0))     # first it learns to draw
         texts = sorted({c for b in by_block.values() for c in b} | set(captions) | {""})
         row = {c: i for i, c in enumerate(texts)}
         chance = [random.random() for _ in captions]
