@@ -249,9 +249,19 @@ double fct_rng_unit(fct_rng *r); /* uniform in [0, 1), 53 bits; facet's own */
 int fct_threads(void);       /* how many a parallel region will have; never 0 */
 int fct_thread_index(void);  /* inside a parallel region: 0 .. fct_threads()-1 */
 void fct_threads_set(int n); /* n <= 0: as many as the machine has */
-/* Jobs 0 .. n-1, in any order, on `hands` threads; each computes with one thread meanwhile, so what
-   it uses must be its own (hand: 0 .. hands-1) or only read. After a failure no further job starts,
-   and the failure is the caller's. Progress is told by the calling thread. */
+/* Of failures on several threads, whose sentences are each thread's own, the one of the job with
+   the lowest number. Starts as zero. */
+typedef struct fct_failure {
+    fct_status st;
+    int64_t number; /* of the job, from 1 */
+    char text[4096];
+} fct_failure;
+void fct_failure_keep(fct_failure *f, fct_status st, int64_t job); /* job: from 0 */
+fct_status fct_failure_status(const fct_failure *f) FCT_MUST_CHECK;
+/* Jobs 0 .. n-1, in any order, on `hands` threads: what a job uses must be its hand's own (0 ..
+   hands-1) or only read. Meanwhile facet computes each with one thread (inside a job
+   fct_threads() is 1). When one fails those after it no longer start; the first failure by number
+   is the caller's. Progress is told by the calling thread. */
 typedef struct fct_share_desc {
     int64_t n;
     int hands; /* at most fct_threads() */

@@ -1,5 +1,6 @@
 /* threads.c - what facet asks OpenMP, with answers for builds that have none (clang, whose own
-   runtime would be a second one beside oneDNN's, and thread-sanitizer builds). */
+   runtime would be a second one beside oneDNN's, and thread-sanitizer builds); failures and jobs
+   of several threads. */
 #include "base/base.h"
 
 #include <stdio.h>
@@ -37,54 +38,51 @@ void fct_threads_set(int n)
 
 #endif
 
-/* ---- independent jobs ---- */
+/* ---- failures ---- */
 
-enum { TEXT_SIZE = 4096 };
-
-typedef struct outcome {
-    fct_status st;
-    int64_t at; /* the first job, by number, of those that failed */
-    char text[TEXT_SIZE];
-} outcome;
-
-static void keep_failure(outcome *o, fct_status st, int64_t at)
+void fct_failure_keep(fct_failure *f, fct_status st, int64_t job)
 {
-    if (o->st != FCT_OK && o->at < at) return;
-    o->st = st;
-    o->at = at;
-    snprintf(o->text, sizeof o->text, "%s", fct_error_text());
+#pragma omp critical(fct_failure)
+    if (f->st == FCT_OK || job < f->number - 1) {
+        f->st = st;
+        snprintf(f->text, sizeof f->text, "%s", fct_error_text());
+#pragma omp atomic write
+        f->number = job + 1;
+    }
 }
+
+fct_status fct_failure_status(const fct_failure *f)
+{
+    return f->st == FCT_OK ? FCT_OK : fct_fail(f->st, "%s", f->text);
+}
+
+/* ---- independent jobs ---- */
 
 fct_status fct_share(const fct_share_desc *d)
 {
-    outcome first = {0};
+    fct_failure failure = {0};
     int64_t done = 0;
-    bool failed = false;
 #pragma omp parallel num_threads(d->hands)
     {
         int hand = fct_thread_index();
         fct_threads_set(1);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < d->n; i++) {
-            bool skip;
-            int64_t so_far;
+            int64_t failed, so_far;
 #pragma omp atomic read
-            skip = failed;
-            if (skip) continue;
+            failed = failure.number;
+            if (failed > 0 && i >= failed)
+                continue; /* those before it run, so that the first one of all is told */
 #pragma omp atomic read
             so_far = done;
             if (hand == 0) fct_log_progress(d->log, d->what, so_far, d->n);
             fct_status st = d->job(d->self, hand, i);
+            if (st != FCT_OK) fct_failure_keep(&failure, st, i);
 #pragma omp atomic update
             done++;
-            if (st == FCT_OK) continue;
-#pragma omp atomic write
-            failed = true;
-#pragma omp critical(fct_share_failure)
-            keep_failure(&first, st, i);
         }
     }
-    if (first.st != FCT_OK) return fct_fail(first.st, "%s", first.text);
+    FCT_TRY(fct_failure_status(&failure));
     fct_log_progress(d->log, d->what, d->n, d->n);
     return FCT_OK;
 }

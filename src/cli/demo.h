@@ -193,8 +193,8 @@ typedef struct demo_shot {
     const char *save;
 } demo_shot;
 fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels) FCT_MUST_CHECK;
-/* Clean pictures with their readings, each made once: what jobs will read is wanted first, then
-   made. save: also its PNG. */
+/* Clean pictures with their readings: what jobs will read is wanted first, then made, unless it is
+   there. save: also its PNG. */
 void demo_want(demo_set *set, int64_t pair, bool save);
 fct_status demo_make_wanted(demo *d, demo_set *set) FCT_MUST_CHECK;
 fct_status demo_read(demo_hand *h, const uint8_t *pixels, fct_reading *out) FCT_MUST_CHECK;

@@ -3,6 +3,8 @@
    A picture of the demo model is too small to be shared well by threads, and there are two thousand
    of them: each hand has a model, a checker and SAEs of its own, and computes with one thread. So
    pictures are the same however many hands there are. */
+#include <string.h>
+
 #include "cli/demo.h"
 
 enum { MOST_HANDS = 8 }; /* about 100 MB each */
@@ -14,6 +16,9 @@ static fct_status open_hand(demo_hand *h)
     fct_model_desc desc = {
         .path = d->info->path, .backend = d->info->backend, .precision = FCT_PRECISION_F32};
     FCT_TRY(fct_model_open(&h->model, &desc));
+    if (strcmp(fct_model_get_info(h->model)->hash, d->info->hash) != 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: the model changed while the demo ran; start it again",
+                        d->info->path);
     FCT_TRY(fct_path_join(&path, d->info->path, "checker"));
     fct_status st = fct_checker_load(&h->checker, path, d->info->backend);
     fct_free(path);
@@ -56,8 +61,9 @@ fct_status demo_share(demo *d, const char *what, int64_t n, demo_job job, void *
 {
     if (!d->hand) {
         int threads = fct_threads();
-        d->n_hands = threads < MOST_HANDS ? threads : MOST_HANDS;
-        FCT_TRY(fct_new(&d->hand, d->n_hands, sizeof *d->hand));
+        int n_hands = threads < MOST_HANDS ? threads : MOST_HANDS;
+        FCT_TRY(fct_new(&d->hand, n_hands, sizeof *d->hand));
+        d->n_hands = n_hands;
         for (int i = 0; i < d->n_hands; i++) d->hand[i].d = d;
     }
     shared s = {d, job, self};

@@ -236,6 +236,17 @@ def test_again_is_the_same(folder: Path, tmp_path: Path) -> None:
     assert first == second
 
 
+def test_pictures_do_not_depend_on_threads(folder: Path, tmp_path: Path) -> None:
+    """One thread draws each picture; those without an edit do not depend on SAEs, whose rows and training may differ."""
+    out = tmp_path / "one"
+    done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL), "--threads", "1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = [f"empty-{i}.png" for i in range(3)] + [f"show-{i}.png" for i in range(3)]
+    for name in names:
+        first, second = (np.asarray(Image.open(f / "pictures" / name)) for f in (folder, out))
+        assert (first == second).all(), name
+
+
 def test_stopping_leaves_no_page(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     command = [facet(), "demo", "--quick", "-o", str(out), "--model", str(MODEL)]

@@ -361,7 +361,7 @@ enum { JOBS = 40, BAD = 17 };
 
 typedef struct jobs {
     int runs[JOBS], hand[JOBS], threads[JOBS];
-    int bad; /* fails, if not negative */
+    int bad; /* fails, and so do those after it; if not negative */
 } jobs;
 
 static fct_status run_job(void *self, int hand, int64_t i)
@@ -370,7 +370,7 @@ static fct_status run_job(void *self, int hand, int64_t i)
     j->runs[i]++;
     j->hand[i] = hand;
     j->threads[i] = fct_threads();
-    return i == j->bad ? fct_fail(FCT_ERR_IO, "job %d", (int)i) : FCT_OK;
+    return j->bad >= 0 && i >= j->bad ? fct_fail(FCT_ERR_IO, "job %d", (int)i) : FCT_OK;
 }
 
 /* Every job once, on a hand that there is, with one thread; the caller keeps its own number. */

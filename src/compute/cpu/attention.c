@@ -288,7 +288,7 @@ static void count_pad(plan *p)
 static fct_status run(const plan *p, uint8_t *base, int64_t stride)
 {
     int64_t heads = p->a->heads, work = p->batch * heads * p->blocks;
-    cpu_failure failed = {0};
+    fct_failure failed = {0};
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < work; i++) {
         tile t = {
@@ -297,9 +297,9 @@ static fct_status run(const plan *p, uint8_t *base, int64_t stride)
         int thread = fct_thread_index();
         piece s = piece_of(p, base + stride * thread, thread);
         fct_status st = run_tile(p, &s, &t);
-        if (st != FCT_OK) cpu_failure_keep(&failed, st);
+        if (st != FCT_OK) fct_failure_keep(&failed, st, i);
     }
-    return cpu_failure_status(&failed);
+    return fct_failure_status(&failed);
 }
 
 fct_status cpu_attention(fct_cx *cx, const fct_attention_args *a)

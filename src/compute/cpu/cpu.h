@@ -51,14 +51,6 @@ enum { CPU_SMALL = 16384 };
 fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride,
                               int64_t bytes) FCT_MUST_CHECK;
 
-/* The first failure of any thread of a region: sentences are each thread's own. Starts as zero. */
-typedef struct cpu_failure {
-    fct_status st;
-    char text[512];
-} cpu_failure;
-void cpu_failure_keep(cpu_failure *f, fct_status st);
-fct_status cpu_failure_status(const cpu_failure *f) FCT_MUST_CHECK;
-
 #define CPU_OP(op) fct_status cpu_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;
 FCT_OP_LIST(CPU_OP)
 #undef CPU_OP

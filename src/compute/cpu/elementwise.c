@@ -2,7 +2,6 @@
    short runs of floats that stay in the first-level cache, so any mix of f32 and bf16 is one code.
    Nothing here depends on the threads. */
 #include <math.h>
-#include <stdio.h>
 
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
@@ -22,20 +21,6 @@ fct_status cpu_thread_scratch(fct_cx *cx, uint8_t **out, int64_t *stride, int64_
 {
     *stride = (bytes + 63) / 64 * 64;
     return fct_arena_take(cx->arena, out, *stride, fct_threads());
-}
-
-void cpu_failure_keep(cpu_failure *f, fct_status st)
-{
-#pragma omp critical(cpu_failure)
-    if (f->st == FCT_OK) {
-        f->st = st;
-        snprintf(f->text, sizeof f->text, "%s", fct_error_text());
-    }
-}
-
-fct_status cpu_failure_status(const cpu_failure *f)
-{
-    return f->st == FCT_OK ? FCT_OK : fct_fail(f->st, "%s", f->text);
 }
 
 /* ---- conversion and activation ---- */

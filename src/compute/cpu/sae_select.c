@@ -131,13 +131,13 @@ static fct_status rounded_tile(const job *j, int thread, int64_t at)
 static fct_status rounded_tiles(const job *j)
 {
     int64_t m = j->e->shape.m;
-    cpu_failure failed = {0};
+    fct_failure failed = {0};
 #pragma omp parallel for schedule(dynamic)
     for (int64_t at = 0; at < j->a->rows; at += m) {
         fct_status st = rounded_tile(j, fct_thread_index(), at);
-        if (st != FCT_OK) cpu_failure_keep(&failed, st);
+        if (st != FCT_OK) fct_failure_keep(&failed, st, at);
     }
-    return cpu_failure_status(&failed);
+    return fct_failure_status(&failed);
 }
 
 /* After all tiles, where candidates were kept. */
