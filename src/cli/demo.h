@@ -192,6 +192,7 @@ typedef struct demo_shot {
     bool controls;
     const char *save;
 } demo_shot;
+/* pixels: NULL when only what is saved is wanted. */
 fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels) FCT_MUST_CHECK;
 /* Clean pictures with their readings: what jobs will read is wanted first, then made, unless it is
    there. save: also its PNG. */
@@ -212,6 +213,9 @@ typedef struct demo_paint {
 fct_status demo_paint_edits(demo_paint *out, const demo *d, const demo_pair *pair,
                             const demo_block *b, int64_t feature, double push,
                             bool at_object) FCT_MUST_CHECK;
+/* The same for a card's feature as it was found to work best: its strength, its mask. */
+fct_status demo_paint_card(demo_paint *out, const demo *d, const demo_pair *pair,
+                           const demo_block *b, const demo_card *c) FCT_MUST_CHECK;
 int64_t demo_pixels(const demo *d); /* bytes of a picture */
 /* The map of a feature over a pair of `show`: [grid_h*grid_w], 0 where it is not active. */
 void demo_map(const demo *d, const demo_block *b, int64_t feature, int64_t pair, float *map);

@@ -79,22 +79,17 @@ static fct_status paint_example(demo_hand *h, void *self, int64_t at)
     const demo_pair *p = &d->show.pair[at % SHOWN];
     int64_t card = d->block_card[at / SHOWN];
     if (card < 0 || at % SHOWN >= d->n_block_pairs) return FCT_OK;
-    const demo_card *c = &b->card[card];
     demo_paint edits;
     char name[96];
-    uint8_t *pixels = NULL;
     snprintf(name, sizeof name, "%s-painted-%lld", b->info->short_name, (long long)(at % SHOWN));
-    FCT_TRY(demo_paint_edits(&edits, d, p, b, c->feature,
-                             c->strength * (double)b->sae->mean[c->feature], c->at_object));
-    fct_status st = demo_take(h,
-                              &(demo_shot){.prompt = p->prompt,
-                                           .seed = p->seed,
-                                           .edit = edits.edit,
-                                           .n_edits = edits.n,
-                                           .save = name},
-                              &pixels);
-    fct_free(pixels);
-    return st;
+    FCT_TRY(demo_paint_card(&edits, d, p, b, &b->card[card]));
+    return demo_take(h,
+                     &(demo_shot){.prompt = p->prompt,
+                                  .seed = p->seed,
+                                  .edit = edits.edit,
+                                  .n_edits = edits.n,
+                                  .save = name},
+                     NULL);
 }
 
 /* Sums in the order of the pairs. */

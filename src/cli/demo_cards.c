@@ -5,14 +5,6 @@
 
 #include "cli/demo.h"
 
-static fct_status take_and_drop(demo_hand *h, const demo_shot *shot)
-{
-    uint8_t *pixels = NULL;
-    fct_status st = demo_take(h, shot, &pixels);
-    fct_free(pixels);
-    return st;
-}
-
 static fct_status take_icons(demo_hand *h, const demo_block *b, const demo_card *c)
 {
     char text[96], name[96];
@@ -21,9 +13,11 @@ static fct_status take_icons(demo_hand *h, const demo_block *b, const demo_card 
     for (int64_t i = 0; i < DEMO_ICONS; i++) {
         snprintf(name, sizeof name, "%s-%lld-icon-%lld", b->info->short_name, (long long)c->feature,
                  (long long)i);
-        FCT_TRY(take_and_drop(
-            h, &(demo_shot){
-                   .prompt = "", .seed = (uint64_t)i, .edit = &edit, .n_edits = 1, .save = name}));
+        FCT_TRY(demo_take(
+            h,
+            &(demo_shot){
+                .prompt = "", .seed = (uint64_t)i, .edit = &edit, .n_edits = 1, .save = name},
+            NULL));
     }
     return FCT_OK;
 }
@@ -36,9 +30,11 @@ static fct_status take_scaled(demo_hand *h, const demo_block *b, const demo_card
     const demo_pair *p = &h->d->show.pair[c->top[0]];
     snprintf(text, sizeof text, "%s:%lld %s", b->info->short_name, (long long)c->feature, op);
     snprintf(name, sizeof name, "%s-%lld-%s", b->info->short_name, (long long)c->feature, word);
-    return take_and_drop(
-        h, &(demo_shot){
-               .prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1, .save = name});
+    return demo_take(
+        h,
+        &(demo_shot){
+            .prompt = p->prompt, .seed = p->seed, .edit = &edit, .n_edits = 1, .save = name},
+        NULL);
 }
 
 /* Of the top pictures in which the checker reads the word: in how many it no longer does when the
@@ -92,7 +88,7 @@ static fct_status show(demo_hand *h, void *self, int64_t i)
         return show_card(h, b, c);
     }
     snprintf(name, sizeof name, "empty-%lld", (long long)icon);
-    return take_and_drop(h, &(demo_shot){.prompt = "", .seed = (uint64_t)icon, .save = name});
+    return demo_take(h, &(demo_shot){.prompt = "", .seed = (uint64_t)icon, .save = name}, NULL);
 }
 
 fct_status demo_show_cards(demo *d)

@@ -98,9 +98,7 @@ static void put_painted(demo_html *h, const demo *d, const demo_pair *p, int64_t
     snprintf(name, sizeof name, "%s-painted-%lld", b->info->short_name, (long long)i);
     snprintf(label, sizeof label, "%s +%s", b->info->short_name,
              demo_word_text(d, c->factor, c->value));
-    if (h->st == FCT_OK)
-        h->st = demo_paint_edits(&paint, d, p, b, c->feature,
-                                 c->strength * (double)b->sae->mean[c->feature], c->at_object);
+    if (h->st == FCT_OK) h->st = demo_paint_card(&paint, d, p, b, c);
     demo_html_figure(h, &(demo_html_picture){.name = name,
                                              .label = label,
                                              .prompt = p->prompt,

@@ -89,10 +89,7 @@ static void put_changes(demo_html *h, const demo *d, const demo_block *b, const 
         demo_paint paint;
         snprintf(name, sizeof name, "show-%lld", (long long)c->pair[0]);
         put_picture(h, p, name, "another", NULL);
-        h->st = h->st != FCT_OK ? h->st
-                                : demo_paint_edits(&paint, d, p, b, c->feature,
-                                                   c->strength * (double)b->sae->mean[c->feature],
-                                                   c->at_object);
+        h->st = h->st != FCT_OK ? h->st : demo_paint_card(&paint, d, p, b, c);
         if (h->st != FCT_OK) return;
         snprintf(name, sizeof name, "%s-%lld-painted-0", b->info->short_name,
                  (long long)c->feature);

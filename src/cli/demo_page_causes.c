@@ -39,10 +39,7 @@ static void put_pictures(demo_html *h, const demo *d, const demo_block *b, const
             else
                 snprintf(name, sizeof name, "%s-%lld-%s-%lld", b->info->short_name,
                          (long long)c->feature, kind[k], (long long)i);
-            if (k == DEMO_PAINTED && h->st == FCT_OK)
-                h->st =
-                    demo_paint_edits(&paint, d, p, b, c->feature,
-                                     c->strength * (double)b->sae->mean[c->feature], c->at_object);
+            if (k == DEMO_PAINTED && h->st == FCT_OK) h->st = demo_paint_card(&paint, d, p, b, c);
             demo_html_figure(h, &(demo_html_picture){.name = name,
                                                      .label = i == 0 ? label[k] : NULL,
                                                      .prompt = p->prompt,

@@ -48,15 +48,17 @@ fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels)
     fct_sae_set *saes = shot->controls ? &h->controls : &h->saes;
     fct_run_desc desc = {.items = &(fct_run_item){.prompt = shot->prompt, .seed = shot->seed},
                          .n_items = 1};
-    *pixels = NULL;
+    if (pixels) *pixels = NULL;
     if (shot->n_edits > MOST) return fct_fail(FCT_ERR_ARG, "%lld edits", (long long)shot->n_edits);
     FCT_TRY(fct_log_check_stop(h->d->log));
     for (int64_t i = 0; i < shot->n_edits; i++)
         FCT_TRY_OUT(fct_edit_parse(&edits[i], shot->edit[i]));
     FCT_TRY_OUT(fct_edit_run(h->model, &desc, edits, shot->n_edits, saes, &result));
     if (shot->save) FCT_TRY_OUT(save(h, shot, &desc, edits, saes, &result));
-    *pixels = result.pixels;
-    result.pixels = NULL;
+    if (pixels) {
+        *pixels = result.pixels;
+        result.pixels = NULL;
+    }
     h->runs++;
 out:
     for (int64_t i = 0; i < shot->n_edits; i++) fct_edit_clear(&edits[i]);
@@ -184,4 +186,11 @@ fct_status demo_paint_edits(demo_paint *out, const demo *d, const demo_pair *pai
     out->edit[0] = out->text[0];
     out->n = 1;
     return FCT_OK;
+}
+
+fct_status demo_paint_card(demo_paint *out, const demo *d, const demo_pair *pair,
+                           const demo_block *b, const demo_card *c)
+{
+    double push = c->strength * (double)b->sae->mean[c->feature];
+    return demo_paint_edits(out, d, pair, b, c->feature, push, c->at_object);
 }

@@ -205,7 +205,7 @@ class Batches:
 def later(n: int) -> torch.Tensor:
     """timesteps of later steps: most of them those of four trailing steps, and of these most the first, whose fresh noise
     would move the objects; the others anywhere. Only the first goes on from what the net itself has drawn: the others
-    would learn from pictures gone astray to smear (6 to 8 % unreadable, 3 % when they go on from the truth)."""
+    would learn from pictures gone astray to smear (6 to 8 % unreadable, 1 % when they go on from the truth)."""
     usual = torch.tensor([749, 499, 249])[torch.multinomial(torch.tensor([2.0, 1.0, 1.0]), n, replacement=True)]
     return torch.where(torch.rand(n) < 0.9, usual, torch.randint(0, 1000, (n,)))
 
