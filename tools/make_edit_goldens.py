@@ -2,7 +2,7 @@
 
     python tools/make_edit_goldens.py --out tests/golden/edit
 
-The formulas are written here as in the table of include/facet/edit.h, in f64, on the output of each block's proj_out.
+The formulas are written here as in the table of include/facet/recipe.h, in f64, on the output of each block's proj_out.
 Writes edits.json (settings, edits in their text form, sizes and seeds of the random SAEs), edits.safetensors (final
 latents), mask.png and the source recipes. SAEs are torch.randn of a seed, which the test draws again. Needs what
 make_twin.py needs, and Pillow.

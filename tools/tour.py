@@ -23,6 +23,7 @@ FOLDERS = [
     "src/model",
     "src/sae",
     "src/store",
+    "src/recipe",
     "src/edit",
     "src/index",
     "src/eval",

@@ -134,6 +134,8 @@ fct_status fct_strdup(char **out,
 fct_status fct_format(char **out, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
 bool fct_glob_match(const char *pattern, const char *text); /* `*` any run, `?` one character */
+/* The place of text in a table of words; -1: not there. */
+int fct_name_find(const char *const *names, int n, const char *text);
 fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo,
                          int64_t hi) FCT_MUST_CHECK; /* whole text, in range */
 fct_status fct_parse_f64(double *out, const char *text, double lo,
@@ -173,6 +175,10 @@ fct_status fct_file_write(const char *path, const void *data,
 
 fct_status fct_path_join(char **out, const char *a, const char *b) FCT_MUST_CHECK;
 const char *fct_path_base(const char *path); /* the part after the last '/' */
+/* path as it is when absolute or folder is NULL, else inside folder. */
+fct_status fct_path_in(char **out, const char *folder, const char *path) FCT_MUST_CHECK;
+/* The part before the last '/', "." without one. */
+fct_status fct_path_folder(char **out, const char *path) FCT_MUST_CHECK;
 /* From the root, without links and "..". What is not there yet: by its folder; else as given. */
 fct_status fct_path_absolute(char **out, const char *path) FCT_MUST_CHECK;
 bool fct_path_same(const char *a, const char *b); /* both name one place, there or not */
@@ -209,6 +215,19 @@ fct_status fct_json_bool(bool *out, const json_t *o, const char *key, bool fallb
                          const char *where) FCT_MUST_CHECK;
 fct_status fct_json_str(const char **out, const json_t *o, const char *key, const char *fallback,
                         const char *where) FCT_MUST_CHECK;
+
+/* Every key of object j is among names; else an error that names it and lists what is known. */
+fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n,
+                         const char *where) FCT_MUST_CHECK;
+/* key: value, where value is a new reference that this takes over (NULL: memory ran out). */
+fct_status fct_json_put(json_t *o, const char *key, json_t *value) FCT_MUST_CHECK;
+/* A copy of the text under key, or NULL. */
+fct_status fct_json_dup(char **out, const json_t *o, const char *key,
+                        const char *where) FCT_MUST_CHECK;
+
+/* ---- base64 (base64.c), RFC 4648 with padding ---- */
+fct_status fct_base64_append(fct_str *out, const void *data, int64_t n) FCT_MUST_CHECK;
+fct_status fct_base64_parse(fct_str *out, const char *text) FCT_MUST_CHECK;
 
 /* ---- hash (hash.c) ---- */
 typedef struct fct_sha256 {

@@ -245,3 +245,24 @@ fct_status fct_program_dir(char **out)
     if (slash) *slash = '\0';
     return fct_strdup(out, path[0] ? path : "/");
 }
+
+fct_status fct_path_in(char **out, const char *folder, const char *path)
+{
+    if (!folder || path[0] == '/') return fct_strdup(out, path);
+    return fct_path_join(out, folder, path);
+}
+
+fct_status fct_path_folder(char **out, const char *path)
+{
+    FCT_TRY(fct_strdup(out, path));
+    char *slash = strrchr(*out, '/');
+    if (slash == *out)
+        slash[1] = '\0';
+    else if (slash)
+        *slash = '\0';
+    else {
+        fct_free(*out);
+        return fct_strdup(out, ".");
+    }
+    return FCT_OK;
+}

@@ -225,3 +225,42 @@ fct_status fct_json_str(const char **out, const json_t *o, const char *key, cons
     *out = json_string_value(v);
     return FCT_OK;
 }
+
+fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n, const char *where)
+{
+    json_t *o;
+    memcpy(&o, &j, sizeof o); /* iteration takes a non-const object and changes nothing */
+    if (!json_is_object(j)) return fct_fail(FCT_ERR_FORMAT, "%s: want an object {...}", where);
+    for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it)) {
+        const char *key = json_object_iter_key(it);
+        if (fct_name_find(names, (int)n, key) >= 0) continue;
+        fct_str list = {0};
+        fct_status st = FCT_OK;
+        for (int64_t i = 0; i < n && st == FCT_OK; i++)
+            st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
+        if (st == FCT_OK)
+            st = fct_fail(FCT_ERR_FORMAT, "%s: unknown key \"%s\"; known are %s", where, key,
+                          list.p);
+        fct_str_clear(&list);
+        return st;
+    }
+    return FCT_OK;
+}
+
+fct_status fct_json_put(json_t *o, const char *key, json_t *value)
+{
+    if (!value)
+        return fct_fail(FCT_ERR_MEMORY, "out of memory, or text that is not UTF-8, under \"%s\"",
+                        key);
+    if (json_object_set_new(o, key, value) != 0)
+        return fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
+    return FCT_OK;
+}
+
+fct_status fct_json_dup(char **out, const json_t *o, const char *key, const char *where)
+{
+    const char *text;
+    *out = NULL;
+    FCT_TRY(fct_json_str(&text, o, key, NULL, where));
+    return fct_strdup(out, text);
+}

@@ -195,3 +195,10 @@ bool fct_is_utf8(const char *text)
 {
     return fct_utf8_valid(text, (int64_t)strlen(text));
 }
+
+int fct_name_find(const char *const *names, int n, const char *text)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], text) == 0) return i;
+    return -1;
+}

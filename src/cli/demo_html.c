@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cli/demo_html.h"
-#include "edit/edit.h"
+#include "tensor/tensor.h"
 
 void demo_html_raw(demo_html *h, const char *data, int64_t n)
 {

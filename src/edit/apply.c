@@ -1,5 +1,5 @@
-/* apply.c - what the edits of one block do to its delta in one step: the table of facet/edit.h, row
-   by row.
+/* apply.c - what the edits of one block do to its delta in one step: the table of facet/recipe.h,
+   row by row.
 
    All codes are taken first, from the incoming delta (or the clean run's). Sums are f64 and rounded
    once; a row on which every coefficient is zero is not touched, so that an edit of strength 0, x1,

@@ -39,21 +39,6 @@ fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info
     return st;
 }
 
-fct_status fct_edit_where(fct_status st, const fct_edit *e)
-{
-    char *text = NULL, *why = NULL;
-    if (st == FCT_OK) return st;
-    if (fct_strdup(&why, fct_error_text()) != FCT_OK)
-        return st; /* writing the text may set another sentence */
-    if (fct_edit_text(&text, e) == FCT_OK)
-        (void)(fct_fail)(st, "edit \"%s\": %s", text, why);
-    else
-        (void)(fct_fail)(st, "an edit of %s: %s", e->block ? e->block : "no block", why);
-    fct_free(text);
-    fct_free(why);
-    return st;
-}
-
 /* ---- one edit ---- */
 
 static fct_status check_feature(const fct_sae *sae, const char *block, int64_t f)
@@ -297,11 +282,13 @@ static fct_status find_source(int64_t *out, fct_edit_set *set, fct_recipe *recip
         }
     fct_source s = {.recipe = recipe, .key = key.p};
     if (st == FCT_OK) st = fct_new(&s.gather, set->n_plans, (int64_t)sizeof *s.gather);
-    if (st == FCT_OK)
-        set->source[ *out = set->n_sources++] = s;
-    else
+    if (st != FCT_OK) {
         fct_str_clear(&key);
-    return st;
+        return st;
+    }
+    *out = set->n_sources++;
+    set->source[*out] = s;
+    return FCT_OK;
 }
 
 static fct_status make_sources(fct_edit_set *set)
@@ -347,4 +334,23 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
 out:
     if (st != FCT_OK) fct_edit_set_clear(set);
     return st;
+}
+
+void fct_edit_set_clear(fct_edit_set *set)
+{
+    for (int64_t i = 0; i < set->n; i++) {
+        fct_free(set->compiled[i].key);
+        fct_free(set->compiled[i].grid);
+    }
+    for (int64_t i = 0; i < set->n_sources; i++) {
+        for (int64_t p = 0; p < set->n_plans; p++) fct_gather_clear(&set->source[i].gather[p]);
+        fct_free(set->source[i].gather);
+        fct_free(set->source[i].key);
+    }
+    for (int64_t i = 0; i < set->n_plans; i++) fct_gather_clear(&set->plan[i].clean);
+    fct_free(set->compiled);
+    fct_free(set->source);
+    fct_free(set->plan);
+    fct_free(set->tap);
+    *set = (fct_edit_set){0};
 }

@@ -1,61 +1,10 @@
-/* edit.h - the inward header of edit/: how edits are written as text and JSON, the codes that they
-   read, and their effect on one delta, which needs no model and is therefore tested by hand. */
+/* edit.h - the inward header of edit/: the codes that edits read, their effect on one delta (which
+   needs no model and is therefore tested by hand), and edits compiled for a run. */
 #ifndef FCT_EDIT_EDIT_H
 #define FCT_EDIT_EDIT_H
 
 #include "facet/edit.h"
-#include "tensor/tensor.h"
-
-/* Steps, features and sizes beyond these are mistakes. */
-#define FCT_EDIT_MAX_STRENGTH 1e6
-#define FCT_EDIT_MAX_STEPS 10000
-#define FCT_EDIT_MAX_FEATURE (INT64_C(1) << 31)
-enum { FCT_EDIT_MAX_DEPTH = 4 }; /* recipes inside recipes: the source of a source ... */
-
-/* ---- tables (names.c): one source for text, JSON and errors ---- */
-extern const char *const fct_edit_op_names[];   /* "add" ... by fct_edit_op */
-extern const char *const fct_edit_unit_names[]; /* "mean" "std" "max" "one" */
-extern const char *const fct_edit_half_names[]; /* "default" "cond" "uncond" "both" */
-enum { FCT_EDIT_OPS = 7, FCT_EDIT_UNITS = 4, FCT_EDIT_HALVES = 4 };
-int fct_name_find(const char *const *names, int n, const char *text); /* -1: none */
-bool fct_edit_has_feature(fct_edit_op op);                            /* ADD, SCALE, SET, ONLY */
-bool fct_edit_replaces(fct_edit_op op);                               /* ONLY, REBUILD, ZERO */
-/* The shortest digits that read back to the same number, with a point in every locale: "3". */
-void fct_number_text(char *text, int64_t size, double v);
-/* A word of the command-line form: as it is, or in double quotes with \" and \\. */
-fct_status fct_word_append(fct_str *s, const char *word) FCT_MUST_CHECK;
-
-/* ---- JSON (edit_json.c, recipe_json.c) ---- */
-fct_status fct_edit_to_json(json_t **out, const fct_edit *e) FCT_MUST_CHECK;
-fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where,
-                            int depth) FCT_MUST_CHECK; /* object, or the text form */
-fct_status fct_mask_to_json(json_t **out, const fct_mask *m) FCT_MUST_CHECK;
-fct_status fct_mask_of_json(fct_mask *out, const json_t *j, const char *where) FCT_MUST_CHECK;
-fct_status fct_recipe_to_json(json_t **out, const fct_recipe *r) FCT_MUST_CHECK;
-fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *where,
-                              int depth) FCT_MUST_CHECK;
-/* The set's SAEs that the recipe's edits use, in place of those it names. */
-fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes) FCT_MUST_CHECK;
-/* Every key of object j is among names; else an error that names it and lists what is known. */
-fct_status fct_json_only(const json_t *j, const char *const *names, int64_t n,
-                         const char *where) FCT_MUST_CHECK;
-/* key: value, where value is a new reference that this takes over (NULL: memory ran out). */
-fct_status fct_json_put(json_t *o, const char *key, json_t *value) FCT_MUST_CHECK;
-/* A copy of the text under key, or NULL. */
-fct_status fct_json_dup(char **out, const json_t *o, const char *key,
-                        const char *where) FCT_MUST_CHECK;
-
-/* ---- base64 (base64.c), RFC 4648 with padding ---- */
-fct_status fct_base64_append(fct_str *out, const void *data, int64_t n) FCT_MUST_CHECK;
-fct_status fct_base64_parse(fct_str *out, const char *text) FCT_MUST_CHECK;
-
-/* ---- reading what an edit names; depth counts recipes inside recipes ---- */
-fct_status fct_edit_load_at(fct_edit *e, const char *folder, int depth) FCT_MUST_CHECK;
-fct_status fct_recipe_read_at(fct_recipe *out, const char *path, int depth) FCT_MUST_CHECK;
-/* path as it is when absolute or folder is NULL, else inside folder. */
-fct_status fct_path_in(char **out, const char *folder, const char *path) FCT_MUST_CHECK;
-fct_status fct_path_folder(char **out, const char *path)
-    FCT_MUST_CHECK; /* the part before the last '/', "." without one */
+#include "recipe/recipe.h"
 
 /* ---- codes (codes.c) ---- */
 typedef struct fct_codes { /* of n rows: TopK holds index, value [n,k]; SAEs without a fixed k hold
@@ -94,9 +43,9 @@ typedef struct fct_apply_args {
     int64_t n_edits;
 } fct_apply_args;
 fct_status fct_edit_apply(const fct_apply_args *a) FCT_MUST_CHECK;
-bool fct_edit_reads_codes(const fct_edit *e); /* of the delta: SCALE, SET, REBUILD, a map mask */
 
-/* ---- compiled edits (compile.c, edit_set.c): made from a model's description alone ---- */
+/* ---- compiled edits (compile.c, gather.c, live.c, edit_set.c), made from a model's description
+        alone ---- */
 typedef struct fct_gathered { /* codes of one block in one step of another run */
     int64_t step, first_item, h, w;
     fct_codes codes;
@@ -158,8 +107,6 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
 void fct_edit_set_clear(fct_edit_set *set);
 fct_status fct_edit_tap(void *user, const fct_tap_event *event,
                         fct_tensor *value); /* user: fct_plan */
-/* Puts "edit "...": " before a failure. */
-fct_status fct_edit_where(fct_status st, const fct_edit *e);
 /* desc with the model's defaults in place of zeros (size, steps, guidance). */
 void fct_run_resolve(fct_run_desc *d, const fct_model_info *info);
 bool fct_run_guided(const fct_run_desc *resolved);
@@ -171,8 +118,12 @@ fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_
                                 int depth) FCT_MUST_CHECK;
 fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
                            const fct_sae_set *saes, fct_run_result *out, int depth) FCT_MUST_CHECK;
+
+/* ---- the SAEs of a run (sae_set.c), of recipes (replay.c) ---- */
 /* In a model's description instead of a model. */
 fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block,
                            fct_sae *sae, bool take) FCT_MUST_CHECK;
+/* The set's SAEs that the recipe's edits use, in place of those it names. */
+fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes) FCT_MUST_CHECK;
 
 #endif

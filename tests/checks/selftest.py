@@ -26,6 +26,8 @@ PLANTED: list[tuple[Callable[[pathlib.Path], list[str]], str, str, str]] = [
     (layers.check, "src/sae/x.c", HEAD + '#include "model/model.h"\n', "sae may not include"),
     (layers.check, "src/sae/x.c", HEAD + '#include "facet/store.h"\n', "sae may not include"),
     (layers.check, "src/base/x.c", HEAD + '#include "tensor/tensor.h"\n', "base may not include"),
+    (layers.check, "src/recipe/x.c", HEAD + '#include "edit/edit.h"\n', "recipe may not include"),
+    (layers.check, "src/recipe/x.c", HEAD + '#include "sae/sae.h"\n', "recipe may not include"),
     (layers.check, "src/compute/ref/x.c", HEAD + '#include "compute/cpu/cpu.h"\n', "may not include"),
     (layers.check, "src/model/x.c", HEAD + "#include <dnnl.h>\n", "belongs to compute/cpu"),
     (layers.check, "src/new/x.c", HEAD, "not in layers.txt"),

@@ -2,7 +2,7 @@
    same; the same bytes are also tried as the text of an edit. */
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 #include "fuzz.h"
 
 static void try_recipe(const uint8_t *data, int64_t n)

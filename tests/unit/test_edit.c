@@ -1,6 +1,6 @@
 /* test_edit.c - how edits are written: the text form and its mistakes, JSON, base64, and masks on
  * grids. */
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 #include "fct_test.h"
 
 /* ---- text ---- */

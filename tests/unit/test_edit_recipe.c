@@ -1,6 +1,6 @@
 /* test_edit_recipe.c - recipes: JSON there and back, what is refused, the texts inside a PNG, files
    that edits name, recipes inside recipes. */
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 #include "fct_test.h"
 
 static const char full[] =

@@ -1,9 +1,9 @@
-/* recipe_png.c - the texts that a picture carries: the line of settings that other tools read
-   (AUTOMATIC1111's form), and facet's whole recipe. */
+/* recipe_png.c - writes into a picture's PNG texts how it was made: the line of settings that other
+   tools read (AUTOMATIC1111's form), and facet's whole recipe. */
 #include <inttypes.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 
 /* Values with a comma, colon, quote or line break are written as JSON text, as readers of that line
  * expect. */

@@ -1,8 +1,8 @@
-/* base64.c - RFC 4648: how a mask picture travels inside a recipe, so that a recipe stays whole
- * when files move. */
+/* base64.c - writes bytes as text and reads them back (RFC 4648, with padding): how pictures travel
+   inside JSON and HTML. */
 #include <string.h>
 
-#include "edit/edit.h"
+#include "base/base.h"
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 
 static const char *const what_masks_are = "a mask is a PNG file, box:x0,y0,x1,y1, "
                                           "ellipse:x0,y0,x1,y1 (each from 0 to 1) or map:FEATURE>T";

@@ -1,49 +1,11 @@
-/* recipe.c - a recipe as a value: made from a run, turned back into one, compared with what is
- * loaded, and released. */
+/* replay.c - writes the recipe of a run, and runs a recipe again with the parts that made it: finds
+   its SAEs, and names every part that has changed since. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "edit/edit.h"
 
-/* ---- from a run ---- */
-
-/* Strings of items are const for those who run them; a recipe owns its own. */
-static fct_status copy_text(const char **out, const char *text)
-{
-    char *copy;
-    FCT_TRY(fct_strdup(&copy, text));
-    *out = copy;
-    return FCT_OK;
-}
-
-static void free_text(const char *text)
-{
-    char *p;
-    memcpy(&p, &text, sizeof p);
-    fct_free(p);
-}
-
-static fct_status copy_items(fct_recipe *r, const fct_run_item *items, int64_t n)
-{
-    FCT_TRY(fct_new(&r->item, n, (int64_t)sizeof *r->item));
-    for (int64_t i = 0; i < n; i++) {
-        r->n_items = i + 1;
-        r->item[i].seed = items[i].seed;
-        FCT_TRY(copy_text(&r->item[i].prompt, items[i].prompt));
-        FCT_TRY(copy_text(&r->item[i].prompt_2, items[i].prompt_2));
-    }
-    return FCT_OK;
-}
-
-static fct_status copy_edits(fct_recipe *r, const fct_edit *edits, int64_t n)
-{
-    FCT_TRY(fct_new(&r->edit, n, (int64_t)sizeof *r->edit));
-    for (int64_t i = 0; i < n; i++) {
-        FCT_TRY(fct_edit_copy(&r->edit[i], &edits[i]));
-        r->n_edits = i + 1;
-    }
-    return FCT_OK;
-}
+/* ---- the recipe of a run ---- */
 
 /* Those blocks' SAEs that an edit speaks of, those of source recipes included. */
 static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *block)
@@ -56,19 +18,6 @@ static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *b
             return true;
     }
     return false;
-}
-
-static void clear_saes(fct_recipe *r)
-{
-    for (int64_t i = 0; i < r->n_saes; i++) {
-        fct_free(r->sae[i].block);
-        fct_free(r->sae[i].path);
-        fct_free(r->sae[i].hash);
-        fct_free(r->sae[i].stats_hash);
-    }
-    fct_free(r->sae);
-    r->sae = NULL;
-    r->n_saes = 0;
 }
 
 /* Where something lies, so that the recipe finds it from any folder. A way that is not UTF-8 cannot
@@ -85,7 +34,7 @@ static fct_status copy_path(char **out, const char *path)
 
 fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes)
 {
-    clear_saes(r);
+    fct_recipe_clear_saes(r);
     if (!saes || r->n_edits == 0) return FCT_OK;
     FCT_TRY(fct_sae_set_hash(saes));
     FCT_TRY(fct_new(&r->sae, saes->n, (int64_t)sizeof *r->sae));
@@ -113,23 +62,6 @@ static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
     return fct_strdup(&r->sampler, info->scheduler);
 }
 
-static void copy_numbers(fct_recipe *r, const fct_run_desc *d)
-{
-    r->joint_noise = d->joint_noise;
-    r->width = d->width;
-    r->height = d->height;
-    r->steps = d->steps;
-    r->guidance = d->guidance;
-    r->has_guidance = d->has_guidance;
-    r->noise_dtype = d->noise_dtype;
-    r->original_width = d->original_width;
-    r->original_height = d->original_height;
-    r->crop_left = d->crop_left;
-    r->crop_top = d->crop_top;
-    r->target_width = d->target_width;
-    r->target_height = d->target_height;
-}
-
 fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
                              const fct_edit *edits, int64_t n_edits, fct_sae_set *saes,
                              int64_t index)
@@ -141,38 +73,15 @@ fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_
         return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index,
                         desc->n_items);
     fct_run_resolve(&d, fct_model_get_info(m));
-    copy_numbers(out, &d);
     FCT_TRY_OUT(copy_model(out, fct_model_get_info(m)));
-    FCT_TRY_OUT(copy_items(out, desc->items, desc->n_items));
-    FCT_TRY_OUT(fct_strdup(&out->negative, desc->negative));
-    FCT_TRY_OUT(fct_strdup(&out->negative_2, desc->negative_2));
-    FCT_TRY_OUT(copy_edits(out, edits, n_edits));
+    FCT_TRY_OUT(fct_recipe_copy_run(out, &d, edits, n_edits));
     FCT_TRY_OUT(fct_recipe_put_saes(out, saes));
 out:
     if (st != FCT_OK) fct_recipe_clear(out);
     return st;
 }
 
-void fct_recipe_desc(const fct_recipe *r, fct_run_desc *out)
-{
-    *out = (fct_run_desc){.items = r->item,
-                          .n_items = r->n_items,
-                          .joint_noise = r->joint_noise,
-                          .width = r->width,
-                          .height = r->height,
-                          .steps = r->steps,
-                          .guidance = r->guidance,
-                          .has_guidance = r->has_guidance,
-                          .negative = r->negative,
-                          .negative_2 = r->negative_2,
-                          .noise_dtype = r->noise_dtype,
-                          .original_width = r->original_width,
-                          .original_height = r->original_height,
-                          .crop_left = r->crop_left,
-                          .crop_top = r->crop_top,
-                          .target_width = r->target_width,
-                          .target_height = r->target_height};
-}
+/* ---- a recipe run again ---- */
 
 fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, fct_run_result *out)
 {
@@ -180,8 +89,6 @@ fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, 
     fct_recipe_desc(r, &d);
     return fct_edit_run(m, &d, r->edit, r->n_edits, saes, out);
 }
-
-/* ---- what is loaded against what was used ---- */
 
 fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
                                 fct_sae_set *saes)
@@ -216,6 +123,8 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
         if (r->edit[i].source) FCT_TRY(fct_recipe_find_saes(r->edit[i].source, m, folder, saes));
     return FCT_OK;
 }
+
+/* ---- what is loaded against what was used ---- */
 
 static fct_status differ(fct_str *all, const char *what, const char *was, const char *is)
 {
@@ -277,65 +186,4 @@ fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set
         st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
     fct_str_clear(&all);
     return st;
-}
-
-/* ---- as a value ---- */
-
-static fct_status copy_strings(fct_recipe *out, const fct_recipe *r)
-{
-    FCT_TRY(fct_strdup(&out->version, r->version));
-    FCT_TRY(fct_strdup(&out->model, r->model));
-    FCT_TRY(fct_strdup(&out->model_path, r->model_path));
-    FCT_TRY(fct_strdup(&out->model_hash, r->model_hash));
-    FCT_TRY(fct_strdup(&out->backend, r->backend));
-    FCT_TRY(fct_strdup(&out->precision, r->precision));
-    FCT_TRY(fct_strdup(&out->sampler, r->sampler));
-    FCT_TRY(fct_strdup(&out->plan, r->plan));
-    FCT_TRY(fct_strdup(&out->negative, r->negative));
-    return fct_strdup(&out->negative_2, r->negative_2);
-}
-
-static fct_status copy_recipe_saes(fct_recipe *out, const fct_recipe *r)
-{
-    FCT_TRY(fct_new(&out->sae, r->n_saes, (int64_t)sizeof *out->sae));
-    for (int64_t i = 0; i < r->n_saes; i++) {
-        fct_recipe_sae *s = &out->sae[out->n_saes++];
-        FCT_TRY(fct_strdup(&s->block, r->sae[i].block));
-        FCT_TRY(fct_strdup(&s->path, r->sae[i].path));
-        FCT_TRY(fct_strdup(&s->hash, r->sae[i].hash));
-        FCT_TRY(fct_strdup(&s->stats_hash, r->sae[i].stats_hash));
-    }
-    return FCT_OK;
-}
-
-fct_status fct_recipe_copy(fct_recipe *out, const fct_recipe *r)
-{
-    fct_status st = FCT_OK;
-    fct_run_desc d;
-    *out = (fct_recipe){.index = r->index, .threads = r->threads};
-    fct_recipe_desc(r, &d);
-    copy_numbers(out, &d);
-    FCT_TRY_OUT(copy_strings(out, r));
-    FCT_TRY_OUT(copy_items(out, r->item, r->n_items));
-    FCT_TRY_OUT(copy_recipe_saes(out, r));
-    FCT_TRY_OUT(copy_edits(out, r->edit, r->n_edits));
-out:
-    if (st != FCT_OK) fct_recipe_clear(out);
-    return st;
-}
-
-void fct_recipe_clear(fct_recipe *r)
-{
-    char *const text[] = {r->version,   r->model,   r->model_path, r->model_hash, r->backend,
-                          r->precision, r->sampler, r->plan,       r->negative,   r->negative_2};
-    for (size_t i = 0; i < FCT_COUNT(text); i++) fct_free(text[i]);
-    for (int64_t i = 0; i < r->n_items; i++) {
-        free_text(r->item[i].prompt);
-        free_text(r->item[i].prompt_2);
-    }
-    fct_free(r->item);
-    clear_saes(r);
-    for (int64_t i = 0; i < r->n_edits; i++) fct_edit_clear(&r->edit[i]);
-    fct_free(r->edit);
-    *r = (fct_recipe){0};
 }

@@ -1,10 +1,12 @@
-/* parse.c - the command-line form of an edit, read word by word: the first word says where, then
-   one operation and any options in any order. Every mistake gives a sentence with what was read and
-   what would be right. No file is opened here. */
+/* edit_text.c - reads an edit from its command-line form ('up.0.1:12 +3 @box:0,0,0.5,1'), and
+   writes it back.
+
+   The first word says where, then come one operation and any options in any order. Every mistake
+   gives a sentence with what was read and what would be right. No file is opened here. */
 #include <inttypes.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 
 static const char *const what_ops_are =
     "the operations are +V -V xS =V 'only V' rebuild zero 'from RECIPE:FEATURES xS'";
@@ -366,4 +368,19 @@ fct_status fct_edit_text(char **out, const fct_edit *e)
     else
         fct_str_clear(&s);
     return fct_where(st, "writing an edit of %s", e->block ? e->block : "no block");
+}
+
+fct_status fct_edit_where(fct_status st, const fct_edit *e)
+{
+    char *text = NULL, *why = NULL;
+    if (st == FCT_OK) return st;
+    if (fct_strdup(&why, fct_error_text()) != FCT_OK)
+        return st; /* writing the text may set another sentence */
+    if (fct_edit_text(&text, e) == FCT_OK)
+        (void)(fct_fail)(st, "edit \"%s\": %s", text, why);
+    else
+        (void)(fct_fail)(st, "an edit of %s: %s", e->block ? e->block : "no block", why);
+    fct_free(text);
+    fct_free(why);
+    return st;
 }

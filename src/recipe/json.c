@@ -1,26 +1,82 @@
-/* recipe_json.c - recipes as JSON. What facet writes holds everything; a recipe written by hand
-   needs "format" and "prompt" and may leave the rest to the model's defaults. Unknown keys are
-   refused, as in edits. */
+/* json.c - writes edits and recipes as JSON, and reads them back.
+
+   What facet writes holds everything: mask pictures and source recipes travel inside. A recipe
+   written by hand needs "format" and "prompt" and may leave the rest to the model's defaults.
+   Unknown keys are refused: a misspelt option that is silently dropped would make another picture.
+   Edits and recipes share this file because each may hold the other: an edit takes features from a
+   recipe, and a recipe has edits. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 
 enum {
     RECIPE_VERSION = 1,
     MAX_ITEMS = 4096,
     MAX_EDITS = 4096,
-    MAX_SIZE = 8192, /* these four as the command line has them */
+    /* these four as the command line has them */
+    MAX_SIZE = 8192,
     MAX_INPUT_SIZE = 65536,
     MAX_STEPS = 1000,
-    MAX_GUIDANCE = 100,
-    MAX_TEXT = 64 << 20
+    MAX_GUIDANCE = 100
 };
 
 static const char *const noise_names[] = {"f32", "f16", "bf16"};
 
-/* ---- writing ---- */
+/* ---- writing edits ---- */
+
+static fct_status put_source(json_t *o, const fct_edit *e)
+{
+    json_t *features = json_array(), *source = NULL;
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < e->n_features && st == FCT_OK; i++)
+        if (json_array_append_new(features, json_integer(e->features[i])) != 0)
+            st = fct_fail(FCT_ERR_MEMORY, "out of memory");
+    if (st != FCT_OK) {
+        json_decref(features);
+        return st;
+    }
+    FCT_TRY(fct_json_put(o, "features", features));
+    if (e->source_path) FCT_TRY(fct_json_put(o, "source_path", json_string(e->source_path)));
+    if (!e->source) return FCT_OK;
+    FCT_TRY(fct_recipe_to_json(&source, e->source));
+    return fct_json_put(o, "source", source);
+}
+
+static fct_status put_edit(json_t *o, const fct_edit *e)
+{
+    json_t *mask = NULL;
+    FCT_TRY(fct_json_put(o, "block", json_string(e->block ? e->block : "")));
+    if (fct_edit_has_feature(e->op)) FCT_TRY(fct_json_put(o, "feature", json_integer(e->feature)));
+    FCT_TRY(fct_json_put(o, "op", json_string(fct_edit_op_names[e->op])));
+    if (fct_edit_has_feature(e->op) || e->op == FCT_EDIT_FROM)
+        FCT_TRY(fct_json_put(o, "value", json_real(e->value)));
+    if (e->op == FCT_EDIT_FROM) FCT_TRY(put_source(o, e));
+    if (e->op == FCT_EDIT_ADD || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_ONLY)
+        FCT_TRY(fct_json_put(o, "unit", json_string(fct_edit_unit_names[e->unit])));
+    if (e->mask.kind != FCT_MASK_NONE) {
+        FCT_TRY(fct_mask_to_json(&mask, &e->mask));
+        FCT_TRY(fct_json_put(o, "mask", mask));
+    }
+    if (e->first_step > 0)
+        FCT_TRY(fct_json_put(
+            o, "steps", json_pack("[I,I]", (json_int_t)e->first_step, (json_int_t)e->last_step)));
+    if (e->branch != FCT_HALF_DEFAULT)
+        FCT_TRY(fct_json_put(o, "branch", json_string(fct_edit_half_names[e->branch])));
+    return e->is_static ? fct_json_put(o, "static", json_true()) : FCT_OK;
+}
+
+fct_status fct_edit_to_json(json_t **out, const fct_edit *e)
+{
+    json_t *o = json_object();
+    fct_status st = put_edit(o, e);
+    *out = st == FCT_OK ? o : NULL;
+    if (st != FCT_OK) json_decref(o);
+    return st;
+}
+
+/* ---- writing recipes ---- */
 
 static fct_status put_text(json_t *o, const char *key, const char *text)
 {
@@ -187,7 +243,136 @@ fct_status fct_recipe_write(const fct_recipe *r, const char *path)
     return st;
 }
 
-/* ---- reading ---- */
+/* ---- reading edits ---- */
+
+static fct_status choose(int *out, const json_t *j, const char *key, const char *const *names,
+                         int n, const char *where)
+{
+    const char *text;
+    *out = 0;
+    FCT_TRY(fct_json_str(&text, j, key, NULL, where));
+    if (!text) return FCT_OK;
+    *out = fct_name_find(names, n, text);
+    if (*out >= 0) return FCT_OK;
+    fct_str list = {0};
+    fct_status st = FCT_OK;
+    for (int i = 0; i < n && st == FCT_OK; i++)
+        st = fct_str_printf(&list, "%s%s", i ? ", " : "", names[i]);
+    if (st == FCT_OK)
+        st = fct_fail(FCT_ERR_FORMAT, "%s: %s \"%s\" is not one of %s", where, key, text, list.p);
+    fct_str_clear(&list);
+    return st;
+}
+
+static fct_status read_steps(fct_edit *e, const json_t *j, const char *where)
+{
+    const json_t *steps = json_object_get(j, "steps");
+    if (!steps) return FCT_OK;
+    const json_t *a = json_array_get(steps, 0), *b = json_array_get(steps, 1);
+    e->first_step = json_integer_value(a);
+    e->last_step = json_integer_value(b);
+    if (json_array_size(steps) != 2 || !json_is_integer(a) || !json_is_integer(b) ||
+        e->first_step < 1 || e->last_step < e->first_step || e->last_step > FCT_EDIT_MAX_STEPS)
+        return fct_fail(FCT_ERR_FORMAT, "%s: steps: want [first, last], counted from 1", where);
+    return FCT_OK;
+}
+
+static fct_status read_source(fct_edit *e, const json_t *j, const char *where, int depth)
+{
+    const json_t *list = json_object_get(j, "features"), *source = json_object_get(j, "source");
+    size_t n = json_array_size(list);
+    if (n < 1)
+        return fct_fail(FCT_ERR_FORMAT, "%s: features: want a list of features to take", where);
+    FCT_TRY(fct_new(&e->features, (int64_t)n, (int64_t)sizeof *e->features));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        int64_t f = json_integer_value(v);
+        if (!json_is_integer(v) || f < 0 || f > FCT_EDIT_MAX_FEATURE)
+            return fct_fail(FCT_ERR_FORMAT, "%s: features: number %zu is not a feature", where,
+                            i + 1);
+        for (int64_t k = 0; k < e->n_features; k++)
+            if (e->features[k] == f)
+                return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is listed twice", where,
+                                f);
+        e->features[e->n_features++] = f;
+    }
+    FCT_TRY(fct_json_dup(&e->source_path, j, "source_path", where));
+    if (json_is_string(source) && !e->source_path)
+        return fct_strdup(&e->source_path, json_string_value(source));
+    if (!source && e->source_path) return FCT_OK;
+    if (!source)
+        return fct_fail(FCT_ERR_FORMAT, "%s: source: want a recipe, or source_path", where);
+    if (depth >= FCT_EDIT_MAX_DEPTH)
+        return fct_fail(FCT_ERR_FORMAT, "%s: recipes inside recipes more than %d deep", where,
+                        FCT_EDIT_MAX_DEPTH);
+    fct_recipe *r = NULL;
+    FCT_TRY(fct_new(&r, 1, (int64_t)sizeof *r));
+    fct_status st = fct_recipe_of_json(r, source, "source", depth + 1);
+    if (st == FCT_OK)
+        e->source = r;
+    else
+        fct_free(r);
+    return fct_where(st, "%s", where);
+}
+
+static fct_status read_value(fct_edit *e, const json_t *j, const char *where)
+{
+    bool has_value = json_is_number(json_object_get(j, "value"));
+    if (fct_edit_has_feature(e->op) && e->feature < 0)
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" acts on a feature: feature is missing",
+                        where, fct_edit_op_names[e->op]);
+    if (!fct_edit_has_feature(e->op) && json_object_get(j, "feature"))
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" has no feature", where,
+                        fct_edit_op_names[e->op]);
+    if (fct_edit_has_feature(e->op) && !has_value)
+        return fct_fail(FCT_ERR_FORMAT, "%s: op \"%s\" needs a value", where,
+                        fct_edit_op_names[e->op]);
+    FCT_TRY(fct_json_f64(&e->value, j, "value", e->op == FCT_EDIT_FROM ? 1 : 0, where));
+    if (!(e->value >= -FCT_EDIT_MAX_STRENGTH && e->value <= FCT_EDIT_MAX_STRENGTH))
+        return fct_fail(FCT_ERR_FORMAT, "%s: value is not between -1e6 and 1e6", where);
+    if (e->feature < 0) e->feature = 0;
+    return FCT_OK;
+}
+
+static fct_status edit_of_object(fct_edit *e, const json_t *j, const char *where, int depth)
+{
+    static const char *const keys[] = {"block",  "feature", "op",          "value",
+                                       "unit",   "mask",    "steps",       "branch",
+                                       "static", "source",  "source_path", "features"};
+    int op, unit, half;
+    FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
+    FCT_TRY(fct_json_dup(&e->block, j, "block", where));
+    if (!e->block || !*e->block) return fct_fail(FCT_ERR_FORMAT, "%s: no block is named", where);
+    if (!json_object_get(j, "op")) return fct_fail(FCT_ERR_FORMAT, "%s: op is missing", where);
+    FCT_TRY(choose(&op, j, "op", fct_edit_op_names, FCT_EDIT_OPS, where));
+    FCT_TRY(choose(&unit, j, "unit", fct_edit_unit_names, FCT_EDIT_UNITS, where));
+    FCT_TRY(choose(&half, j, "branch", fct_edit_half_names, FCT_EDIT_HALVES, where));
+    e->op = (fct_edit_op)op;
+    e->unit = (fct_edit_unit)unit;
+    e->branch = (fct_edit_half)half;
+    FCT_TRY(fct_json_i64(&e->feature, j, "feature", -1, where));
+    if (e->feature < -1 || e->feature > FCT_EDIT_MAX_FEATURE)
+        return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is not possible", where,
+                        e->feature);
+    FCT_TRY(read_value(e, j, where));
+    FCT_TRY(read_steps(e, j, where));
+    FCT_TRY(fct_json_bool(&e->is_static, j, "static", false, where));
+    if (json_object_get(j, "mask"))
+        FCT_TRY(fct_mask_of_json(&e->mask, json_object_get(j, "mask"), where));
+    if (e->op == FCT_EDIT_FROM) return read_source(e, j, where, depth);
+    return FCT_OK;
+}
+
+fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where, int depth)
+{
+    *out = (fct_edit){0};
+    if (json_is_string(j)) return fct_where(fct_edit_parse(out, json_string_value(j)), "%s", where);
+    fct_status st = edit_of_object(out, j, where, depth);
+    if (st != FCT_OK) fct_edit_clear(out);
+    return st;
+}
+
+/* ---- reading recipes ---- */
 
 static fct_status read_seed(uint64_t *out, const json_t *o, const char *where)
 {
@@ -401,62 +586,4 @@ fct_status fct_recipe_of_json(fct_recipe *out, const json_t *j, const char *wher
     fct_status st = recipe_of_object(out, j, where, depth);
     if (st != FCT_OK) fct_recipe_clear(out);
     return st;
-}
-
-static const uint8_t png_signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-
-static fct_status parse_png(fct_recipe *out, const void *data, int64_t n, const char *name)
-{
-    fct_image im = {0};
-    json_t *j = NULL;
-    FCT_TRY(fct_png_parse(&im, data, n, name, 0));
-    const char *text = fct_image_find_text(&im, "facet");
-    fct_status st = FCT_OK;
-    if (!text)
-        st = fct_fail(
-            FCT_ERR_FORMAT,
-            "%s: this PNG carries no recipe: facet did not make it, or its texts were stripped",
-            name);
-    if (st == FCT_OK) st = fct_json_parse(&j, text, (int64_t)strlen(text), name);
-    if (st == FCT_OK) st = fct_recipe_of_json(out, j, name, 0);
-    json_decref(j);
-    fct_image_clear(&im);
-    return st;
-}
-
-fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const char *name)
-{
-    json_t *j = NULL;
-    *out = (fct_recipe){0};
-    if (n >= (int64_t)sizeof png_signature &&
-        memcmp(data, png_signature, sizeof png_signature) == 0)
-        return parse_png(out, data, n, name);
-    if (n > MAX_TEXT) return fct_fail(FCT_ERR_FORMAT, "%s: too large for a recipe", name);
-    if (n > 0 && !memchr(data, '{', (size_t)n))
-        return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want JSON or a PNG made by facet", name);
-    FCT_TRY(fct_json_parse(&j, data, n, name));
-    fct_status st = fct_recipe_of_json(out, j, name, 0);
-    json_decref(j);
-    return st;
-}
-
-fct_status fct_recipe_read_at(fct_recipe *out, const char *path, int depth)
-{
-    char *text = NULL, *folder = NULL;
-    int64_t n = 0;
-    *out = (fct_recipe){0};
-    FCT_TRY(fct_file_read(&text, &n, path));
-    fct_status st = fct_recipe_parse(out, text, n, path);
-    fct_free(text);
-    if (st == FCT_OK) st = fct_path_folder(&folder, path);
-    for (int64_t i = 0; i < out->n_edits && st == FCT_OK; i++)
-        st = fct_where(fct_edit_load_at(&out->edit[i], folder, depth), "%s", path);
-    fct_free(folder);
-    if (st != FCT_OK) fct_recipe_clear(out);
-    return st;
-}
-
-fct_status fct_recipe_read(fct_recipe *out, const char *path)
-{
-    return fct_recipe_read_at(out, path, 0);
 }

@@ -1,22 +1,15 @@
-/* names.c - the words of edits: one table each for text, JSON and errors, and how numbers and words
- * are written. */
+/* names.c - lists the words of edits, one table each for text, JSON and errors; tells what kind of
+   edit an operation is, and how numbers and words are written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "edit/edit.h"
+#include "recipe/recipe.h"
 
 const char *const fct_edit_op_names[] = {"add", "scale", "set", "only", "rebuild", "zero", "from"};
 const char *const fct_edit_unit_names[] = {"mean", "std", "max", "one"};
 const char *const fct_edit_half_names[] = {"default", "cond", "uncond", "both"};
-
-int fct_name_find(const char *const *names, int n, const char *text)
-{
-    for (int i = 0; i < n; i++)
-        if (strcmp(names[i], text) == 0) return i;
-    return -1;
-}
 
 bool fct_edit_has_feature(fct_edit_op op)
 {
@@ -54,23 +47,8 @@ fct_status fct_word_append(fct_str *s, const char *word)
     return fct_str_append(s, "\"");
 }
 
-fct_status fct_path_in(char **out, const char *folder, const char *path)
+bool fct_edit_reads_codes(const fct_edit *e)
 {
-    if (!folder || path[0] == '/') return fct_strdup(out, path);
-    return fct_path_join(out, folder, path);
-}
-
-fct_status fct_path_folder(char **out, const char *path)
-{
-    FCT_TRY(fct_strdup(out, path));
-    char *slash = strrchr(*out, '/');
-    if (slash == *out)
-        slash[1] = '\0';
-    else if (slash)
-        *slash = '\0';
-    else {
-        fct_free(*out);
-        return fct_strdup(out, ".");
-    }
-    return FCT_OK;
+    return e->op == FCT_EDIT_SCALE || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_REBUILD ||
+           e->mask.kind == FCT_MASK_MAP;
 }

@@ -1,0 +1,39 @@
+/* gather.c - keeps the codes of a block during another run, for the edits that read them: the run
+   without edits (static edits), or the run that features are taken from. */
+#include "edit/edit.h"
+
+const fct_gathered *fct_gather_find(const fct_gather *g, int64_t step, int64_t first_item)
+{
+    for (int64_t i = 0; i < g->n; i++)
+        if (g->at[i].step == step && (g->item >= 0 || g->at[i].first_item == first_item))
+            return &g->at[i];
+    return NULL;
+}
+
+fct_status fct_gather_tap(void *user, const fct_tap_event *event, fct_tensor *value)
+{
+    fct_gather *g = user;
+    if (event->step < g->first_step || event->step > g->last_step) return FCT_OK;
+    int64_t b = value->dim[0], h = value->dim[1], w = value->dim[2], d = value->dim[3], skip = 0;
+    if (g->item >= 0) {
+        if (g->item < event->first_item || g->item >= event->first_item + event->items)
+            return FCT_OK;
+        skip = g->item - event->first_item + (event->guided ? event->items : 0);
+        b = 1;
+    }
+    FCT_TRY(fct_grow(&g->at, g->n, g->n + 1, (int64_t)sizeof *g->at));
+    fct_gathered *at = &g->at[g->n];
+    *at = (fct_gathered){.step = event->step, .first_item = event->first_item, .h = h, .w = w};
+    const float *rows = (const float *)value->data + skip * h * w * d;
+    FCT_TRY(fct_where(fct_codes_of_rows(&at->codes, g->sae, rows, b * h * w), "codes of %s",
+                      g->block->short_name));
+    g->n++;
+    return FCT_OK;
+}
+
+void fct_gather_clear(fct_gather *g)
+{
+    for (int64_t i = 0; i < g->n; i++) fct_codes_clear(&g->at[i].codes);
+    fct_free(g->at);
+    *g = (fct_gather){0};
+}
