@@ -5,46 +5,6 @@
 
 #include "model/model.h"
 
-/* ---- model_index.json ---- */
-
-static bool says_turbo(const char *text)
-{
-    static const char word[] = "turbo";
-    for (; *text; text++) {
-        size_t i = 0;
-        while (word[i] && (text[i] | 0x20) == word[i]) i++;
-        if (!word[i]) return true;
-    }
-    return false;
-}
-
-fct_status fct_config_index(fct_index_config *c, const char *folder, const fct_log *log)
-{
-    char *path = NULL;
-    json_t *root = NULL, *value;
-    const char *key, *class_name = NULL;
-    *c = (fct_index_config){.force_zeros = true, .turbo = says_turbo(fct_path_base(folder))};
-    fct_status st = fct_path_join(&path, folder, "model_index.json");
-    if (st == FCT_OK) st = fct_json_read(&root, path);
-    if (st == FCT_OK)
-        st = fct_json_bool(&c->force_zeros, root, "force_zeros_for_empty_prompt", true, path);
-    if (st == FCT_OK) st = fct_json_str(&class_name, root, "_class_name", "", path);
-    if (st == FCT_OK && strncmp(class_name, "StableDiffusionXL", 17) != 0)
-        st = fct_fail(FCT_ERR_UNSUPPORTED,
-                      "%s: _class_name is \"%s\"; facet runs StableDiffusionXLPipeline", path,
-                      class_name);
-    if (st == FCT_OK && strcmp(class_name, "StableDiffusionXLPipeline") != 0)
-        fct_log_line(log, FCT_LOG_WARN, "%s: a %s is run as a StableDiffusionXLPipeline", path,
-                     class_name);
-    if (st == FCT_OK)
-        json_object_foreach(root, key, value) if (json_is_string(value) &&
-                                                  says_turbo(json_string_value(value))) c->turbo =
-            true;
-    json_decref(root);
-    fct_free(path);
-    return st;
-}
-
 /* ---- parts ---- */
 
 static fct_status sub(char **out, const fct_model *m, const char *component)
@@ -103,16 +63,16 @@ static fct_status check_together(const fct_model *m)
                         "the two tokenizers have other model_max_length: %lld and %lld",
                         (long long)fct_tokenizer_length(m->tokenizer[0]),
                         (long long)fct_tokenizer_length(m->tokenizer[1]));
-    if (m->has_vae && m->vae_config.latent_channels != u->in_channels)
+    if (m->has_vae && m->vae.config.latent_channels != u->in_channels)
         return fct_fail(FCT_ERR_SHAPE,
                         "unet: in_channels is %lld, but the VAE has %lld latent channels",
-                        (long long)u->in_channels, (long long)m->vae_config.latent_channels);
+                        (long long)u->in_channels, (long long)m->vae.config.latent_channels);
     return FCT_OK;
 }
 
 static fct_status build(fct_model *m, fct_binder *b, bool vae)
 {
-    return vae ? fct_vae_build(&m->vae_encoder, &m->vae_decoder, b, &m->vae_config)
+    return vae ? fct_vae_build(&m->vae, b)
                : fct_unet_build(&m->unet, b, &m->unet_config);
 }
 
@@ -133,8 +93,10 @@ static fct_status open_network(fct_model *m, const char *folder, bool vae)
     if (st == FCT_OK) {
         b.check = false;
         b.block = -1;
-        fct_stages_clear(vae ? &m->vae_encoder : &m->unet);
-        fct_stages_clear(&m->vae_decoder);
+        if (vae)
+            fct_vae_clear(&m->vae);
+        else
+            fct_stages_clear(&m->unet);
         st = build(m, &b, vae);
     }
     fct_str_clear(&b.problems);
@@ -156,7 +118,7 @@ static fct_status open_vae(fct_model *m, bool load)
 {
     char *folder = NULL;
     FCT_TRY(sub(&folder, m, "vae"));
-    fct_status st = fct_config_vae(&m->vae_config, folder, m->log);
+    fct_status st = fct_config_vae(&m->vae.config, folder, m->log);
     if (st == FCT_OK && load) st = open_network(m, folder, true);
     if (st == FCT_OK) m->has_vae = load;
     fct_free(folder);
@@ -170,51 +132,6 @@ static fct_status open_scheduler(fct_model *m)
     fct_status st = fct_config_scheduler(&m->scheduler_config, folder, m->log);
     fct_free(folder);
     return st;
-}
-
-/* ---- blocks ---- */
-
-/* unet.down_blocks.2.attentions.1 -> down.2.1, unet.mid_block.attentions.0 -> mid.0 */
-static fct_status short_name(char **out, const char *name)
-{
-    int a, b;
-    if (sscanf(name, "unet.down_blocks.%d.attentions.%d", &a, &b) == 2)
-        return fct_format(out, "down.%d.%d", a, b);
-    if (sscanf(name, "unet.up_blocks.%d.attentions.%d", &a, &b) == 2)
-        return fct_format(out, "up.%d.%d", a, b);
-    if (sscanf(name, "unet.mid_block.attentions.%d", &b) == 1) return fct_format(out, "mid.%d", b);
-    return fct_strdup(out, name);
-}
-
-/* How often the map was halved on the way to a stage. */
-static int64_t downscale_at(const fct_stages *list, int64_t stage)
-{
-    int64_t d = 1;
-    for (int64_t i = 0; i < stage; i++) {
-        if (list->v[i].stride == 2) d *= 2;
-        if (list->v[i].up) d /= 2;
-    }
-    return d;
-}
-
-static fct_status list_blocks(fct_model *m)
-{
-    for (int64_t i = 1; i < m->modules.n; i++)
-        if (m->modules.v[i].block >= 0) m->n_blocks++;
-    FCT_TRY(fct_new(&m->block, m->n_blocks, sizeof *m->block));
-    for (int64_t i = 1; i < m->modules.n; i++) {
-        const fct_module *mod = &m->modules.v[i];
-        if (mod->block < 0) continue;
-        fct_block_info *b = &m->block[mod->block];
-        char *text = NULL;
-        FCT_TRY(short_name(&text, mod->name));
-        b->name = mod->name;
-        b->short_name = text;
-        b->stage = mod->stage;
-        b->channels = m->unet.v[mod->stage].out;
-        b->downscale = downscale_at(&m->unet, mod->stage);
-    }
-    return FCT_OK;
 }
 
 /* ---- the whole ---- */
@@ -246,13 +163,13 @@ static fct_status describe(fct_model *m)
     f->backend = m->be->name;
     f->precision = m->dtype == FCT_F32 ? "f32" : "bf16";
     f->sample_size = size->v[0];
-    f->vae_factor = (int64_t)1 << (m->vae_config.block_out_channels.n - 1);
+    f->vae_factor = fct_vae_factor(&m->vae);
     f->latent_channels = m->unet_config.in_channels;
     f->default_height = size->v[0] * f->vae_factor;
     f->default_width = size->v[size->n == 2 ? 1 : 0] * f->vae_factor;
     f->default_steps = m->index.turbo ? 1 : 30;
     f->default_guidance = m->index.turbo ? 0 : 5;
-    f->vae_scaling = m->vae_config.scaling_factor;
+    f->vae_scaling = m->vae.config.scaling_factor;
     f->block = m->block;
     f->n_blocks = m->n_blocks;
     f->n_stages = m->unet.n;
@@ -281,7 +198,7 @@ static fct_status open_all(fct_model *m, const fct_model_desc *d)
     FCT_TRY(open_unet(m));
     FCT_TRY(open_vae(m, !d->no_vae));
     FCT_TRY(check_together(m));
-    FCT_TRY(list_blocks(m));
+    FCT_TRY(fct_model_list_blocks(m));
     FCT_TRY(fct_model_hash(m->hash, m->path));
     FCT_TRY(hash_plan(m));
     return describe(m);
@@ -319,19 +236,13 @@ void fct_model_close(fct_model *m)
 {
     if (!m) return;
     fct_stages_clear(&m->unet);
-    fct_stages_clear(&m->vae_encoder);
-    fct_stages_clear(&m->vae_decoder);
+    fct_vae_clear(&m->vae);
     fct_modules_clear(&m->modules);
     for (int i = 0; i < 2; i++) {
         fct_tokenizer_close(m->tokenizer[i]);
         fct_clip_close(m->clip[i]);
     }
-    for (int64_t i = 0; m->block && i < m->n_blocks; i++) {
-        char *text;
-        memcpy(&text, &m->block[i].short_name, sizeof text);
-        fct_free(text);
-    }
-    fct_free(m->block);
+    fct_model_clear_blocks(m);
     fct_free(m->path);
     fct_free(m->name);
     fct_free(m);
@@ -340,68 +251,4 @@ void fct_model_close(fct_model *m)
 const fct_model_info *fct_model_get_info(const fct_model *m)
 {
     return &m->info;
-}
-
-/* ---- finding blocks ---- */
-
-static fct_status no_such_block(const fct_model *m, const char *name)
-{
-    fct_str list = {0};
-    fct_status st = FCT_OK;
-    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++)
-        st = fct_str_printf(&list, "%s%s", i ? ", " : "", m->block[i].short_name);
-    if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_MISSING, "no block is called \"%s\"; this model has %s", name,
-                      list.p ? list.p : "none");
-    fct_str_clear(&list);
-    return st;
-}
-
-/* Marks what one entry of the list names. */
-static fct_status mark_blocks(uint8_t *wanted, const fct_model *m, const char *entry, int64_t n)
-{
-    fct_str s = {0};
-    fct_status st = fct_str_append_n(&s, entry, n);
-    bool any = false;
-    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++) {
-        if (!fct_glob_match(s.p ? s.p : "", m->block[i].short_name) &&
-            !fct_glob_match(s.p ? s.p : "", m->block[i].name))
-            continue;
-        wanted[i] = 1;
-        any = true;
-    }
-    if (st == FCT_OK && !any) st = no_such_block(m, s.p ? s.p : "");
-    fct_str_clear(&s);
-    return st;
-}
-
-fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n, const fct_model *m,
-                                 const char *list)
-{
-    uint8_t *wanted = NULL;
-    *out = NULL;
-    *out_n = 0;
-    FCT_TRY(fct_new(&wanted, m->n_blocks, 1));
-    fct_status st = FCT_OK;
-    for (const char *p = list ? list : ""; st == FCT_OK;) {
-        const char *end = strchr(p, ',');
-        int64_t n = end ? end - p : (int64_t)strlen(p);
-        while (n > 0 && *p == ' ') p++, n--;
-        while (n > 0 && p[n - 1] == ' ') n--;
-        st = mark_blocks(wanted, m, p, n);
-        if (!end) break;
-        p = end + 1;
-    }
-    if (st == FCT_OK) st = fct_new(out, m->n_blocks, sizeof **out);
-    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++)
-        if (wanted[i]) (*out)[(*out_n)++] = &m->block[i];
-    fct_free(wanted);
-    return st;
-}
-
-void fct_blocks_free(const fct_block_info **blocks)
-{
-    void *p;
-    memcpy(&p, &blocks, sizeof p);
-    fct_free(p);
 }

@@ -195,10 +195,10 @@ static fct_status decode(fct_work *w, fct_run_result *out)
     int64_t f = w->m->info.vae_factor;
     fct_tensor z;
     FCT_TRY(fct_rt_take(&w->rt, &z, FCT_F32, 4, (int64_t[]){w->n, w->h, w->w, w->channels}));
-    if (!out) return fct_vae_decode(&w->rt, w->m, z, NULL);
+    if (!out) return fct_vae_decode(&w->rt, &w->m->vae, z, NULL);
     fct_to_nhwc(z.data, w->latents, w->n, w->channels, w->h, w->w);
     FCT_TRY(fct_new_raw(&out->pixels, w->n * w->h * f * w->w * f, 3));
-    return fct_vae_decode(&w->rt, w->m, z, out->pixels);
+    return fct_vae_decode(&w->rt, &w->m->vae, z, out->pixels);
 }
 
 /* out NULL: dry. */

@@ -1,17 +1,7 @@
 /* state.c - a moment of a run, kept: the map on its way, the skips, the embeddings, the sample and
    the generators. Whatever follows depends on nothing else, so a run resumed from it ends with the
    same bytes. */
-#include <string.h>
-
 #include "model/model.h"
-
-fct_status fct_tensor_copy(fct_tensor *out, const fct_tensor *t)
-{
-    *out = *t;
-    FCT_TRY(fct_new_raw(&out->data, fct_tensor_bytes(t), 1));
-    if (t->data) memcpy(out->data, t->data, (size_t)fct_tensor_bytes(t));
-    return FCT_OK;
-}
 
 void fct_state_free(fct_state *s)
 {

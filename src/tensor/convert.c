@@ -2,6 +2,7 @@
    does; f64 to f16 is therefore rounded twice, there as here. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tensor/half.h"
 #include "tensor/tensor.h"
@@ -171,5 +172,13 @@ fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from,
         FCT_TRY(to_f32(block, (const uint8_t *)src + i * from_size, from, m));
         FCT_TRY(from_f32((uint8_t *)dst + i * to_size, to, block, m));
     }
+    return FCT_OK;
+}
+
+fct_status fct_tensor_copy(fct_tensor *out, const fct_tensor *t)
+{
+    *out = *t;
+    FCT_TRY(fct_new_raw(&out->data, fct_tensor_bytes(t), 1));
+    if (t->data) memcpy(out->data, t->data, (size_t)fct_tensor_bytes(t));
     return FCT_OK;
 }

@@ -29,6 +29,7 @@ PLANTED: list[tuple[Callable[[pathlib.Path], list[str]], str, str, str]] = [
     (layers.check, "src/recipe/x.c", HEAD + '#include "edit/edit.h"\n', "recipe may not include"),
     (layers.check, "src/recipe/x.c", HEAD + '#include "sae/sae.h"\n', "recipe may not include"),
     (layers.check, "src/compute/ref/x.c", HEAD + '#include "compute/cpu/cpu.h"\n', "may not include"),
+    (layers.check, "src/model/load/x.c", HEAD + '#include "model/model.h"\n', "model/load may not include"),
     (layers.check, "src/model/x.c", HEAD + "#include <dnnl.h>\n", "belongs to compute/cpu"),
     (layers.check, "src/new/x.c", HEAD, "not in layers.txt"),
     (style.check, "src/base/x.c", HEAD + "int x; /* " + "y" * 100 + " */\n", "columns"),

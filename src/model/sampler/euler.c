@@ -1,10 +1,10 @@
-/* sampler.c - EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers computes
+/* euler.c - EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers computes
    them, in the same number formats and order of operations, so that the same noise gives the same
    picture; and torch's noise for them. */
 #include <math.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/sampler/sampler.h"
 
 /* torch.linspace in f32 counts from both ends. */
 static float linspace(double start, double end, int64_t n, int64_t i)

@@ -7,7 +7,7 @@
    numbers alone. */
 #include <string.h>
 
-#include "model/model.h"
+#include "model/text/text.h"
 
 enum {
     MERGES_READ = 49152 - 256 - 2

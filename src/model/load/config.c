@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/load/load.h"
 
 typedef enum rule_kind {
     READ_I64,

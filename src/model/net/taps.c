@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 static bool fits(const fct_taps *t, const char *pattern, int64_t module)
 {

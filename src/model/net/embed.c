@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 /* diffusers' get_timestep_embedding, in f32 as there: [sin | cos], or [cos | sin] when flipped. */
 void fct_sinusoid(float *out, float t, int64_t dim, bool flip, double shift)

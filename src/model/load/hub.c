@@ -1,4 +1,4 @@
-/* find.c - where a model is: a folder, a name in the Hugging Face cache, or the demo model that
+/* hub.c - finds a model's folder: as it is named, in the Hugging Face cache, or the demo model that
    comes with facet. Nothing is downloaded here; an error says which command does that and where was
    looked. */
 #include <limits.h>
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/load/load.h"
 
 static bool is_model(const char *folder)
 {

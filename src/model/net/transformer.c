@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 /* ---- attention ---- */
 

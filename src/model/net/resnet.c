@@ -3,7 +3,7 @@
    convolution, a norm with SiLU. */
 #include <stdio.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 static void resnet_clear(void *weights)
 {

@@ -4,7 +4,7 @@
    it. */
 #include <string.h>
 
-#include "model/model.h"
+#include "model/load/load.h"
 
 enum { PAGE = 4096, SAMPLES = 64 };
 

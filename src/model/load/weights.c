@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/load/load.h"
 
 static fct_status add_shard(fct_weights *w, const char *file)
 {

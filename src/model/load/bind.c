@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/load/load.h"
 
 enum { SHOWN = 12, MAX_STACK = 4 };
 

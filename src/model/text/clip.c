@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/text/text.h"
 
 typedef struct clip_layer {
     fct_norm norm1, norm2;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "model/model.h"
+#include "model/text/text.h"
 
 enum {
     REPLACEMENT = 0xfffd,

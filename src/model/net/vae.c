@@ -4,15 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 static const double vae_eps = 1e-6; /* diffusers fixes it */
 
 /* ---- the attention in the middle: one head as wide as the map ---- */
 
+typedef struct vae_attn {
+    fct_norm norm;
+    fct_linear qkv, out;
+} vae_attn;
+
 static void vae_attn_clear(void *weights)
 {
-    fct_vae_attn *a = weights;
+    vae_attn *a = weights;
     fct_norm_clear(&a->norm);
     fct_linear_clear(&a->qkv);
     fct_linear_clear(&a->out);
@@ -20,7 +25,7 @@ static void vae_attn_clear(void *weights)
 
 static fct_status vae_attn_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
 {
-    const fct_vae_attn *a = s->weights;
+    const vae_attn *a = s->weights;
     int64_t b = x.dim[0], t = x.dim[1] * x.dim[2], c = s->out;
     fct_tensor normed, qkv, mixed;
     FCT_TRY(fct_rt_take(rt, &normed, rt->dtype, 4, x.dim));
@@ -50,8 +55,8 @@ static fct_status add_attention(fct_binder *b, fct_stages *list, const char *nam
                                            {"query", "key", "value", "proj_attn"}};
     fct_stage *s = NULL;
     char n[5][FCT_NAME_SIZE];
-    FCT_TRY(fct_stages_add(list, &s, name, sizeof(fct_vae_attn)));
-    fct_vae_attn *a = s->weights;
+    FCT_TRY(fct_stages_add(list, &s, name, sizeof(vae_attn)));
+    vae_attn *a = s->weights;
     s->run = vae_attn_run;
     s->clear = vae_attn_clear;
     s->in = s->out = c;
@@ -150,11 +155,21 @@ static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_c
     return add_conv(b, list, "decoder.conv_out", ch, c->out_channels, 3, &s);
 }
 
-fct_status fct_vae_build(fct_stages *encoder, fct_stages *decoder, fct_binder *b,
-                         const fct_vae_config *c)
+fct_status fct_vae_build(fct_vae *v, fct_binder *b)
 {
-    FCT_TRY(build_encoder(encoder, b, c));
-    return build_decoder(decoder, b, c);
+    FCT_TRY(build_encoder(&v->encoder, b, &v->config));
+    return build_decoder(&v->decoder, b, &v->config);
+}
+
+void fct_vae_clear(fct_vae *v)
+{
+    fct_stages_clear(&v->encoder);
+    fct_stages_clear(&v->decoder);
+}
+
+int64_t fct_vae_factor(const fct_vae *v)
+{
+    return (int64_t)1 << (v->config.block_out_channels.n - 1);
 }
 
 /* ---- pixels and latents ---- */
@@ -183,10 +198,10 @@ static uint8_t to_byte(float x)
     return (uint8_t)rintf(v * 255);
 }
 
-static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latents, int64_t h,
+static fct_status decode_one(fct_rt *rt, const fct_vae *vae, const float *latents, int64_t h,
                              int64_t w, uint8_t *pixels)
 {
-    const fct_vae_config *c = &m->vae_config;
+    const fct_vae_config *c = &vae->config;
     fct_flow flow;
     fct_tensor x;
     fct_mark mark = fct_arena_mark(rt->cx.arena);
@@ -198,9 +213,9 @@ static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latent
                                   (float)c->latents_mean[k]
                             : latents[i] / (float)c->scaling_factor;
     }
-    FCT_TRY(fct_flow_init(&flow, rt, &m->vae_decoder, 1, h, w));
+    FCT_TRY(fct_flow_init(&flow, rt, &vae->decoder, 1, h, w));
     flow.x = x;
-    FCT_TRY(fct_stages_run(rt, &m->vae_decoder, 0, m->vae_decoder.n, &flow));
+    FCT_TRY(fct_stages_run(rt, &vae->decoder, 0, vae->decoder.n, &flow));
     const float *y = flow.x.data;
     int64_t n = fct_tensor_count(&flow.x), channels = c->out_channels;
     for (int64_t i = 0; y && pixels && i < n / channels; i++)
@@ -212,62 +227,33 @@ static fct_status decode_one(fct_rt *rt, const fct_model *m, const float *latent
 
 /* Picture by picture: the decoder's maps are the largest of a run, and nothing is gained by a
  * batch. */
-fct_status fct_vae_decode(fct_rt *rt, const fct_model *m, fct_tensor latents, uint8_t *pixels)
+fct_status fct_vae_decode(fct_rt *rt, const fct_vae *v, fct_tensor latents, uint8_t *pixels)
 {
-    int64_t h = latents.dim[1], w = latents.dim[2], f = m->info.vae_factor;
-    fct_rt vae = {.cx = rt->cx, .dtype = FCT_F32};
+    int64_t h = latents.dim[1], w = latents.dim[2], f = fct_vae_factor(v);
+    fct_rt pass = {.cx = rt->cx, .dtype = FCT_F32};
     for (int64_t i = 0; i < latents.dim[0]; i++) {
         fct_tensor one = fct_at(&latents, i * h * w * latents.dim[3]);
         fct_status st =
-            decode_one(&vae, m, one.data, h, w, pixels ? pixels + i * h * f * w * f * 3 : NULL);
+            decode_one(&pass, v, one.data, h, w, pixels ? pixels + i * h * f * w * f * 3 : NULL);
         if (st != FCT_OK) return fct_where(st, "vae");
     }
     return FCT_OK;
 }
 
-/* ---- alone ---- */
-
-static fct_status decode_all(fct_model *m, const fct_tensor *latents, fct_arena *arena,
-                             uint8_t *pixels)
-{
-    fct_rt rt = {.cx = {.be = m->be, .arena = arena, .log = m->log}, .dtype = FCT_F32};
-    fct_tensor x;
-    int64_t b = latents->dim[0], c = latents->dim[1], h = latents->dim[2], w = latents->dim[3];
-    FCT_TRY(fct_rt_take(&rt, &x, FCT_F32, 4, (int64_t[]){b, h, w, c}));
-    if (x.data) fct_to_nhwc(x.data, latents->data, b, c, h, w);
-    return fct_vae_decode(&rt, m, x, x.data ? pixels : NULL);
-}
-
-fct_status fct_model_decode(fct_model *m, const fct_tensor *latents, uint8_t *pixels)
-{
-    if (!m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded");
-    if (latents->ndim != 4 || latents->dtype != FCT_F32 ||
-        latents->dim[1] != m->vae_config.latent_channels)
-        return fct_fail(FCT_ERR_SHAPE, "latents are f32 [B,%lld,h,w]",
-                        (long long)m->vae_config.latent_channels);
-    fct_arena dry = {0}, arena = {0};
-    FCT_TRY(decode_all(m, latents, &dry, NULL));
-    FCT_TRY(fct_arena_init(&arena, dry.peak));
-    fct_status st = decode_all(m, latents, &arena, pixels);
-    fct_arena_clear(&arena);
-    return st;
-}
-
 /* Means of the first half of the channels, times the scale. */
-static fct_status encode_one(fct_model *m, const uint8_t *pixels, int64_t width, int64_t height,
-                             fct_arena *arena, float *latents)
+static fct_status encode_one(fct_rt *rt, const fct_vae *vae, const uint8_t *pixels, int64_t width,
+                             int64_t height, float *latents)
 {
-    const fct_vae_config *c = &m->vae_config;
-    fct_rt rt = {.cx = {.be = m->be, .arena = arena, .log = m->log}, .dtype = FCT_F32};
+    const fct_vae_config *c = &vae->config;
     fct_tensor x;
     fct_flow flow;
-    FCT_TRY(fct_rt_take(&rt, &x, FCT_F32, 4, (int64_t[]){1, height, width, c->in_channels}));
+    FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4, (int64_t[]){1, height, width, c->in_channels}));
     float *v = x.data;
     for (int64_t i = 0; v && i < fct_tensor_count(&x); i++)
         v[i] = 2 * ((float)pixels[i / c->in_channels * 3 + i % c->in_channels] / 255) - 1;
-    FCT_TRY(fct_flow_init(&flow, &rt, &m->vae_encoder, 1, height, width));
+    FCT_TRY(fct_flow_init(&flow, rt, &vae->encoder, 1, height, width));
     flow.x = x;
-    FCT_TRY(fct_stages_run(&rt, &m->vae_encoder, 0, m->vae_encoder.n, &flow));
+    FCT_TRY(fct_stages_run(rt, &vae->encoder, 0, vae->encoder.n, &flow));
     const float *y = flow.x.data;
     int64_t n = flow.x.dim[1] * flow.x.dim[2], lc = c->latent_channels;
     for (int64_t k = 0; y && k < lc; k++)
@@ -281,26 +267,9 @@ static fct_status encode_one(fct_model *m, const uint8_t *pixels, int64_t width,
     return FCT_OK;
 }
 
-fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width,
-                            int64_t height, float *latents)
+fct_status fct_vae_encode(fct_rt *rt, const fct_vae *v, const uint8_t *pixels, int64_t width,
+                          int64_t height, float *latents)
 {
-    int64_t f = m->info.vae_factor;
-    if (!m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded");
-    if (width < 1 || height < 1 || width % f || height % f)
-        return fct_fail(FCT_ERR_SHAPE,
-                        "a picture of %lldx%lld cannot be encoded: both must be multiples of %lld",
-                        (long long)width, (long long)height, (long long)f);
-    fct_arena dry = {0}, arena = {0};
-    FCT_TRY(fct_where(encode_one(m, NULL, width, height, &dry, NULL), "vae"));
-    FCT_TRY(fct_arena_init(&arena, dry.peak));
-    fct_status st = FCT_OK;
-    int64_t cells = width / f * (height / f) * m->vae_config.latent_channels;
-    for (int64_t i = 0; i < n && st == FCT_OK; i++) {
-        fct_arena_reset(&arena, 0);
-        st = fct_where(encode_one(m, pixels + i * width * height * 3, width, height, &arena,
-                                  latents + i * cells),
-                       "vae");
-    }
-    fct_arena_clear(&arena);
-    return st;
+    fct_rt pass = {.cx = rt->cx, .dtype = FCT_F32};
+    return fct_where(encode_one(&pass, v, pixels, width, height, latents), "vae");
 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/net/net.h"
 
 typedef struct builder {
     fct_stages *list;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "model/model.h"
+#include "model/text/text.h"
 
 typedef struct added_token {
     char *text;

@@ -1,4 +1,4 @@
-/* conditions.c - what the U-Net is conditioned on: the text states of both encoders side by side,
+/* conditioning.c - what the U-Net is conditioned on: the text states of both encoders side by side,
    and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance. */
 #include <string.h>
 
