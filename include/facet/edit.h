@@ -3,7 +3,7 @@
 
    Do this:
        fct_sae_set saes = {0};
-       fct_sae_set_add(&saes, model, "up.0.1=out/saes/up.0.1");
+       fct_sae_set_add(&saes, fct_model_get_info(model), "up.0.1=out/saes/up.0.1");
        fct_edit edit = {0};
        fct_edit_parse(&edit, "up.0.1:12 +3 @box:0.2,0.2,0.8,0.8");
        fct_run_item item = {.prompt = "a red circle"};
@@ -23,30 +23,44 @@
 extern "C" {
 #endif
 
-/* ---- the SAEs of a run: at most one a block ---- */
+/* ---- the SAEs of a run: at most one a block ----
+
+   A set knows blocks by their names, so one set serves every run of every model that has these
+   blocks in these widths. Adding and clearing are one thread's work; in between any number of
+   threads may use it. */
+typedef struct fct_sae_hashes fct_sae_hashes;
 typedef struct fct_sae_bound {
-    const fct_block_info *block; /* in the model's table */
+    char *name;       /* "unet.up_blocks.0.attentions.1"; owned */
+    char *short_name; /* "up.0.1"; owned */
+    int64_t stage;    /* the block's place in the model that it was bound for */
     fct_sae *sae;
-    bool owned;
-    char hash[65];       /* of the weights as f32, hex; "" until asked for */
-    char stats_hash[65]; /* of mean, std and max; "" when there are none */
+    bool owned;             /* the set releases the SAE */
+    fct_sae_hashes *hashes; /* what fct_sae_bound_hash keeps; owned */
 } fct_sae_bound;
-typedef struct fct_sae_set {
-    fct_sae_bound *bound; /* in running order of the blocks */
+typedef struct fct_sae_set { /* zero-initialised is empty */
+    fct_sae_bound *bound;    /* in running order of the blocks */
     int64_t n;
 } fct_sae_set;
 
 /* text: "[BLOCK=]DIR". Without BLOCK the SAE's own metadata or the folder's name tells it; a folder
    that holds one folder a block (named by short names) adds all of them. A second SAE for the same
-   block, or another width than the block's, is an error. */
-FCT_API fct_status fct_sae_set_add(fct_sae_set *set, const fct_model *m,
+   block, a block that info's model does not have, or another width than the block's is an error. */
+FCT_API fct_status fct_sae_set_add(fct_sae_set *set, const fct_model_info *info,
                                    const char *text) FCT_MUST_CHECK;
-/* An SAE in memory. take: the set releases it (also when this fails). */
-FCT_API fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block,
+/* An SAE in memory, bound to the block of this short or full name. take: the set releases it (also
+   when this fails); else it must outlive the set. */
+FCT_API fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model_info *info, const char *block,
                                     fct_sae *sae, bool take) FCT_MUST_CHECK;
-/* NULL: none. */
-FCT_API const fct_sae *fct_sae_set_find(const fct_sae_set *set, const fct_block_info *block);
-FCT_API fct_status fct_sae_set_hash(fct_sae_set *set) FCT_MUST_CHECK; /* fills the hashes */
+/* The SAE of the block with this short or full name; NULL: the set has none for it. */
+FCT_API const fct_sae *fct_sae_set_find(const fct_sae_set *set, const char *block);
+/* The block of info's model that the SAE reads. A model that has no such block, or one of another
+   width, is an error. */
+FCT_API fct_status fct_sae_bound_block(const fct_block_info **out, const fct_sae_bound *b,
+                                       const fct_model_info *info) FCT_MUST_CHECK;
+/* What the SAE is, as 64 hex digits: a hash of its weights as f32, and one of its statistics (mean,
+   std, max), "" when it has none. Made when first asked for; they live as long as the set. */
+FCT_API const char *fct_sae_bound_hash(const fct_sae_bound *b);
+FCT_API const char *fct_sae_bound_stats_hash(const fct_sae_bound *b);
 FCT_API void fct_sae_set_clear(fct_sae_set *set);
 
 /* ---- edited runs ---- */
@@ -72,8 +86,8 @@ FCT_API void fct_edit_set_close(fct_edit_set *set);
 /* What a run was: desc's zeros are resolved by the model. edits and saes may be NULL with
    n_edits 0. */
 FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
-                                     const fct_edit *edits, int64_t n_edits, fct_sae_set *saes,
-                                     int64_t index) FCT_MUST_CHECK;
+                                     const fct_edit *edits, int64_t n_edits,
+                                     const fct_sae_set *saes, int64_t index) FCT_MUST_CHECK;
 /* Adds the recipe's own SAEs for blocks that the set has none for, from the paths that it names
    (relative ones are tried from the working directory, then from `folder`, which may be NULL). */
 FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
@@ -82,11 +96,11 @@ FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m,
    picture; else an error that names every difference. A caller that goes on all the same shows the
    text as a warning. */
 FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m,
-                                    fct_sae_set *saes) FCT_MUST_CHECK;
+                                    const fct_sae_set *saes) FCT_MUST_CHECK;
 /* The same without how it is computed (backend, number type, plan): model, sampler and SAEs. For
    those who look at a run again and may do so in other numbers. */
 FCT_API fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m,
-                                          fct_sae_set *saes) FCT_MUST_CHECK;
+                                          const fct_sae_set *saes) FCT_MUST_CHECK;
 /* The recipe's whole batch, edits included; the recipe's picture is number r->index of it. Not
    const: see fct_edit_run. */
 FCT_API fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes,

@@ -46,7 +46,7 @@ static fct_status make_directions(demo *d, demo_block *b, uint64_t seed)
     FCT_TRY_OUT(fct_format(&dir, "%s/controls/%s", d->dir, b->info->short_name));
     FCT_TRY_OUT(fct_sae_save(sae, dir, NULL));
     FCT_TRY_OUT(fct_format(&text, "%s=%s", b->info->short_name, dir));
-    FCT_TRY_OUT(fct_sae_set_add(&d->controls, d->model, text));
+    FCT_TRY_OUT(fct_sae_set_add(&d->controls, d->info, text));
 out:
     fct_sae_free(sae);
     fct_free(dir);

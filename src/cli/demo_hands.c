@@ -31,8 +31,8 @@ static fct_status open_set(demo_hand *h, fct_sae_set *set, const fct_sae_set *fr
     for (int64_t i = set->n; i < from->n; i++) {
         char *text = NULL;
         FCT_TRY(
-            fct_format(&text, "%s=%s", from->bound[i].block->short_name, from->bound[i].sae->path));
-        fct_status st = fct_sae_set_add(set, h->model, text);
+            fct_format(&text, "%s=%s", from->bound[i].short_name, from->bound[i].sae->path));
+        fct_status st = fct_sae_set_add(set, fct_model_get_info(h->model), text);
         fct_free(text);
         FCT_TRY(st);
     }

@@ -82,7 +82,7 @@ static fct_status train_block(demo *d, demo_block *b, const fct_store *store)
     FCT_TRY(fct_format(&dir, "%s/saes/%s", d->dir, b->info->short_name));
     fct_status st = train_and_save(d, b, store, dir);
     if (st == FCT_OK) st = fct_format(&text, "%s=%s", b->info->short_name, dir);
-    if (st == FCT_OK) st = fct_sae_set_add(&d->saes, d->model, text);
+    if (st == FCT_OK) st = fct_sae_set_add(&d->saes, d->info, text);
     fct_free(text);
     fct_free(dir);
     return st;
@@ -131,7 +131,7 @@ static fct_status measure_block(demo *d, demo_block *b, const fct_store *store)
     int64_t at = 0;
     FCT_TRY(fct_store_find_block(&at, store, b->info->short_name));
     const fct_store_block *info = &fct_store_get_info(store)->block[at];
-    b->sae = fct_sae_set_find(&d->saes, b->info);
+    b->sae = fct_sae_set_find(&d->saes, b->info->name);
     b->grid_h = info->grid_h;
     b->grid_w = info->grid_w;
     FCT_TRY(encode_set(b, store, at, 0, d->choose.n, 0));

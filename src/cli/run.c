@@ -88,7 +88,7 @@ static void warn_foreign(const fct_cli *c, const fct_sae_set *set)
 {
     for (int64_t i = 0; i < set->n; i++) {
         const fct_sae *s = set->bound[i].sae;
-        const fct_block_info *b = set->bound[i].block;
+        const fct_sae_bound *b = &set->bound[i];
         if (!s->block || strcmp(s->block, b->short_name) == 0 || strcmp(s->block, b->name) == 0)
             continue;
         fct_log_line(fct_cli_log(c), FCT_LOG_WARN,
@@ -100,7 +100,7 @@ static void warn_foreign(const fct_cli *c, const fct_sae_set *set)
 fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c, const fct_model *m)
 {
     for (int64_t i = 0; i < fct_cli_count(c, "sae"); i++)
-        FCT_TRY(fct_sae_set_add(out, m, fct_cli_text_at(c, "sae", i)));
+        FCT_TRY(fct_sae_set_add(out, fct_model_get_info(m), fct_cli_text_at(c, "sae", i)));
     warn_foreign(c, out);
     return FCT_OK;
 }

@@ -86,7 +86,7 @@ static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
 static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
 {
     const fct_edit *e = c->edit;
-    c->sae = saes ? fct_sae_set_find(saes, c->block) : NULL;
+    c->sae = saes ? fct_sae_set_find(saes, c->block->name) : NULL;
     if (!needs_sae(e)) return FCT_OK;
     const char *name = c->block->short_name;
     if (!c->sae)

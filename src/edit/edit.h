@@ -119,11 +119,8 @@ fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_
 fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
                            const fct_sae_set *saes, fct_run_result *out, int depth) FCT_MUST_CHECK;
 
-/* ---- the SAEs of a run (sae_set.c), of recipes (replay.c) ---- */
-/* In a model's description instead of a model. */
-fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block,
-                           fct_sae *sae, bool take) FCT_MUST_CHECK;
+/* ---- the SAEs of recipes (replay.c) ---- */
 /* The set's SAEs that the recipe's edits use, in place of those it names. */
-fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes) FCT_MUST_CHECK;
+fct_status fct_recipe_put_saes(fct_recipe *r, const fct_sae_set *saes) FCT_MUST_CHECK;
 
 #endif

@@ -7,14 +7,13 @@
 
 /* ---- the recipe of a run ---- */
 
-/* Those blocks' SAEs that an edit speaks of, those of source recipes included. */
-static bool uses_block(const fct_edit *edits, int64_t n, const fct_block_info *block)
+/* Whether an edit speaks of the SAE's block, those of source recipes included. */
+static bool uses_block(const fct_edit *edits, int64_t n, const fct_sae_bound *b)
 {
     for (int64_t i = 0; i < n; i++) {
         const char *name = edits[i].block;
-        if (name && (strcmp(name, block->short_name) == 0 || strcmp(name, block->name) == 0))
-            return true;
-        if (edits[i].source && uses_block(edits[i].source->edit, edits[i].source->n_edits, block))
+        if (name && (strcmp(name, b->short_name) == 0 || strcmp(name, b->name) == 0)) return true;
+        if (edits[i].source && uses_block(edits[i].source->edit, edits[i].source->n_edits, b))
             return true;
     }
     return false;
@@ -32,20 +31,20 @@ static fct_status copy_path(char **out, const char *path)
     return fct_strdup(out, fct_is_utf8(path) ? path : NULL);
 }
 
-fct_status fct_recipe_put_saes(fct_recipe *r, fct_sae_set *saes)
+fct_status fct_recipe_put_saes(fct_recipe *r, const fct_sae_set *saes)
 {
     fct_recipe_clear_saes(r);
     if (!saes || r->n_edits == 0) return FCT_OK;
-    FCT_TRY(fct_sae_set_hash(saes));
     FCT_TRY(fct_new(&r->sae, saes->n, (int64_t)sizeof *r->sae));
     for (int64_t i = 0; i < saes->n; i++) {
         const fct_sae_bound *b = &saes->bound[i];
-        if (!uses_block(r->edit, r->n_edits, b->block)) continue;
+        if (!uses_block(r->edit, r->n_edits, b)) continue;
         fct_recipe_sae *s = &r->sae[r->n_saes++];
-        FCT_TRY(fct_strdup(&s->block, b->block->short_name));
+        FCT_TRY(fct_strdup(&s->block, b->short_name));
         FCT_TRY(copy_path(&s->path, b->sae->path));
-        FCT_TRY(fct_strdup(&s->hash, b->hash));
-        FCT_TRY(fct_strdup(&s->stats_hash, b->stats_hash[0] ? b->stats_hash : NULL));
+        FCT_TRY(fct_strdup(&s->hash, fct_sae_bound_hash(b)));
+        const char *stats = fct_sae_bound_stats_hash(b);
+        FCT_TRY(fct_strdup(&s->stats_hash, stats[0] ? stats : NULL));
     }
     return FCT_OK;
 }
@@ -63,8 +62,8 @@ static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
 }
 
 fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
-                             const fct_edit *edits, int64_t n_edits, fct_sae_set *saes,
-                             int64_t index)
+                             const fct_edit *edits, int64_t n_edits,
+                             const fct_sae_set *saes, int64_t index)
 {
     fct_status st = FCT_OK;
     fct_run_desc d = *desc;
@@ -100,7 +99,7 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
         char *path = NULL;
         fct_sae *sae = NULL;
         FCT_TRY(fct_where(fct_block_find(&block, info, s->block), "the recipe's SAEs"));
-        if (fct_sae_set_find(saes, block)) continue;
+        if (fct_sae_set_find(saes, block->name)) continue;
         if (!s->path)
             return fct_fail(
                 FCT_ERR_MISSING,
@@ -115,7 +114,7 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
                           s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
         }
         if (st == FCT_OK) st = fct_sae_load(&sae, path, s->block);
-        if (st == FCT_OK) st = fct_sae_set_put(saes, info, s->block, sae, true);
+        if (st == FCT_OK) st = fct_sae_set_bind(saes, info, s->block, sae, true);
         fct_free(path);
         FCT_TRY(st);
     }
@@ -140,18 +139,18 @@ static fct_status differ_sae(fct_str *all, const fct_recipe_sae *s, const fct_mo
     FCT_TRY(fct_block_find(&block, info, s->block));
     for (int64_t i = 0; saes && i < saes->n; i++) {
         const fct_sae_bound *b = &saes->bound[i];
-        if (b->block != block) continue;
-        FCT_TRY(differ(all, s->block, s->hash, b->hash));
-        return differ(all, "the hash of its statistics", s->stats_hash, b->stats_hash);
+        if (strcmp(b->name, block->name) != 0) continue;
+        FCT_TRY(differ(all, s->block, s->hash, fct_sae_bound_hash(b)));
+        return differ(all, "the hash of its statistics", s->stats_hash,
+                      fct_sae_bound_stats_hash(b));
     }
     return fct_str_printf(all, "%sthe SAE of %s is not given", all->n ? "; " : "", s->block);
 }
 
 static fct_status check_parts(fct_str *all, const fct_recipe *r, const fct_model *m,
-                              fct_sae_set *saes)
+                              const fct_sae_set *saes)
 {
     const fct_model_info *info = fct_model_get_info(m);
-    if (saes && r->n_saes > 0) FCT_TRY(fct_sae_set_hash(saes));
     FCT_TRY(differ(all, "the model's hash", r->model_hash, info->hash));
     FCT_TRY(differ(all, "the sampler", r->sampler, info->scheduler));
     for (int64_t i = 0; i < r->n_saes; i++) FCT_TRY(differ_sae(all, &r->sae[i], info, saes));
@@ -167,7 +166,8 @@ static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_mod
     return differ(all, "the plan (version, instruction set or threads)", r->plan, info->plan);
 }
 
-fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m,
+                                  const fct_sae_set *saes)
 {
     fct_str all = {0};
     fct_status st = check_parts(&all, r, m, saes);
@@ -177,7 +177,7 @@ fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, fct_s
     return st;
 }
 
-fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, fct_sae_set *saes)
+fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, const fct_sae_set *saes)
 {
     fct_str all = {0};
     fct_status st = check_parts(&all, r, m, saes);

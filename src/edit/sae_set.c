@@ -1,53 +1,98 @@
-/* sae_set.c - which SAE reads which block. An SAE says it itself, or its folder's name does, or the
- * user. */
+/* sae_set.c - keeps the SAEs of a run, at most one a block, and finds out which block an SAE reads:
+   it says so itself, or its folder's name does, or the user. Blocks are known by name, so that one
+   set serves every model that has them. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "edit/edit.h"
 
-const fct_sae *fct_sae_set_find(const fct_sae_set *set, const fct_block_info *block)
+/* Hashing reads every weight, so it happens once, and only for those who ask. */
+struct fct_sae_hashes {
+    pthread_mutex_t lock;
+    char weights[65], stats[65];
+};
+
+const fct_sae *fct_sae_set_find(const fct_sae_set *set, const char *block)
 {
     for (int64_t i = 0; i < set->n; i++)
-        if (set->bound[i].block == block) return set->bound[i].sae;
+        if (strcmp(set->bound[i].short_name, block) == 0 || strcmp(set->bound[i].name, block) == 0)
+            return set->bound[i].sae;
     return NULL;
+}
+
+static fct_status check_width(const fct_sae *sae, const fct_block_info *block)
+{
+    if (sae->d == block->channels) return FCT_OK;
+    return fct_fail(FCT_ERR_SHAPE,
+                    "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
+                    sae->path ? " " : "", sae->path ? sae->path : "", sae->d, block->short_name,
+                    block->channels);
+}
+
+fct_status fct_sae_bound_block(const fct_block_info **out, const fct_sae_bound *b,
+                               const fct_model_info *info)
+{
+    FCT_TRY(fct_where(fct_block_find(out, info, b->name), "the SAE of %s", b->short_name));
+    return check_width(b->sae, *out);
+}
+
+static void clear_bound(fct_sae_bound *b)
+{
+    if (b->owned) fct_sae_free(b->sae);
+    if (b->hashes) pthread_mutex_destroy(&b->hashes->lock);
+    fct_free(b->hashes);
+    fct_free(b->name);
+    fct_free(b->short_name);
+    *b = (fct_sae_bound){0};
+}
+
+/* Everything but the SAE itself, which is the caller's until this has succeeded. */
+static fct_status make_bound(fct_sae_bound *b, const fct_block_info *block)
+{
+    *b = (fct_sae_bound){.stage = block->stage};
+    fct_status st = fct_strdup(&b->name, block->name);
+    if (st == FCT_OK) st = fct_strdup(&b->short_name, block->short_name);
+    if (st == FCT_OK) st = fct_new(&b->hashes, 1, (int64_t)sizeof *b->hashes);
+    if (st == FCT_OK && pthread_mutex_init(&b->hashes->lock, NULL) != 0) {
+        fct_free(b->hashes);
+        b->hashes = NULL;
+        st = fct_fail(FCT_ERR_MEMORY, "the system gives no lock for a set of SAEs");
+    }
+    if (st != FCT_OK) clear_bound(b);
+    return st;
 }
 
 static fct_status put(fct_sae_set *set, const fct_block_info *block, fct_sae *sae, bool take)
 {
     int64_t at = 0;
-    const fct_sae *other = fct_sae_set_find(set, block);
+    fct_sae_bound fresh;
+    const fct_sae *other = fct_sae_set_find(set, block->name);
     if (other)
         return fct_fail(FCT_ERR_ARG, "block %s has two SAEs, %s and %s; give one",
                         block->short_name, other->path ? other->path : "one in memory",
                         sae->path ? sae->path : "one in memory");
-    if (sae->d != block->channels)
-        return fct_fail(FCT_ERR_SHAPE,
-                        "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
-                        sae->path ? " " : "", sae->path ? sae->path : "", sae->d, block->short_name,
-                        block->channels);
+    FCT_TRY(check_width(sae, block));
     FCT_TRY(fct_grow(&set->bound, set->n, set->n + 1, (int64_t)sizeof *set->bound));
-    for (at = set->n; at > 0 && set->bound[at - 1].block->stage > block->stage; at--)
+    FCT_TRY(make_bound(&fresh, block));
+    fresh.sae = sae;
+    fresh.owned = take;
+    for (at = set->n; at > 0 && set->bound[at - 1].stage > block->stage; at--)
         set->bound[at] = set->bound[at - 1];
-    set->bound[at] = (fct_sae_bound){.block = block, .sae = sae, .owned = take};
+    set->bound[at] = fresh;
     set->n++;
     return FCT_OK;
 }
 
-fct_status fct_sae_set_put(fct_sae_set *set, const fct_model_info *info, const char *block,
-                           fct_sae *sae, bool take)
+fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model_info *info, const char *block,
+                            fct_sae *sae, bool take)
 {
     const fct_block_info *found;
     fct_status st = fct_block_find(&found, info, block);
     if (st == FCT_OK) st = put(set, found, sae, take);
     if (st != FCT_OK && take) fct_sae_free(sae);
     return st;
-}
-
-fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model *m, const char *block, fct_sae *sae,
-                            bool take)
-{
-    return fct_sae_set_put(set, fct_model_get_info(m), block, sae, take);
 }
 
 static const fct_block_info *find_quietly(const fct_model_info *info, const char *name, size_t n)
@@ -137,9 +182,8 @@ static fct_status add_each(int64_t *added, fct_sae_set *set, const fct_model_inf
     return st;
 }
 
-fct_status fct_sae_set_add(fct_sae_set *set, const fct_model *m, const char *text)
+fct_status fct_sae_set_add(fct_sae_set *set, const fct_model_info *info, const char *text)
 {
-    const fct_model_info *info = fct_model_get_info(m);
     const char *equals = strchr(text, '=');
     const fct_block_info *block = equals ? find_quietly(info, text, (size_t)(equals - text)) : NULL;
     if (block) return add_one(set, info, block->short_name, equals + 1);
@@ -161,35 +205,47 @@ static void add_floats(fct_sha256 *s, const float *p, int64_t n)
     if (p) fct_sha256_add(s, p, n * (int64_t)sizeof *p);
 }
 
-fct_status fct_sae_set_hash(fct_sae_set *set)
+static void hash_sae(fct_sae_hashes *out, const fct_sae *s)
 {
-    for (int64_t i = 0; i < set->n; i++) {
-        fct_sae_bound *b = &set->bound[i];
-        const fct_sae *s = b->sae;
-        fct_sha256 h;
-        if (b->hash[0]) continue;
-        fct_sha256_init(&h);
-        int64_t shape[3] = {s->d, s->f, s->k};
-        fct_sha256_add(&h, shape, (int64_t)sizeof shape);
-        add_floats(&h, s->w_enc, s->f * s->d);
-        add_floats(&h, s->b_enc, s->f);
-        add_floats(&h, s->w_dec, s->f * s->d);
-        add_floats(&h, s->b_dec, s->d);
-        fct_sha256_hex(&h, b->hash);
-        if (!s->mean && !s->std && !s->max) continue;
+    fct_sha256 h;
+    int64_t shape[3] = {s->d, s->f, s->k};
+    if (s->mean || s->std || s->max) {
         fct_sha256_init(&h);
         add_floats(&h, s->mean, s->f);
         add_floats(&h, s->std, s->f);
         add_floats(&h, s->max, s->f);
-        fct_sha256_hex(&h, b->stats_hash);
+        fct_sha256_hex(&h, out->stats);
     }
-    return FCT_OK;
+    fct_sha256_init(&h);
+    fct_sha256_add(&h, shape, (int64_t)sizeof shape);
+    add_floats(&h, s->w_enc, s->f * s->d);
+    add_floats(&h, s->b_enc, s->f);
+    add_floats(&h, s->w_dec, s->f * s->d);
+    add_floats(&h, s->b_dec, s->d);
+    fct_sha256_hex(&h, out->weights);
+}
+
+static const fct_sae_hashes *hashes_of(const fct_sae_bound *b)
+{
+    pthread_mutex_lock(&b->hashes->lock);
+    if (!b->hashes->weights[0]) hash_sae(b->hashes, b->sae);
+    pthread_mutex_unlock(&b->hashes->lock);
+    return b->hashes;
+}
+
+const char *fct_sae_bound_hash(const fct_sae_bound *b)
+{
+    return hashes_of(b)->weights;
+}
+
+const char *fct_sae_bound_stats_hash(const fct_sae_bound *b)
+{
+    return hashes_of(b)->stats;
 }
 
 void fct_sae_set_clear(fct_sae_set *set)
 {
-    for (int64_t i = 0; i < set->n; i++)
-        if (set->bound[i].owned) fct_sae_free(set->bound[i].sae);
+    for (int64_t i = 0; i < set->n; i++) clear_bound(&set->bound[i]);
     fct_free(set->bound);
     *set = (fct_sae_set){0};
 }

@@ -57,20 +57,25 @@ static int highest_first(const void *pa, const void *pb)
     return a->feature < b->feature ? -1 : a->feature > b->feature;
 }
 
-static fct_status make_rows(fct_contrast *out, const fct_sae_set *saes, int64_t count,
-                            const double *a, double total_a, const double *b, double total_b)
+/* count: features of all SAEs together; mean [2][count] and total [2]: of A, of B. */
+static fct_status make_rows(fct_contrast *out, const fct_model_info *info, const fct_sae_set *saes,
+                            int64_t count, const double *const mean[2], const double total[2])
 {
     int64_t at = 0;
     FCT_TRY(fct_new(&out->row, count, (int64_t)sizeof *out->row));
-    for (int64_t i = 0; i < saes->n; i++)
+    for (int64_t i = 0; i < saes->n; i++) {
+        const fct_block_info *block;
+        FCT_TRY(fct_sae_bound_block(&block, &saes->bound[i], info));
         for (int64_t f = 0; f < saes->bound[i].sae->f; f++, at++) {
-            if (a[at] == 0 && b[at] == 0) continue;
-            out->row[out->n++] = (fct_contrast_row){.block = saes->bound[i].block,
+            double a = mean[0][at], b = mean[1][at];
+            if (a == 0 && b == 0) continue;
+            out->row[out->n++] = (fct_contrast_row){.block = block,
                                                     .feature = f,
-                                                    .mean_a = a[at],
-                                                    .mean_b = b[at],
-                                                    .score = a[at] / total_a - b[at] / total_b};
+                                                    .mean_a = a,
+                                                    .mean_b = b,
+                                                    .score = a / total[0] - b / total[1]};
         }
+    }
     if (out->n > 0) qsort(out->row, (size_t)out->n, sizeof *out->row, highest_first);
     return FCT_OK;
 }
@@ -78,7 +83,7 @@ static fct_status make_rows(fct_contrast *out, const fct_sae_set *saes, int64_t 
 fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes,
                             const fct_contrast_desc *desc)
 {
-    double *a = NULL, *b = NULL, total_a, total_b;
+    double *a = NULL, *b = NULL, total[2];
     int64_t count = 0;
     fct_status st = FCT_OK;
     *out = (fct_contrast){0};
@@ -86,11 +91,12 @@ fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *
     FCT_TRY_OUT(fct_new(&a, count, (int64_t)sizeof *a));
     FCT_TRY_OUT(fct_new(&b, count, (int64_t)sizeof *b));
     FCT_TRY_OUT(
-        fct_where(find_means(a, &total_a, m, saes, desc->a, desc->mask_a, desc->step), "A"));
+        fct_where(find_means(a, &total[0], m, saes, desc->a, desc->mask_a, desc->step), "A"));
     FCT_TRY_OUT(fct_log_check_stop(desc->log));
     FCT_TRY_OUT(
-        fct_where(find_means(b, &total_b, m, saes, desc->b, desc->mask_b, desc->step), "B"));
-    FCT_TRY_OUT(make_rows(out, saes, count, a, total_a, b, total_b));
+        fct_where(find_means(b, &total[1], m, saes, desc->b, desc->mask_b, desc->step), "B"));
+    FCT_TRY_OUT(make_rows(out, fct_model_get_info(m), saes, count, (const double *const[]){a, b},
+                          total));
 out:
     fct_free(a);
     fct_free(b);

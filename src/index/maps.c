@@ -67,10 +67,10 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
     }
     FCT_TRY_OUT(fct_new(&taps, saes->n, (int64_t)sizeof *taps));
     for (int64_t i = 0; i < saes->n; i++) {
-        maps[i] = (fct_maps){.block = saes->bound[i].block,
-                             .sae = saes->bound[i].sae,
-                             .item = copy.index,
-                             .step = step};
+        const fct_block_info *block;
+        FCT_TRY_OUT(fct_sae_bound_block(&block, &saes->bound[i], fct_model_get_info(m)));
+        maps[i] = (fct_maps){
+            .block = block, .sae = saes->bound[i].sae, .item = copy.index, .step = step};
         taps[i] = (fct_tap){.module = maps[i].block->name,
                             .what = FCT_TAP_DELTA,
                             .user = &maps[i],
@@ -155,7 +155,7 @@ fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const f
     fct_free(block);
     FCT_TRY(fct_where(st, "feature \"%s\"", text));
     const char *name = out->block->short_name;
-    const fct_sae *sae = saes ? fct_sae_set_find(saes, out->block) : NULL;
+    const fct_sae *sae = saes ? fct_sae_set_find(saes, out->block->name) : NULL;
     if (!sae)
         return fct_fail(FCT_ERR_MISSING,
                         "feature \"%s\": block %s has no SAE; give one with --sae %s=DIR", text,

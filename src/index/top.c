@@ -128,12 +128,13 @@ static fct_status find_watches(watch *watches, fct_tap *taps, int64_t *out_n,
 {
     *out_n = 0;
     for (int64_t i = 0; i < saes->n; i++) {
-        bool wanted = false;
+        const fct_block_info *wanted = NULL;
         for (int64_t q = 0; q < desc->n_features; q++)
-            wanted |= desc->feature[q].block == saes->bound[i].block;
+            if (strcmp(desc->feature[q].block->name, saes->bound[i].name) == 0)
+                wanted = desc->feature[q].block;
         if (!wanted) continue;
         watch *t = &watches[*out_n];
-        *t = (watch){.block = saes->bound[i].block, .sae = saes->bound[i].sae, .desc = desc};
+        *t = (watch){.block = wanted, .sae = saes->bound[i].sae, .desc = desc};
         taps[*out_n] =
             (fct_tap){.module = t->block->name, .what = FCT_TAP_DELTA, .user = t, .fn = watch_tap};
         ++*out_n;
@@ -243,7 +244,7 @@ fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
     FCT_TRY(fct_new(&out->feature, desc->n_features, (int64_t)sizeof *out->feature));
     for (int64_t q = 0; q < desc->n_features; q++) {
         const fct_block_feature *f = &desc->feature[q];
-        const fct_sae *sae = fct_sae_set_find(saes, f->block);
+        const fct_sae *sae = fct_sae_set_find(saes, f->block->name);
         out->n_features = q + 1;
         out->feature[q].feature = *f;
         if (!sae || f->feature < 0 || f->feature >= sae->f) {

@@ -44,7 +44,7 @@ static fct_sae *make_sae(bool stats)
 static fct_sae_set set_of(fct_sae *s)
 {
     fct_sae_set set = {0};
-    assert_ok(fct_sae_set_put(&set, &info, "mid.0", s, true));
+    assert_ok(fct_sae_set_bind(&set, &info, "mid.0", s, true));
     return set;
 }
 
@@ -505,17 +505,52 @@ static void test_sets(void **state)
     fct_sae *wide;
     assert_fails(
         FCT_ERR_ARG, "block mid.0 has two SAEs",
-        fct_sae_set_put(&saes, &info, "unet.mid_block.attentions.0", make_sae(true), true));
+        fct_sae_set_bind(&saes, &info, "unet.mid_block.attentions.0", make_sae(true), true));
     assert_ok(fct_sae_new(&wide, FCT_SAE_TOPK, 5, F, K));
     assert_fails(FCT_ERR_SHAPE, "reads rows of 5 values, block up.0.1 writes 4",
-                 fct_sae_set_put(&saes, &info, "up.0.1", wide, true));
-    assert_ok(fct_sae_set_put(&saes, &info, "up.0.1", make_sae(false), true));
-    assert_ok(fct_sae_set_hash(&saes));
+                 fct_sae_set_bind(&saes, &info, "up.0.1", wide, true));
+    assert_ok(fct_sae_set_bind(&saes, &info, "up.0.1", make_sae(false), true));
     assert_int_equal(saes.n, 2);
-    assert_string_equal(saes.bound[0].block->short_name, "mid.0");
-    assert_string_equal(saes.bound[0].hash, saes.bound[1].hash);
-    assert_int_equal(strlen(saes.bound[0].stats_hash), 64);
-    assert_string_equal(saes.bound[1].stats_hash, "");
+    assert_string_equal(saes.bound[0].short_name, "mid.0");
+    assert_string_equal(fct_sae_bound_hash(&saes.bound[0]), fct_sae_bound_hash(&saes.bound[1]));
+    assert_int_equal(strlen(fct_sae_bound_stats_hash(&saes.bound[0])), 64);
+    assert_string_equal(fct_sae_bound_stats_hash(&saes.bound[1]), "");
+    fct_sae_set_clear(&saes);
+}
+
+/* A set knows blocks by name: another model may use it that has them in these widths. */
+static void test_other_models(void **state)
+{
+    (void)state;
+    static const fct_block_info moved[] = {{"unet.mid_block.attentions.0", "mid.0", D, 9, 2}},
+                                wider[] = {{"unet.mid_block.attentions.0", "mid.0", D + 1, 3, 1}};
+    fct_model_info other = info;
+    fct_sae_set saes = set_of(make_sae(true));
+    const fct_block_info *block;
+    fct_edit e;
+    fct_edit_set set;
+    fct_run_desc d = {0};
+    assert_ok(fct_edit_parse(&e, "mid.0:0 x2"));
+    other.n_blocks = 1;
+    other.block = moved;
+    assert_ok(fct_sae_bound_block(&block, &saes.bound[0], &other));
+    assert_ptr_equal(block, &moved[0]);
+    assert_ok(fct_edit_compile(&set, &other, &d, &e, 1, &saes));
+    assert_ptr_equal(set.plan[0].sae, saes.bound[0].sae);
+    fct_edit_set_clear(&set);
+    other.block = wider;
+    assert_fails(FCT_ERR_SHAPE, "reads rows of 4 values, block mid.0 writes 5",
+                 fct_sae_bound_block(&block, &saes.bound[0], &other));
+    assert_fails(FCT_ERR_SHAPE, "reads rows of 4 values, block mid.0 writes 5",
+                 fct_edit_compile(&set, &other, &d, &e, 1, &saes));
+    other.block = &blocks[1];
+    assert_fails(FCT_ERR_MISSING,
+                 "the SAE of mid.0: there is no block \"unet.mid_block.attentions.0\"; this model "
+                 "has up.0.1",
+                 fct_sae_bound_block(&block, &saes.bound[0], &other));
+    assert_fails(FCT_ERR_MISSING, "there is no block \"mid.0\"; this model has up.0.1",
+                 fct_edit_compile(&set, &other, &d, &e, 1, &saes));
+    fct_edit_clear(&e);
     fct_sae_set_clear(&saes);
 }
 
@@ -547,8 +582,16 @@ static void test_source_mistakes(void **state)
 static void test_faults(void **state)
 {
     (void)state;
-    fct_sae_set saes = set_of(make_sae(true));
+    fct_sae_set saes = {0};
     world v = {.n_items = 1, .step = 1};
+    for (int64_t nth = 1; saes.n == 0; nth++) {
+        fct_sae *sae = make_sae(true);
+        fct_fault_alloc(nth);
+        fct_status st = fct_sae_set_bind(&saes, &info, "mid.0", sae, true);
+        fct_fault_alloc(0);
+        assert_true(st == FCT_OK || st == FCT_ERR_MEMORY);
+        assert_true(nth < 20);
+    }
     for (int64_t nth = 1; nth < 120; nth++) {
         float x[CELLS * D];
         fct_edit edits[3];
@@ -580,7 +623,7 @@ int main(void)
         cmocka_unit_test(test_order),         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_one_step_more), cmocka_unit_test(test_without_statistics),
         cmocka_unit_test(test_sets),          cmocka_unit_test(test_source_mistakes),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_faults),        cmocka_unit_test(test_other_models),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);
 }

@@ -55,13 +55,11 @@ static fct_status mark_active(void *user, const fct_tap_event *event, fct_tensor
 
 static int64_t quiet_feature(const fct_run_desc *desc)
 {
-    const fct_block_info *block;
     fct_run_desc d = *desc;
     fct_run_result r;
     quiet q = {0};
     int64_t f = 0;
-    assert_ok(fct_block_find(&block, fct_model_get_info(twin.model), "up.0.1"));
-    q.sae = fct_sae_set_find(&twin.saes, block);
+    q.sae = fct_sae_set_find(&twin.saes, "up.0.1");
     assert_ok(fct_new(&q.active, q.sae->f, (int64_t)sizeof *q.active));
     fct_tap tap = {.module = "up.0.1", .what = FCT_TAP_DELTA, .user = &q, .fn = mark_active};
     d.taps = &tap;
@@ -244,10 +242,33 @@ static void test_replay(void **state)
     for (int i = 0; i < 3; i++) fct_edit_clear(&e[i]);
 }
 
+/* One set serves every model that has its blocks. */
+static void test_other_model(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result here, there;
+    fct_model *other;
+    fct_edit e;
+    read_setting(&d, items, &twin, "a", "one");
+    assert_ok(fct_model_open(
+        &other, &(fct_model_desc){.path = twin.folder, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_edit_parse(&e, "mid.0:5 +3 @box:0,0,0.5,1"));
+    assert_ok(fct_edit_run(twin.model, &d, &e, 1, &twin.saes, &here));
+    assert_ok(fct_edit_run(other, &d, &e, 1, &twin.saes, &there));
+    assert_same_latents(&here, &there);
+    fct_run_result_clear(&here);
+    fct_run_result_clear(&there);
+    fct_edit_clear(&e);
+    fct_model_close(other);
+}
+
 /* A set of SAE folders found by name, by metadata and by the recipe. */
 static void test_sets(void **state)
 {
     (void)state;
+    const fct_model_info *info = fct_model_get_info(twin.model);
     fct_sae_set set = {0};
     fct_recipe r = {0};
     fct_edit edit;
@@ -255,37 +276,36 @@ static void test_sets(void **state)
     const fct_sae *mid = NULL;
     for (int64_t i = 0; i < twin.saes.n; i++) {
         const fct_sae_bound *b = &twin.saes.bound[i];
-        snprintf(folder, sizeof folder, "%s/%s", temp_path("saes"), b->block->short_name);
+        snprintf(folder, sizeof folder, "%s/%s", temp_path("saes"), b->short_name);
         assert_ok(fct_sae_save(b->sae, folder, NULL));
-        if (strcmp(b->block->short_name, "mid.0") == 0) mid = b->sae;
+        if (strcmp(b->short_name, "mid.0") == 0) mid = b->sae;
     }
-    assert_ok(fct_sae_set_add(&set, twin.model, temp_path("saes"))); /* one folder a block */
+    assert_ok(fct_sae_set_add(&set, info, temp_path("saes"))); /* one folder a block */
     assert_int_equal(set.n, twin.saes.n);
-    assert_ok(fct_sae_set_hash(&set));
-    assert_ok(fct_sae_set_hash(&twin.saes));
     for (int64_t i = 0; i < set.n; i++) {
-        assert_string_equal(set.bound[i].hash, twin.saes.bound[i].hash);
-        assert_string_equal(set.bound[i].stats_hash, twin.saes.bound[i].stats_hash);
+        const fct_sae_bound *a = &set.bound[i], *b = &twin.saes.bound[i];
+        assert_string_equal(fct_sae_bound_hash(a), fct_sae_bound_hash(b));
+        assert_string_equal(fct_sae_bound_stats_hash(a), fct_sae_bound_stats_hash(b));
     }
     fct_sae_set_clear(&set);
     snprintf(text, sizeof text, "unet.mid_block.attentions.0=%s/mid.0", temp_path("saes"));
-    assert_ok(fct_sae_set_add(&set, twin.model, text));
+    assert_ok(fct_sae_set_add(&set, info, text));
     assert_int_equal(set.n, 1);
-    assert_fails(FCT_ERR_ARG, "block mid.0 has two SAEs", fct_sae_set_add(&set, twin.model, text));
+    assert_fails(FCT_ERR_ARG, "block mid.0 has two SAEs", fct_sae_set_add(&set, info, text));
     fct_sae_set_clear(&set);
     snprintf(text, sizeof text, "%s/mid.0", temp_path("saes"));
-    assert_ok(fct_sae_set_add(&set, twin.model, text));
-    assert_string_equal(set.bound[0].block->short_name, "mid.0");
+    assert_ok(fct_sae_set_add(&set, info, text));
+    assert_string_equal(set.bound[0].short_name, "mid.0");
     fct_sae_set_clear(&set);
     snprintf(text, sizeof text, "mid.7=%s/mid.0", temp_path("saes"));
     assert_fails(FCT_ERR_MISSING, "there is no block \"mid.7\"; this model has",
-                 fct_sae_set_add(&set, twin.model, text));
+                 fct_sae_set_add(&set, info, text));
     snprintf(text, sizeof text, "up.1.0=%s/mid.0", temp_path("saes"));
-    assert_int_not_equal(fct_sae_set_add(&set, twin.model, text), FCT_OK); /* another width */
+    assert_int_not_equal(fct_sae_set_add(&set, info, text), FCT_OK); /* another width */
     assert_int_equal(set.n, 0);
     assert_ok(fct_sae_save(mid, temp_path("nameless"), NULL));
     assert_fails(FCT_ERR_ARG, "does not say which block it belongs to; give it as BLOCK=",
-                 fct_sae_set_add(&set, twin.model, temp_path("nameless")));
+                 fct_sae_set_add(&set, info, temp_path("nameless")));
     snprintf(text, sizeof text,
              "{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":[{\"block\":\"mid.0\",\"path\":"
              "\"saes/mid.0\"}]}");
@@ -339,6 +359,6 @@ int main(void)
         cmocka_unit_test(test_no_byte),  cmocka_unit_test(test_order),
         cmocka_unit_test(test_mask_sum), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }

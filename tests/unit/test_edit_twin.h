@@ -60,7 +60,8 @@ static inline void edit_twin_open(edit_twin *t, const char *name)
     assert_ok(fct_model_open(&t->model,
                              &(fct_model_desc){.path = t->folder, .precision = FCT_PRECISION_F32}));
     json_object_foreach(json_object_get(json_object_get(t->listed, "saes"), name), block, spec)
-        assert_ok(fct_sae_set_bind(&t->saes, t->model, block, draw_sae(spec), true));
+        assert_ok(fct_sae_set_bind(&t->saes, fct_model_get_info(t->model), block, draw_sae(spec),
+                                   true));
 }
 
 static inline void edit_twin_close(edit_twin *t)
