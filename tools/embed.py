@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> None:
     out, prefix, *files = sys.argv[1:]
-    lines = ["/* Made by tools/embed.py. */", '#include "cli/web.h"', ""]
+    lines = ["/* Made by tools/embed.py. */", '#include "report/web.h"', ""]
     rows = []
     for i, name in enumerate(files):
         data = Path(name).read_bytes() + b"\0"

@@ -16,6 +16,7 @@ FOLDERS = [
     "include/facet",
     "src/base",
     "src/tensor",
+    "src/image",
     "src/dist",
     "src/compute",
     "src/compute/ref",
@@ -31,8 +32,10 @@ FOLDERS = [
     "src/edit",
     "src/index",
     "src/eval",
+    "src/report",
     "src/server",
     "src/cli",
+    "src/cli/cmd",
     "web",
     "tools",
 ]

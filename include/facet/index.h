@@ -1,5 +1,5 @@
 /* facet/index.h - what features are: the strongest ones of a picture, the strongest pictures of
-   one, its icon, and what tells two runs apart; and the drawing of maps over pictures.
+   one, its icon, and what tells two runs apart.
 
    Do this:
        fct_look look = {0};
@@ -8,7 +8,7 @@
        fct_look_clear(&look);
 
    Features are ranked by the mean of their activation map over the grid, as the paper does. Under
-   guidance the cond half is looked at. Pictures are fct_image (tensor/tensor.h). Nothing here
+   guidance the cond half is looked at. Pictures are fct_image (facet/image.h). Nothing here
    prints. */
 #ifndef FACET_INDEX_H
 #define FACET_INDEX_H
@@ -153,27 +153,6 @@ FCT_API fct_status fct_contrast_check(const fct_model *m, const fct_recipe *a,
 FCT_API fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,
                                        const fct_contrast *c, const fct_contrast_desc *desc,
                                        const fct_transport_desc *transport) FCT_MUST_CHECK;
-
-/* ---- drawing (draw.c) ---- */
-/* RGB picture from a run's pixels, [height,width,3]; copied. */
-FCT_API fct_status fct_draw_pixels(fct_image *out, const uint8_t *pixels, int64_t width,
-                                   int64_t height) FCT_MUST_CHECK;
-/* The jet colour map; t in [0,1] (clamped). */
-FCT_API void fct_draw_jet(uint8_t rgb[3], double t);
-/* A map [h,w] over a picture: repeated to its size (nearest), min-max normalised, jet, blended with
-   alpha (0: 0.6), cells of value 0 left clear. picture NULL: over black, each cell 16 pixels. */
-FCT_API fct_status fct_draw_heat(fct_image *out, const fct_image *picture, const float *map,
-                                 int64_t h, int64_t w, double alpha) FCT_MUST_CHECK;
-typedef struct fct_draw_grid_desc {
-    const fct_image *const *cell; /* RGB, or NULL for an empty place */
-    int64_t n;
-    int64_t columns;       /* 0: the square root, rounded up */
-    int64_t gap;           /* pixels between cells and around them; 0: 8, negative: none */
-    uint8_t background[3]; /* zero: white */
-    bool black;            /* background really is black */
-} fct_draw_grid_desc;
-/* A contact sheet: all cells in the size of the largest. */
-FCT_API fct_status fct_draw_grid(fct_image *out, const fct_draw_grid_desc *desc) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -29,6 +29,7 @@
 #ifndef FACET_RECIPE_H
 #define FACET_RECIPE_H
 
+#include "facet/image.h"
 #include "facet/model.h"
 
 #ifdef __cplusplus
@@ -36,7 +37,6 @@ extern "C" {
 #endif
 
 typedef struct fct_recipe fct_recipe;
-typedef struct fct_image fct_image; /* pixels and PNG texts: tensor/tensor.h */
 
 typedef enum fct_edit_op {
     FCT_EDIT_ADD,     /* +V -V */
@@ -73,7 +73,7 @@ typedef enum fct_mask_kind {
 
 typedef struct fct_mask {
     fct_mask_kind kind;
-    char *path;            /* FILE: a PNG, white is 1; owned */
+    char *path;            /* FILE: a PNG or JPEG, white is 1; owned */
     int64_t width, height; /* FILE, once loaded: */
     uint8_t *grey;         /* [height,width]; owned */
     double box[4];         /* BOX, ELLIPSE's bounding box: x0,y0,x1,y1 of the picture, y down */
@@ -113,7 +113,7 @@ FCT_API fct_status fct_edit_load(fct_edit *e, const char *folder) FCT_MUST_CHECK
 FCT_API fct_status fct_edit_copy(fct_edit *out, const fct_edit *e) FCT_MUST_CHECK;
 FCT_API void fct_edit_clear(fct_edit *e);
 
-/* '@file.png', 'box:…' …, with or without the '@'. */
+/* '@file.png' or '@file.jpg', 'box:…' …, with or without the '@'. */
 FCT_API fct_status fct_mask_parse(fct_mask *out, const char *text) FCT_MUST_CHECK;
 FCT_API fct_status fct_mask_load(fct_mask *m, const char *folder) FCT_MUST_CHECK;
 /* The mask over a grid, [h,w], row by row: the share of each cell that is covered. NONE gives ones;

@@ -5,22 +5,22 @@
 #include <string.h>
 
 #include "cli/demo_page.h"
-#include "cli/web.h"
+#include "report/web.h"
 
-static void put_file(demo_html *h, const char *name)
+static void put_file(html *h, const char *name)
 {
     for (const fct_web_file *f = fct_web_files; f->name; f++)
-        if (strcmp(f->name, name) == 0) demo_html_raw(h, f->data, (int64_t)f->size);
+        if (strcmp(f->name, name) == 0) html_raw(h, f->data, (int64_t)f->size);
 }
 
-static void put_head(demo_html *h)
+static void put_head(html *h)
 {
-    demo_html_put(h, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    html_put(h, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                      "<meta name=\"viewport\" content=\"width=device-width, "
                      "initial-scale=1\">\n<title>facet demo</title>\n"
                      "<link rel=\"icon\" href=\"data:,\">\n<style>\n");
     put_file(h, "demo.css");
-    demo_html_put(h, "</style>\n</head>\n<body>\n");
+    html_put(h, "</style>\n</head>\n<body>\n");
 }
 
 static double mean_read(const demo *d, const double *share)
@@ -35,7 +35,7 @@ static double mean_read(const demo *d, const double *share)
     return n > 0 ? sum / (double)n : 0;
 }
 
-static void put_figures(demo_html *h, const demo *d)
+static void put_figures(html *h, const demo *d)
 {
     int64_t chosen = 0, told = 0, causes = 0, drawn = 0;
     double low = 1, high = 0, drawn_painted = 0, floor = 0;
@@ -53,33 +53,33 @@ static void put_figures(demo_html *h, const demo *d)
             drawn_painted += c->chosen ? 0 : c->share[DEMO_PAINTED];
         }
     }
-    demo_html_put(h, "<div class=\"figures\">\n");
-    demo_html_put(
+    html_put(h, "<div class=\"figures\">\n");
+    html_put(
         h,
         "<div><b>%lld of %lld</b><span>chosen features tell their word on captions never seen: F1 "
         "of .80 or more, where the same search for shuffled labels gives %.2f</span></div>\n",
         (long long)told, (long long)chosen, chosen > 0 ? floor / (double)chosen : 0);
-    demo_html_put(h,
+    html_put(h,
                   "<div><b>%lld of %lld</b><span>cause it: painted, the word is read in "
                   "60&thinsp;%% or more, with a random direction in 25&thinsp;%% or "
                   "less. Features drawn at random: %.0f&thinsp;%% read on average</span></div>\n",
                   (long long)causes, (long long)chosen,
                   drawn > 0 ? 100 * drawn_painted / (double)drawn : 0);
-    demo_html_put(h,
+    html_put(h,
                   "<div><b>%.0f&thinsp;%% \u2192 %.0f&thinsp;%%</b><span>of the named factors are "
                   "read in the pictures: as they are, and with all four blocks "
                   "zeroed</span></div>\n",
                   100 * mean_read(d, d->read_clean), 100 * mean_read(d, d->read_all_zeroed));
-    demo_html_put(h,
+    html_put(h,
                   "<div><b>%.2f\u2013%.2f</b><span>of the variance of what the blocks write is "
                   "explained by %lld features at a position</span></div>\n",
                   low, high, (long long)d->block[0].sae->k);
-    demo_html_put(h, "</div>\n");
+    html_put(h, "</div>\n");
 }
 
-static void put_intro(demo_html *h, const demo *d)
+static void put_intro(html *h, const demo *d)
 {
-    demo_html_put(h,
+    html_put(h,
                   "<header class=\"top\"><h1>What four blocks of a text-to-image model hold</h1>\n"
                   "<p class=\"lede\">facet made %lld pictures with the small model that it "
                   "carries, captured what four of its transformer blocks write, "
@@ -89,7 +89,7 @@ static void put_intro(demo_html *h, const demo *d)
                   "picture is a PNG that carries its recipe.</p>\n",
                   (long long)demo_runs(d));
     put_figures(h, d);
-    demo_html_put(
+    html_put(
         h,
         "</header>\n<nav class=\"parts\" aria-label=\"Parts\"><div><a "
         "href=\"#interpretable\">Interpretable</a><a href=\"#causal\">Causal</a>"
@@ -98,16 +98,16 @@ static void put_intro(demo_html *h, const demo *d)
         "<label><input type=\"checkbox\" id=\"maps\" checked> maps</label></div></nav>\n<main>\n");
 }
 
-static void put_again(demo_html *h, const demo *d)
+static void put_again(html *h, const demo *d)
 {
     const demo_block *b = &d->block[DEMO_BLOCKS - 1];
     int64_t at = d->block_card[DEMO_BLOCKS - 1], feature = at >= 0 ? b->card[at].feature : 0;
-    demo_html_put(h, "<section id=\"again\"><h2>Do it again</h2>\n<p>In this folder: "
+    html_put(h, "<section id=\"again\"><h2>Do it again</h2>\n<p>In this folder: "
                      "<code>saes/</code> (SAELens layout), <code>controls/</code> (the random "
                      "directions, as SAEs), <code>store/</code> and <code>store-heldout/</code> "
                      "(captured rows, safetensors), <code>pictures/</code>, and "
                      "all figures in <a href=\"summary.json\">summary.json</a>.</p>\n<pre><code>");
-    demo_html_put(h,
+    html_put(h,
                   "# the strongest features of any picture on this page\nfacet features look "
                   "pictures/show-0.png --sae saes -o look\n\n"
                   "# paint one yourself\nfacet generate -p \"a large star at night\" --seed 7 "
@@ -116,7 +116,7 @@ static void put_again(demo_html *h, const demo *d)
                   "--preset demo --k 4 -o saes-k4/%s</code></pre>\n",
                   b->info->short_name, (long long)feature, b->info->short_name,
                   b->info->short_name);
-    demo_html_put(h,
+    html_put(h,
                   "<p class=\"note\">Training: %lld captions. Chosen on %lld pairs of caption and "
                   "seed, shown and counted on %lld others; the three sets share "
                   "no seed, and no caption of the held-out file was trained on. Seed %llu, model "
@@ -128,7 +128,7 @@ static void put_again(demo_html *h, const demo *d)
 
 fct_status demo_write_page(demo *d)
 {
-    demo_html h = {0};
+    html h = {0};
     char *path = NULL;
     put_head(&h);
     put_intro(&h, d);
@@ -137,12 +137,12 @@ fct_status demo_write_page(demo *d)
     demo_page_specialised(&h, d);
     demo_page_paper(&h, d);
     put_again(&h, d);
-    demo_html_put(&h,
+    html_put(&h,
                   "</main>\n<footer><p>Made by facet %s. Nothing on this page comes from the "
                   "network.</p></footer>\n<script type=\"module\">\n",
                   fct_version());
     put_file(&h, "demo.js");
-    demo_html_put(&h, "</script>\n</body>\n</html>\n");
+    html_put(&h, "</script>\n</body>\n</html>\n");
     fct_status st = h.st;
     if (st == FCT_OK) st = fct_path_join(&path, d->dir, "index.html");
     if (st == FCT_OK) st = fct_file_write(path, h.text.p, h.text.n);

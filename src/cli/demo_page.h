@@ -2,12 +2,13 @@
 #ifndef FCT_CLI_DEMO_PAGE_H
 #define FCT_CLI_DEMO_PAGE_H
 
-#include "cli/demo_html.h"
+#include "cli/demo.h"
+#include "report/html.h"
 
-void demo_page_interpretable(demo_html *h, const demo *d); /* demo_page_cards.c */
-void demo_page_causal(demo_html *h, const demo *d);        /* demo_page_causes.c */
-void demo_page_specialised(demo_html *h, const demo *d);   /* demo_page_blocks.c */
-void demo_page_paper(demo_html *h,
+void demo_page_interpretable(html *h, const demo *d); /* demo_page_cards.c */
+void demo_page_causal(html *h, const demo *d);        /* demo_page_causes.c */
+void demo_page_specialised(html *h, const demo *d);   /* demo_page_blocks.c */
+void demo_page_paper(html *h,
                      const demo *d); /* demo_page_paper.c: what differs from SDXL Turbo */
 
 /* A chosen card counts as a cause when its word is read in 60 % of the painted pictures or more,

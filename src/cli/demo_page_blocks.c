@@ -7,20 +7,20 @@
 
 enum { SHOWN = 3 };
 
-static void put_table(demo_html *h, const demo *d)
+static void put_table(html *h, const demo *d)
 {
-    demo_html_put(
+    html_put(
         h,
         "<div class=\"scroll\"><table><caption>Each block and its autoencoder, on held-out "
         "pictures. Change: mean absolute difference of "
         "pixels in [0,1] over %lld pictures; two unrelated pictures differ by %.3f.</caption>\n",
         (long long)d->n_block_pairs, d->change_other_pair);
-    demo_html_put(h, "<thead><tr><th>block</th><th>explained variance</th><th>active "
+    html_put(h, "<thead><tr><th>block</th><th>explained variance</th><th>active "
                      "(L0)</th><th>never active</th><th>change, zeroed</th>"
                      "<th>change, rebuilt</th><th>rebuilt / zeroed</th></tr></thead><tbody>\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         const demo_block *b = &d->block[i];
-        demo_html_put(h,
+        html_put(h,
                       "<tr><td>%s</td><td>%.3f</td><td>%.1f of "
                       "%lld</td><td>%.1f&thinsp;%%</td><td>%.4f</td><td>%.4f</"
                       "td><td>%.0f&thinsp;%%</td></tr>\n",
@@ -28,38 +28,38 @@ static void put_table(demo_html *h, const demo *d)
                       100 * b->quality.dead_share, b->change_zeroed, b->change_rebuilt,
                       b->change_zeroed > 0 ? 100 * b->change_rebuilt / b->change_zeroed : 0);
     }
-    demo_html_put(h,
+    html_put(h,
                   "<tr><td>all "
                   "four</td><td></td><td></td><td></td><td>%.4f</td><td></td><td></td></tr></"
                   "tbody></table></div>\n",
                   d->change_all_zeroed);
 }
 
-static void put_read_row(demo_html *h, const demo *d, const char *name, const double *share,
+static void put_read_row(html *h, const demo *d, const char *name, const double *share,
                          bool falls)
 {
-    demo_html_put(h, "<tr><td>%s</td>", name);
+    html_put(h, "<tr><td>%s</td>", name);
     for (int64_t f = 0; f < d->world.n_factors; f++) {
         if (d->n_named[f] == 0) {
-            demo_html_put(h, "<td>\u2013</td>");
+            html_put(h, "<td>\u2013</td>");
             continue;
         }
         double fall = falls ? fmax(0, d->read_clean[f] - share[f]) : 0;
-        demo_html_put(h, "<td class=\"%s\" style=\"--fall:%.2f\">%.0f&thinsp;%%</td>",
+        html_put(h, "<td class=\"%s\" style=\"--fall:%.2f\">%.0f&thinsp;%%</td>",
                       falls ? "fall" : "", fall, 100 * share[f]);
     }
-    demo_html_put(h, "</tr>\n");
+    html_put(h, "</tr>\n");
 }
 
-static void put_factors(demo_html *h, const demo *d)
+static void put_factors(html *h, const demo *d)
 {
-    demo_html_put(h, "<div class=\"scroll\"><table><caption>Where a caption names a factor: in "
+    html_put(h, "<div class=\"scroll\"><table><caption>Where a caption names a factor: in "
                      "what share of the pictures the checker reads the named "
                      "value. The darker, the more is lost against the clean "
                      "pictures.</caption>\n<thead><tr><th></th>");
     for (int64_t f = 0; f < d->world.n_factors; f++)
-        demo_html_put(h, "<th>%s (%lld)</th>", d->world.factor[f].name, (long long)d->n_named[f]);
-    demo_html_put(h, "</tr></thead><tbody>\n");
+        html_put(h, "<th>%s (%lld)</th>", d->world.factor[f].name, (long long)d->n_named[f]);
+    html_put(h, "</tr></thead><tbody>\n");
     put_read_row(h, d, "clean", d->read_clean, false);
     char name[64];
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
@@ -71,24 +71,24 @@ static void put_factors(demo_html *h, const demo *d)
         snprintf(name, sizeof name, "%s rebuilt", d->block[i].info->short_name);
         put_read_row(h, d, name, d->block[i].read_rebuilt, true);
     }
-    demo_html_put(h, "<tr><td>chance</td>");
+    html_put(h, "<tr><td>chance</td>");
     for (int64_t f = 0; f < d->world.n_factors; f++)
-        demo_html_put(h, "<td>%.0f&thinsp;%%</td>", 100.0 / (double)d->world.factor[f].n_values);
-    demo_html_put(h, "</tr></tbody></table></div>\n");
+        html_put(h, "<td>%.0f&thinsp;%%</td>", 100.0 / (double)d->world.factor[f].n_values);
+    html_put(h, "</tr></tbody></table></div>\n");
 }
 
-static void put_variant(demo_html *h, const demo_pair *p, const demo_block *b, const char *word,
+static void put_variant(html *h, const demo_pair *p, const demo_block *b, const char *word,
                         const char *label, int64_t i)
 {
     char name[96], edit[64];
     snprintf(name, sizeof name, "%s-%s-%lld", b->info->short_name, word, (long long)i);
     snprintf(edit, sizeof edit, "%s %s", b->info->short_name, label);
-    demo_html_figure(
-        h, &(demo_html_picture){
+    html_figure(
+        h, &(html_picture){
                .name = name, .label = edit, .prompt = p->prompt, .seed = p->seed, .edit = edit});
 }
 
-static void put_painted(demo_html *h, const demo *d, const demo_pair *p, int64_t block, int64_t i)
+static void put_painted(html *h, const demo *d, const demo_pair *p, int64_t block, int64_t i)
 {
     const demo_block *b = &d->block[block];
     if (d->block_card[block] < 0) return;
@@ -99,46 +99,46 @@ static void put_painted(demo_html *h, const demo *d, const demo_pair *p, int64_t
     snprintf(label, sizeof label, "%s +%s", b->info->short_name,
              demo_word_text(d, c->factor, c->value));
     if (h->st == FCT_OK) h->st = demo_paint_card(&paint, d, p, b, c);
-    demo_html_figure(h, &(demo_html_picture){.name = name,
+    html_figure(h, &(html_picture){.name = name,
                                              .label = label,
                                              .prompt = p->prompt,
                                              .seed = p->seed,
                                              .edit = paint.edit[0]});
 }
 
-static void put_examples(demo_html *h, const demo *d)
+static void put_examples(html *h, const demo *d)
 {
     for (int64_t i = 0; i < SHOWN && i < d->n_block_pairs; i++) {
         const demo_pair *p = &d->show.pair[i];
         char name[96];
-        demo_html_put(h, "<div class=\"pairrow\"><p class=\"prompt\">\u201c");
-        demo_html_text(h, p->prompt);
-        demo_html_put(h, "\u201d, seed %llu</p><div class=\"grid five\">\n",
+        html_put(h, "<div class=\"pairrow\"><p class=\"prompt\">\u201c");
+        html_text(h, p->prompt);
+        html_put(h, "\u201d, seed %llu</p><div class=\"grid five\">\n",
                       (unsigned long long)p->seed);
         for (int row = 0; row < 3; row++) {
             snprintf(name, sizeof name, row == 0 ? "show-%lld" : "all-zeroed-%lld", (long long)i);
             if (row < 2)
-                demo_html_figure(
-                    h, &(demo_html_picture){.name = name,
+                html_figure(
+                    h, &(html_picture){.name = name,
                                             .label = row == 0 ? "clean" : "all four zeroed",
                                             .prompt = p->prompt,
                                             .seed = p->seed,
                                             .edit = row == 0 ? NULL : "all four blocks zero"});
             else
-                demo_html_put(h, "<span></span>");
+                html_put(h, "<span></span>");
             for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
                 if (row == 0) put_variant(h, p, &d->block[b], "zeroed", "zero", i);
                 if (row == 1) put_variant(h, p, &d->block[b], "rebuilt", "rebuild", i);
                 if (row == 2) put_painted(h, d, p, b, i);
             }
         }
-        demo_html_put(h, "</div></div>\n");
+        html_put(h, "</div></div>\n");
     }
 }
 
-void demo_page_specialised(demo_html *h, const demo *d)
+void demo_page_specialised(html *h, const demo *d)
 {
-    demo_html_put(h, "<section id=\"specialised\"><h2>3. Do the blocks differ?</h2>\n"
+    html_put(h, "<section id=\"specialised\"><h2>3. Do the blocks differ?</h2>\n"
                      "<p>Each block is switched off (its delta zeroed), replaced by what its "
                      "autoencoder makes of it (rebuilt), and painted with the one "
                      "of its chosen features that does most. Rebuilding is the control for the "
@@ -147,5 +147,5 @@ void demo_page_specialised(demo_html *h, const demo *d)
     put_table(h, d);
     put_factors(h, d);
     put_examples(h, d);
-    demo_html_put(h, "</section>\n");
+    html_put(h, "</section>\n");
 }

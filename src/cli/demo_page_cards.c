@@ -4,17 +4,17 @@
 
 #include "cli/demo_page.h"
 
-static void put_picture(demo_html *h, const demo_pair *p, const char *name, const char *label,
+static void put_picture(html *h, const demo_pair *p, const char *name, const char *label,
                         const char *edit)
 {
-    demo_html_figure(
-        h, &(demo_html_picture){
+    html_figure(
+        h, &(html_picture){
                .name = name, .label = label, .prompt = p->prompt, .seed = p->seed, .edit = edit});
 }
 
-static void put_top(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_top(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
-    demo_html_put(h, "<p class=\"part-title\">Strongest pictures</p><div class=\"grid three\">\n");
+    html_put(h, "<p class=\"part-title\">Strongest pictures</p><div class=\"grid three\">\n");
     float map[4096];
     for (int64_t i = 0; i < c->n_top && h->st == FCT_OK; i++) {
         const demo_pair *p = &d->show.pair[c->top[i]];
@@ -23,38 +23,38 @@ static void put_top(demo_html *h, const demo *d, const demo_block *b, const demo
         snprintf(name, sizeof name, "show-%lld", (long long)c->top[i]);
         if (b->grid_h * b->grid_w <= (int64_t)FCT_COUNT(map)) {
             demo_map(d, b, c->feature, c->top[i], map);
-            h->st = demo_html_map(&uri, map, b->grid_h, b->grid_w);
+            h->st = html_map(&uri, map, b->grid_h, b->grid_w);
         }
-        demo_html_figure(h, &(demo_html_picture){
+        html_figure(h, &(html_picture){
                                 .name = name, .prompt = p->prompt, .seed = p->seed, .map = uri});
         fct_free(uri);
     }
-    demo_html_put(h, "</div>\n");
-    if (c->n_top == 0) demo_html_put(h, "<p class=\"note\">Active in no picture shown here.</p>\n");
+    html_put(h, "</div>\n");
+    if (c->n_top == 0) html_put(h, "<p class=\"note\">Active in no picture shown here.</p>\n");
 }
 
-static void put_words(demo_html *h, const demo *d, const demo_card *c)
+static void put_words(html *h, const demo *d, const demo_card *c)
 {
     if (c->n_words == 0) {
-        demo_html_put(h,
+        html_put(h,
                       "<p class=\"note\">No caption word stands out among these pictures.</p>\n");
         return;
     }
-    demo_html_put(h, "<ul class=\"words\" aria-label=\"Over-represented caption words\">\n");
+    html_put(h, "<ul class=\"words\" aria-label=\"Over-represented caption words\">\n");
     for (int64_t i = 0; i < c->n_words; i++) {
         const demo_word *w = &c->word[i];
-        demo_html_put(h, "<li>%s <small>in %lld of %lld, elsewhere %.0f&thinsp;%%</small></li>\n",
+        html_put(h, "<li>%s <small>in %lld of %lld, elsewhere %.0f&thinsp;%%</small></li>\n",
                       demo_word_text(d, w->factor, w->value), (long long)w->hits, (long long)w->of,
                       100 * w->base);
     }
-    demo_html_put(h, "</ul>\n");
+    html_put(h, "</ul>\n");
 }
 
-static void put_icons(demo_html *h, const demo_block *b, const demo_card *c)
+static void put_icons(html *h, const demo_block *b, const demo_card *c)
 {
     char name[96], edit[96];
     snprintf(edit, sizeof edit, "%s:%lld only 1", b->info->short_name, (long long)c->feature);
-    demo_html_put(h, "<p class=\"part-title\">Icon: the empty prompt, this feature alone in the "
+    html_put(h, "<p class=\"part-title\">Icon: the empty prompt, this feature alone in the "
                      "block</p><div class=\"grid six\">\n");
     for (int icon = 0; icon < 2; icon++)
         for (int64_t i = 0; i < DEMO_ICONS; i++) {
@@ -66,15 +66,15 @@ static void put_icons(demo_html *h, const demo_block *b, const demo_card *c)
                          (long long)c->feature, (long long)i);
             put_picture(h, &p, name, icon ? "alone" : "clean", icon ? edit : NULL);
         }
-    demo_html_put(h, "</div>\n");
+    html_put(h, "</div>\n");
 }
 
-static void put_changes(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_changes(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
     if (c->n_top == 0) return;
     char name[96], edit[96];
     const demo_pair *top = &d->show.pair[c->top[0]];
-    demo_html_put(h,
+    html_put(h,
                   "<p class=\"part-title\">Less, more, elsewhere</p><div class=\"grid five\">\n");
     snprintf(name, sizeof name, "show-%lld", (long long)c->top[0]);
     put_picture(h, top, name, "as it is", NULL);
@@ -95,36 +95,36 @@ static void put_changes(demo_html *h, const demo *d, const demo_block *b, const 
                  (long long)c->feature);
         put_picture(h, p, name, "painted", paint.edit[0]);
     }
-    demo_html_put(h, "</div>\n");
+    html_put(h, "</div>\n");
 }
 
-static void put_facts(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_facts(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
     const char *word = demo_word_text(d, c->factor, c->value);
-    demo_html_put(h, "<p class=\"note\">");
+    html_put(h, "<p class=\"note\">");
     if (c->chosen)
-        demo_html_put(h,
+        html_put(h,
                       "Tells captions with \u201c%s\u201d from those with another %s: F1 %.2f "
                       "where it was chosen, <b>%.2f</b> on these pictures; "
                       "%.2f for shuffled labels. ",
                       word, d->world.factor[c->factor].name, c->chosen_f1.f1, c->held_f1.f1,
                       c->floor_f1);
     else if (c->factor >= 0)
-        demo_html_put(h, "The word it tells best is \u201c%s\u201d: F1 %.2f on these pictures. ",
+        html_put(h, "The word it tells best is \u201c%s\u201d: F1 %.2f on these pictures. ",
                       word, c->held_f1.f1);
     if (c->removed >= 0)
-        demo_html_put(h,
+        html_put(h,
                       "Ablating it removes the word from %.0f&thinsp;%% of the %lld strongest "
                       "pictures that show it. ",
                       100 * c->removed, (long long)c->removed_of);
-    demo_html_put(h, "Active in %.1f&thinsp;%% of all positions, with mean %.2f.</p>\n",
+    html_put(h, "Active in %.1f&thinsp;%% of all positions, with mean %.2f.</p>\n",
                   100 * (double)b->sae->density[c->feature], (double)b->sae->mean[c->feature]);
 }
 
-static void put_card(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_card(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
     const char *word = demo_word_text(d, c->factor, c->value);
-    demo_html_put(h,
+    html_put(h,
                   "<article class=\"card\"><header><h3>%s</h3><span "
                   "class=\"badge%s\">%s</span><span class=\"id\">%s:%lld</span></header>\n",
                   c->chosen ? word : "a feature", c->chosen ? "" : " random",
@@ -135,18 +135,18 @@ static void put_card(demo_html *h, const demo *d, const demo_block *b, const dem
     put_icons(h, b, c);
     put_changes(h, d, b, c);
     put_facts(h, d, b, c);
-    demo_html_put(h, "</article>\n");
+    html_put(h, "</article>\n");
 }
 
-void demo_page_interpretable(demo_html *h, const demo *d)
+void demo_page_interpretable(html *h, const demo *d)
 {
-    demo_html_put(h, "<section id=\"interpretable\"><h2>1. Do the features mean something?</h2>\n"
+    html_put(h, "<section id=\"interpretable\"><h2>1. Do the features mean something?</h2>\n"
                      "<p>Each card is one feature of a sparse autoencoder that facet trained "
                      "minutes ago. Dark parts of a picture are where the "
                      "feature is not active; hover over it, or switch the maps off above, to see "
                      "all of it. No picture here, and no caption, "
                      "was seen in training or when the features were chosen.</p>\n");
-    demo_html_put(h,
+    html_put(h,
                   "<p class=\"rule\">The rule. On %lld pairs of caption and seed that are not "
                   "shown, each word is given the feature whose level "
                   "(the mean of its map) best tells captions that name the word from captions that "
@@ -161,15 +161,15 @@ void demo_page_interpretable(demo_html *h, const demo *d)
                   "active, so that you see what is left "
                   "when nobody chooses.</p>\n",
                   (long long)d->choose.n, (long long)d->size.chosen, (long long)d->size.drawn);
-    demo_html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
+    html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         const demo_block *b = &d->block[i];
-        demo_html_put(h,
+        html_put(h,
                       "<div class=\"panel\" id=\"cards-%lld\" data-name=\"%s\"><h3>%s</h3><div "
                       "class=\"cards\">\n",
                       (long long)i, b->info->short_name, b->info->short_name);
         for (int64_t c = 0; c < b->n_cards; c++) put_card(h, d, b, &b->card[c]);
-        demo_html_put(h, "</div></div>\n");
+        html_put(h, "</div></div>\n");
     }
-    demo_html_put(h, "</div></section>\n");
+    html_put(h, "</div></section>\n");
 }

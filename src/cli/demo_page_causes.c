@@ -15,20 +15,20 @@ bool demo_card_causes(const demo_card *c)
     return reaches_bar(c, c->share);
 }
 
-static void put_bars(demo_html *h, const demo_card *c)
+static void put_bars(html *h, const demo_card *c)
 {
-    demo_html_bar(h, "clean", "clean", c->share[DEMO_CLEAN]);
-    demo_html_bar(h, "painted", "painted", c->share[DEMO_PAINTED]);
-    demo_html_bar(h, "control", "random direction", c->share[DEMO_DIRECTION]);
-    demo_html_bar(h, "control", "random feature", c->share[DEMO_OTHER]);
+    html_bar(h, "clean", "clean", c->share[DEMO_CLEAN]);
+    html_bar(h, "painted", "painted", c->share[DEMO_PAINTED]);
+    html_bar(h, "control", "random direction", c->share[DEMO_DIRECTION]);
+    html_bar(h, "control", "random feature", c->share[DEMO_OTHER]);
 }
 
-static void put_pictures(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_pictures(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
     static const char *const kind[DEMO_KINDS] = {"clean", "painted", "direction", "other"};
     static const char *const label[DEMO_KINDS] = {"clean", "painted", "random direction",
                                                   "random feature"};
-    demo_html_put(h, "<div class=\"grid four\">\n");
+    html_put(h, "<div class=\"grid four\">\n");
     for (int64_t i = 0; i < DEMO_SHOWN && i < c->n_pairs; i++)
         for (int k = 0; k < DEMO_KINDS; k++) {
             const demo_pair *p = &d->show.pair[c->pair[i]];
@@ -40,7 +40,7 @@ static void put_pictures(demo_html *h, const demo *d, const demo_block *b, const
                 snprintf(name, sizeof name, "%s-%lld-%s-%lld", b->info->short_name,
                          (long long)c->feature, kind[k], (long long)i);
             if (k == DEMO_PAINTED && h->st == FCT_OK) h->st = demo_paint_card(&paint, d, p, b, c);
-            demo_html_figure(h, &(demo_html_picture){.name = name,
+            html_figure(h, &(html_picture){.name = name,
                                                      .label = i == 0 ? label[k] : NULL,
                                                      .prompt = p->prompt,
                                                      .seed = p->seed,
@@ -49,13 +49,13 @@ static void put_pictures(demo_html *h, const demo *d, const demo_block *b, const
                                                                                : label[k],
                                                      .marked = c->read[i][k]});
         }
-    demo_html_put(h, "</div>\n");
+    html_put(h, "</div>\n");
 }
 
-static void put_cause(demo_html *h, const demo *d, const demo_block *b, const demo_card *c)
+static void put_cause(html *h, const demo *d, const demo_block *b, const demo_card *c)
 {
     bool yes = demo_card_causes(c);
-    demo_html_put(h,
+    html_put(h,
                   "<article class=\"card cause\"><div><header><h3>%s</h3><span "
                   "class=\"%s\">%s</span><span class=\"id\">%s:%lld</span></header>\n",
                   demo_word_text(d, c->factor, c->value),
@@ -63,30 +63,30 @@ static void put_cause(demo_html *h, const demo *d, const demo_block *b, const de
                   c->chosen ? yes ? "causes its word" : "does not reach the bar"
                             : "drawn at random",
                   b->info->short_name, (long long)c->feature);
-    demo_html_put(
+    html_put(
         h,
         "<p class=\"note\">Share of %lld pictures in which the checker reads \u201c%s\u201d</p>\n",
         (long long)c->n_pairs, demo_word_text(d, c->factor, c->value));
     put_bars(h, c);
-    demo_html_put(
+    html_put(
         h,
         "<p class=\"note\">When it must answer, though it says that it cannot tell: clean "
         "%.0f&thinsp;%%, painted %.0f&thinsp;%%, random direction %.0f&thinsp;%%, random "
         "feature %.0f&thinsp;%%.</p>\n",
         100 * c->guess[DEMO_CLEAN], 100 * c->guess[DEMO_PAINTED], 100 * c->guess[DEMO_DIRECTION],
         100 * c->guess[DEMO_OTHER]);
-    demo_html_put(h, "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s", c->strength,
+    html_put(h, "<p class=\"note\">Painted with %.0f&thinsp;\u00d7 its mean %s", c->strength,
                   c->at_object ? "where the objects stand" : "over the whole picture");
     if (c->chosen)
-        demo_html_put(h, ", both chosen on %lld other pairs (%.0f&thinsp;%% there)",
+        html_put(h, ", both chosen on %lld other pairs (%.0f&thinsp;%% there)",
                       (long long)d->size.trial_pairs, 100 * c->trial_share);
-    demo_html_put(h,
+    html_put(h,
                   ". Pixels change by %.3f; with the random direction by %.3f, with the random "
                   "feature (%s:%lld) by %.3f.</p></div>\n<div>",
                   c->change[DEMO_PAINTED], c->change[DEMO_DIRECTION], b->info->short_name,
                   (long long)c->other, c->change[DEMO_OTHER]);
     put_pictures(h, d, b, c);
-    demo_html_put(h, "</div></article>\n");
+    html_put(h, "</div></article>\n");
 }
 
 static int64_t count_causes(const demo *d, int64_t *of, int64_t *guessed)
@@ -102,10 +102,10 @@ static int64_t count_causes(const demo *d, int64_t *of, int64_t *guessed)
     return n;
 }
 
-void demo_page_causal(demo_html *h, const demo *d)
+void demo_page_causal(html *h, const demo *d)
 {
     int64_t of, guessed, n = count_causes(d, &of, &guessed);
-    demo_html_put(h,
+    html_put(h,
                   "<section id=\"causal\"><h2>2. Do they cause what they show?</h2>\n"
                   "<p>A feature can be perfectly readable and change nothing. So each word is "
                   "painted into %d pictures whose captions leave its "
@@ -117,7 +117,7 @@ void demo_page_causal(demo_html *h, const demo *d)
                   "reads the word. "
                   "The four pictures shown are the first four, not the best.</p>\n",
                   (int)d->size.pairs);
-    demo_html_put(h,
+    html_put(h,
                   "<p class=\"rule\">The bar. A card causes its word when the checker reads it in "
                   "60&thinsp;%% of the painted pictures or more, and in "
                   "25&thinsp;%% or less of those with the random direction. <b>%lld of %lld chosen "
@@ -130,14 +130,14 @@ void demo_page_causal(demo_html *h, const demo *d)
                   "read; if it must answer all the same, its likeliest answers, %lld of %lld would "
                   "reach the bar.</p>\n",
                   (long long)n, (long long)of, (long long)guessed, (long long)of);
-    demo_html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
+    html_put(h, "<div class=\"group\" data-label=\"Blocks\">\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
         const demo_block *b = &d->block[i];
-        demo_html_put(h, "<div class=\"panel\" id=\"causes-%lld\" data-name=\"%s\"><h3>%s</h3>\n",
+        html_put(h, "<div class=\"panel\" id=\"causes-%lld\" data-name=\"%s\"><h3>%s</h3>\n",
                       (long long)i, b->info->short_name, b->info->short_name);
         for (int64_t c = 0; c < b->n_cards; c++)
             if (b->card[c].n_pairs > 0) put_cause(h, d, b, &b->card[c]);
-        demo_html_put(h, "</div>\n");
+        html_put(h, "</div>\n");
     }
-    demo_html_put(h, "</div></section>\n");
+    html_put(h, "</div></section>\n");
 }

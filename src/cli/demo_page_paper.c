@@ -12,7 +12,7 @@ static double loss(const demo *d, int64_t block, int64_t factor)
 }
 
 /* The factors that lose most when the block is zeroed: "colour (-52), light (-12)". */
-static void put_losses(demo_html *h, const demo *d, int64_t block)
+static void put_losses(html *h, const demo *d, int64_t block)
 {
     bool used[FCT_WORLD_MAX_FACTORS] = {false};
     int64_t said = 0;
@@ -24,41 +24,41 @@ static void put_losses(demo_html *h, const demo *d, int64_t block)
                 worst = f;
         if (worst < 0 || loss(d, block, worst) < 0.1) break;
         used[worst] = true;
-        demo_html_put(h, "%s%s (\u2212%.0f points)", said ? ", " : "", d->world.factor[worst].name,
+        html_put(h, "%s%s (\u2212%.0f points)", said ? ", " : "", d->world.factor[worst].name,
                       100 * loss(d, block, worst));
     }
-    if (said == 0) demo_html_put(h, "no factor loses as much as 10 points");
+    if (said == 0) html_put(h, "no factor loses as much as 10 points");
 }
 
-static void put_losers(demo_html *h, const demo *d, const char *factor)
+static void put_losers(html *h, const demo *d, const char *factor)
 {
     int64_t f = fct_world_find(&d->world, factor), worst = 0;
     if (f < 0 || d->n_named[f] == 0) return;
     for (int64_t b = 1; b < DEMO_BLOCKS; b++)
         if (loss(d, b, f) > loss(d, worst, f)) worst = b;
     if (loss(d, worst, f) < 0.1)
-        demo_html_put(h, "No single block costs the %s 10 points here. ", factor);
+        html_put(h, "No single block costs the %s 10 points here. ", factor);
     else
-        demo_html_put(h, "The %s depends most on %s here (\u2212%.0f points). ", factor,
+        html_put(h, "The %s depends most on %s here (\u2212%.0f points). ", factor,
                       d->block[worst].info->short_name, 100 * loss(d, worst, f));
 }
 
-static void put_role(demo_html *h, const demo *d, int64_t block, const char *paper)
+static void put_role(html *h, const demo *d, int64_t block, const char *paper)
 {
-    demo_html_put(h, "<li><b>%s.</b> SDXL Turbo: %s. Here, when it is zeroed: ",
+    html_put(h, "<li><b>%s.</b> SDXL Turbo: %s. Here, when it is zeroed: ",
                   d->block[block].info->short_name, paper);
     put_losses(h, d, block);
-    demo_html_put(h, "; the words it tells best are ");
+    html_put(h, "; the words it tells best are ");
     for (int64_t c = 0, n = 0; c < d->block[block].n_cards && n < 3; c++) {
         const demo_card *card = &d->block[block].card[c];
         if (card->chosen)
-            demo_html_put(h, "%s\u201c%s\u201d", n++ ? ", " : "",
+            html_put(h, "%s\u201c%s\u201d", n++ ? ", " : "",
                           demo_word_text(d, card->factor, card->value));
     }
-    demo_html_put(h, ".</li>\n");
+    html_put(h, ".</li>\n");
 }
 
-void demo_page_paper(demo_html *h, const demo *d)
+void demo_page_paper(html *h, const demo *d)
 {
     static const char *const role[DEMO_BLOCKS] = {
         "composition: what is where", "abstract, and unclear",
@@ -69,20 +69,20 @@ void demo_page_paper(demo_html *h, const demo *d)
         high = fmax(high, d->block[b].quality.ev);
     }
     const demo_block *b = &d->block[0];
-    demo_html_put(h, "<section id=\"paper\"><h2>What differs from SDXL Turbo</h2>\n"
+    html_put(h, "<section id=\"paper\"><h2>What differs from SDXL Turbo</h2>\n"
                      "<p>The claims are those of <cite>Unpacking SDXL Turbo: Interpreting "
                      "Text-to-Image Models with Sparse Autoencoders</cite> "
                      "(arXiv 2410.22366). This page shows the method on a model of another kind, "
                      "so agreement is no proof of theirs, and difference no "
                      "refutation.</p>\n<ul class=\"plain\">\n");
     for (int64_t i = 0; i < DEMO_BLOCKS; i++) put_role(h, d, i, role[i]);
-    demo_html_put(h, "<li><b>Colour and place.</b> The paper finds colour and style in up.0.1 and "
+    html_put(h, "<li><b>Colour and place.</b> The paper finds colour and style in up.0.1 and "
                      "composition in down.2.1. ");
     put_losers(h, d, "colour");
     put_losers(h, d, "shape");
     put_losers(h, d, "background");
-    demo_html_put(h, "</li>\n");
-    demo_html_put(
+    html_put(h, "</li>\n");
+    html_put(
         h, "<li><b>Which block carries what was planted.</b> This model was trained so that "
            "words enter through the four blocks alone, and each block was taught kinds of its "
            "own: down.2.1 number and background, mid.0 shape and size, up.0.0 texture, up.0.1 "
@@ -93,13 +93,13 @@ void demo_page_paper(demo_html *h, const demo *d)
     bool first = true;
     for (int64_t f = 0; f < d->world.n_factors; f++) {
         if (d->n_named[f] == 0) continue;
-        demo_html_put(h, "%s%s in %.0f&thinsp;%% (chance %.0f&thinsp;%%)", first ? "" : ", ",
+        html_put(h, "%s%s in %.0f&thinsp;%% (chance %.0f&thinsp;%%)", first ? "" : ", ",
                       d->world.factor[f].name, 100 * d->read_all_zeroed[f],
                       100.0 / (double)d->world.factor[f].n_values);
         first = false;
     }
-    demo_html_put(h, ".</li>\n");
-    demo_html_put(h,
+    html_put(h, ".</li>\n");
+    html_put(h,
                   "<li><b>Size.</b> There: deltas of 1,280 channels on a 16\u00d716 grid, 5,120 "
                   "features, 10 active (160 in later figures), trained on 384 "
                   "million rows. Here: %lld channels on %lld\u00d7%lld, %lld features, %lld "
@@ -107,12 +107,12 @@ void demo_page_paper(demo_html *h, const demo *d)
                   (long long)b->sae->d, (long long)b->grid_h, (long long)b->grid_w,
                   (long long)b->sae->f, (long long)b->sae->k, (long long)b->report.rows,
                   b->report.seconds);
-    demo_html_put(h,
+    html_put(h,
                   "<li><b>Explained variance.</b> The paper's plots show .88 to .93 in one step "
                   "with 160 of 5,120 active; here %.2f to %.2f with %lld "
                   "of %lld: the world is simpler, so fewer features say as much.</li>\n",
                   low, high, (long long)b->sae->k, (long long)b->sae->f);
-    demo_html_put(h, "<li><b>What counts as a cause.</b> The paper compares generated captions "
+    html_put(h, "<li><b>What counts as a cause.</b> The paper compares generated captions "
                      "with pictures by CLIP; here the world is known, so a checker "
                      "reads the very word that was painted, and two controls push as hard as the "
                      "feature does.</li>\n</ul></section>\n");

@@ -2,8 +2,9 @@
 #ifndef FCT_CLI_TRAIN_H
 #define FCT_CLI_TRAIN_H
 
-#include "cli/run.h"
+#include "cli/cmd/run.h"
 #include "facet/store.h"
+#include "report/train_page.h"
 
 /* ---- options (train_options.c) ---- */
 extern const fct_cli_option train_options[];
@@ -15,7 +16,7 @@ fct_status train_options_read(fct_train_desc *out, const fct_cli *c) FCT_MUST_CH
 extern const fct_cli_option train_variant_options[];
 void train_variant_read(fct_train_desc *desc, const fct_cli *c);
 
-/* ---- rows (train_rows.c) ---- */
+/* ---- rows (cmd/train_rows.c) ---- */
 typedef struct train_stream { /* one block's rows, or those of several in step */
     const char *block;        /* of several: "down.2.1+up.0.1" */
     char *across;             /* what `block` is then; owned */
@@ -62,25 +63,7 @@ fct_status train_sweep_open(train_sweep *out, const fct_cli *c, const char *path
 fct_status train_sweep_list(train_sweep *s, const train_rows *rows) FCT_MUST_CHECK;
 void train_sweep_close(train_sweep *s);
 
-/* ---- what came of it (train_result.c, train_page.c) ---- */
-typedef struct train_part { /* an SAE's folder; of mixed blocks one for each */
-    const char *block;
-    char *dir;
-    const fct_sae *sae;      /* NULL: lost */
-    fct_sae_quality quality; /* with held-out rows */
-} train_part;
-typedef struct train_result { /* of one training */
-    const char *name, *block;
-    char *dir;
-    json_t *options; /* borrowed; NULL: not of a sweep */
-    const fct_train_member *member;
-    train_part part[FCT_SAE_MOST_BLOCKS];
-    int64_t n_parts;
-    double alone[FCT_SAE_MOST_BLOCKS]; /* of a crosscoder, on held-out rows: ev of each block's part
-                                          of it from that block's rows alone */
-    fct_sae_quality quality;           /* with held-out rows; of mixed blocks their mean */
-    bool held;
-} train_result;
+/* ---- what came of it (cmd/train_result.c) ---- */
 json_t *train_result_json(const train_result *r); /* NULL: no memory */
 /* Features active in none of the rows that the statistics are of. Unlike `dead` it needs no number
    of rows to pass before it can be seen. */
@@ -89,10 +72,8 @@ int64_t train_result_unused(const train_result *r);
 fct_status train_result_sweep(fct_cli *c, const char *dir, const train_result *r,
                               int64_t n) FCT_MUST_CHECK;
 /* Statistics and quality of all that came of it, and their folders with a report in each.
-   (train_write.c) */
+   (cmd/train_write.c) */
 fct_status train_result_write(fct_cli *c, train_result *r, fct_row_source *rows,
                               fct_row_source *held) FCT_MUST_CHECK;
-/* report.html in the SAE's folder: nothing in it depends on when or how fast. */
-fct_status train_page_write(const train_result *r, const train_part *part) FCT_MUST_CHECK;
 
 #endif

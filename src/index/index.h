@@ -4,6 +4,7 @@
 
 #include "edit/edit.h"
 #include "facet/index.h"
+#include "image/image.h"
 
 /* All features of one block in one picture: the cond half's codes, summed over the chosen steps. */
 typedef struct fct_maps {
@@ -26,7 +27,6 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
 /* Feature f's mean, max and share over the grid, and its map (copied). */
 fct_status fct_maps_feature(fct_feature_map *out, const fct_maps *m, int64_t f) FCT_MUST_CHECK;
 void fct_feature_map_measure(fct_feature_map *f); /* mean, max, share from map, h, w */
-void fct_images_free(fct_image *images, int64_t n);
 /* Picture i of a run. */
 fct_status fct_draw_result(fct_image *out, const fct_run_result *r, int64_t i) FCT_MUST_CHECK;
 /* The same with the recipe of its run in its texts (maps.c). */

@@ -116,6 +116,14 @@ fct_status fct_maps_feature(fct_feature_map *out, const fct_maps *m, int64_t f)
     return FCT_OK;
 }
 
+fct_status fct_draw_result(fct_image *out, const fct_run_result *r, int64_t i)
+{
+    *out = (fct_image){0};
+    if (!r->pixels || i < 0 || i >= r->n)
+        return fct_fail(FCT_ERR_ARG, "the run made no picture %" PRId64, i);
+    return fct_draw_pixels(out, r->pixels + i * r->width * r->height * 3, r->width, r->height);
+}
+
 fct_status fct_draw_stamped(fct_image *out, const fct_run_result *r, int64_t i,
                             const fct_stamp *stamp)
 {

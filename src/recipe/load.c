@@ -2,11 +2,10 @@
    mask pictures, and source recipes, whose edits may name further ones. */
 #include <string.h>
 
+#include "image/image.h"
 #include "recipe/recipe.h"
 
 enum { MAX_RECIPE_BYTES = 64 << 20 };
-
-static const uint8_t png_signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
 static fct_status parse_png(fct_recipe *out, const void *data, int64_t n, const char *name)
 {
@@ -31,9 +30,11 @@ fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n, const 
 {
     json_t *j = NULL;
     *out = (fct_recipe){0};
-    if (n >= (int64_t)sizeof png_signature &&
-        memcmp(data, png_signature, sizeof png_signature) == 0)
-        return parse_png(out, data, n, name);
+    if (fct_png_is(data, n)) return parse_png(out, data, n, name);
+    if (fct_jpeg_is(data, n))
+        return fct_fail(FCT_ERR_FORMAT,
+                        "%s: a JPEG carries no recipe: give the PNG that facet wrote, or JSON",
+                        name);
     if (n > MAX_RECIPE_BYTES) return fct_fail(FCT_ERR_FORMAT, "%s: too large for a recipe", name);
     if (n > 0 && !memchr(data, '{', (size_t)n))
         return fct_fail(FCT_ERR_FORMAT, "%s: not a recipe: want JSON or a PNG made by facet", name);

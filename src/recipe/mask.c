@@ -4,9 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "image/image.h"
 #include "recipe/recipe.h"
 
-static const char *const what_masks_are = "a mask is a PNG file, box:x0,y0,x1,y1, "
+static const char *const what_masks_are = "a mask is a PNG or JPEG file, box:x0,y0,x1,y1, "
                                           "ellipse:x0,y0,x1,y1 (each from 0 to 1) or map:FEATURE>T";
 
 /* ---- reading ---- */
@@ -48,6 +49,12 @@ static fct_status parse_map(fct_mask *m, const char *text)
     return fct_where(st, "map:%s", text);
 }
 
+static bool is_picture(const char *name)
+{
+    return fct_has_suffix(name, ".png") || fct_has_suffix(name, ".jpg") ||
+           fct_has_suffix(name, ".jpeg");
+}
+
 fct_status fct_mask_parse(fct_mask *out, const char *text)
 {
     fct_status st;
@@ -62,7 +69,7 @@ fct_status fct_mask_parse(fct_mask *out, const char *text)
     } else if (strncmp(t, "map:", 4) == 0) {
         out->kind = FCT_MASK_MAP;
         st = parse_map(out, t + 4);
-    } else if (fct_has_suffix(t, ".png")) {
+    } else if (is_picture(t)) {
         out->kind = FCT_MASK_FILE;
         st = fct_strdup(&out->path, t);
     } else {
@@ -79,7 +86,7 @@ fct_status fct_mask_load(fct_mask *m, const char *folder)
     if (m->kind != FCT_MASK_FILE || m->grey) return FCT_OK;
     if (!m->path) return fct_fail(FCT_ERR_ARG, "a mask names no file");
     FCT_TRY(fct_path_in(&path, folder, m->path));
-    fct_status st = fct_where(fct_png_read(&im, path, 1), "mask");
+    fct_status st = fct_where(fct_image_read(&im, path, 1), "mask");
     fct_free(path);
     if (st != FCT_OK) return st;
     m->grey = im.pixel;
@@ -99,18 +106,13 @@ void fct_mask_clear(fct_mask *m)
 
 /* ---- shares of cells; a cell of an h x w grid is [i,i+1] in units of cells ---- */
 
-static double overlap(double lo, double hi, double cell)
-{
-    double a = fmax(lo, cell), b = fmin(hi, cell + 1);
-    return b > a ? b - a : 0;
-}
-
 static void box_grid(float *out, int64_t h, int64_t w, const double box[4])
 {
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0; x < w; x++)
-            out[y * w + x] = (float)(overlap(box[0] * (double)w, box[2] * (double)w, (double)x) *
-                                     overlap(box[1] * (double)h, box[3] * (double)h, (double)y));
+            out[y * w + x] =
+                (float)(fct_cell_overlap(box[0] * (double)w, box[2] * (double)w, (double)x) *
+                        fct_cell_overlap(box[1] * (double)h, box[3] * (double)h, (double)y));
 }
 
 /* Integral of sqrt(1-u^2). */
@@ -169,29 +171,15 @@ static void ellipse_grid(float *out, int64_t h, int64_t w, const double box[4])
                                                   ((double)y - cy) / ry, ((double)y + 1 - cy) / ry);
 }
 
-/* Mean grey of the part of the picture under cell (x,y), pixels cut by its border weighted by their
- * share. */
-static double picture_share(const fct_mask *m, double x0, double x1, double y0, double y1)
-{
-    double sum = 0, area = 0;
-    for (int64_t py = (int64_t)y0; py < m->height && (double)py < y1; py++) {
-        double wy = overlap(y0, y1, (double)py);
-        for (int64_t px = (int64_t)x0; px < m->width && (double)px < x1; px++) {
-            double share = wy * overlap(x0, x1, (double)px);
-            sum += share * m->grey[py * m->width + px];
-            area += share;
-        }
-    }
-    return area > 0 ? fmin(1, sum / (255 * area)) : 0;
-}
-
 static void picture_grid(float *out, int64_t h, int64_t w, const fct_mask *m)
 {
+    const fct_image grey = {
+        .width = m->width, .height = m->height, .channels = 1, .pixel = m->grey};
     double sx = (double)m->width / (double)w, sy = (double)m->height / (double)h;
     for (int64_t y = 0; y < h; y++)
         for (int64_t x = 0; x < w; x++)
-            out[y * w + x] = (float)picture_share(m, (double)x * sx, (double)(x + 1) * sx,
-                                                  (double)y * sy, (double)(y + 1) * sy);
+            out[y * w + x] = (float)fct_image_mean(&grey, 0, (double)x * sx, (double)(x + 1) * sx,
+                                                   (double)y * sy, (double)(y + 1) * sy);
 }
 
 fct_status fct_mask_grid(float *out, int64_t h, int64_t w, const fct_mask *m)

@@ -2,6 +2,7 @@
    base64 PNG, so that a recipe makes the same picture when the file has moved. */
 #include <string.h>
 
+#include "image/image.h"
 #include "recipe/recipe.h"
 
 static fct_status mask_png(fct_str *out, const fct_mask *m)

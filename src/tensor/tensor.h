@@ -1,6 +1,6 @@
 /* tensor.h - the inward header of tensor/: conversion between number formats, and the files that
-   hold tensors and pictures: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it
-   reads), .npy, PNG, JPEG. */
+   hold tensors: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it reads),
+   .npy. */
 #ifndef FCT_TENSOR_TENSOR_H
 #define FCT_TENSOR_TENSOR_H
 
@@ -111,27 +111,5 @@ typedef struct fct_rows_file {
 fct_status fct_rows_file_open(fct_rows_file *out, const char *path,
                               const char *tensor) FCT_MUST_CHECK;
 void fct_rows_file_close(fct_rows_file *f);
-
-/* ---- pictures (png.c, jpeg.c) ---- */
-typedef struct fct_image { /* 8-bit, channels 1 (grey), 3 (RGB) or 4 (RGBA), rows without padding */
-    int64_t width, height, channels;
-    uint8_t *pixel; /* owned */
-    char **text;    /* PNG text chunks: key, value, key, value ...; UTF-8; owned */
-    int64_t n_text; /* number of pairs */
-} fct_image;
-fct_status fct_image_new(fct_image *out, int64_t width, int64_t height,
-                         int64_t channels) FCT_MUST_CHECK;
-void fct_image_clear(fct_image *im);
-fct_status fct_image_set_text(fct_image *im, const char *key, const char *value) FCT_MUST_CHECK;
-const char *fct_image_find_text(const fct_image *im, const char *key);
-fct_status fct_png_read(fct_image *out, const char *path, int64_t channels)
-    FCT_MUST_CHECK; /* channels 0: as the file has it; palettes and 16 bit are converted */
-fct_status fct_png_parse(fct_image *out, const uint8_t *data, int64_t n, const char *name,
-                         int64_t channels) FCT_MUST_CHECK;
-fct_status fct_png_write(const fct_image *im, const char *path)
-    FCT_MUST_CHECK; /* tEXt, or iTXt where not Latin-1; deterministic bytes; "-" is stdout */
-fct_status fct_png_encode(fct_str *out, const fct_image *im) FCT_MUST_CHECK;
-fct_status fct_jpeg_read(fct_image *out, const char *path) FCT_MUST_CHECK; /* RGB */
-fct_status fct_jpeg_encode(fct_str *out, const fct_image *im, int quality) FCT_MUST_CHECK;
 
 #endif

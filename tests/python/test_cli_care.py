@@ -191,6 +191,36 @@ def test_a_mask_with_a_space_in_its_name(care: Path) -> None:
 # ---- recipes that travel, and whose they are ----
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG"])
+def test_a_photograph_is_a_mask(care: Path, tmp_path: Path, suffix: str) -> None:
+    """A grey JPEG has no chroma to interpolate, so Pillow and facet read the same greys in it."""
+    ramp = np.add.outer(np.arange(64), 3 * np.arange(64)).clip(0, 255).astype(np.uint8)
+    photo = tmp_path / f"mask.{suffix}"
+    Image.fromarray(ramp).save(photo, "JPEG", quality=80)
+    Image.open(photo).save(tmp_path / "same.png")
+    made = []
+    for mask in (photo, tmp_path / "same.png"):
+        out = tmp_path / f"out-{mask.suffix[1:]}.png"
+        good("generate", "-p", "a star", *SMALL, "--edit", f"up.0.1 zero @{mask}", "-o", out)
+        made.append(pixels(out))
+    assert np.array_equal(*made)
+    # the recipe holds the mask itself
+    out = tmp_path / f"out-{suffix}.png"
+    photo.unlink()
+    good("generate", "--recipe", out, "-o", tmp_path / "again.png")
+    assert np.array_equal(pixels(tmp_path / "again.png"), made[0])
+
+
+def test_what_a_jpeg_is_and_what_it_is_not(care: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.full((24, 40, 3), 90, np.uint8)).save(photo)
+    told = result("info", photo)
+    assert (told["kind"], told["width"], told["height"]) == ("jpeg", 40, 24)
+    bad("generate", "--recipe", photo, "-o", tmp_path / "x.png", says=["photo.jpg", "a JPEG carries no recipe"])
+    photo.write_bytes(photo.read_bytes()[:200])
+    bad("info", photo, says=["photo.jpg", "damaged"])
+
+
 def test_an_edited_picture_is_made_again_from_any_folder(care: Path, tmp_path: Path) -> None:
     assert recipe(care / "edited.png")["saes"][0]["path"] == str(care.resolve() / "saes/up.0.1")
     shutil.copy(care / "edited.png", tmp_path / "far.png")

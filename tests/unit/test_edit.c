@@ -106,7 +106,7 @@ static const struct {
     {"mid.0:1 x2 unit=std", "'scale' has no V"},
     {"mid.0:1 +2 static", "reads no codes"},
     {"mid.0 zero static", "reads no codes"},
-    {"mid.0:1 +2 @circle:1", "a mask is a PNG file, box:"},
+    {"mid.0:1 +2 @circle:1", "a mask is a PNG or JPEG file, box:"},
     {"mid.0:1 +2 @box:0,0,1", "are not four numbers"},
     {"mid.0:1 +2 @box:0,0,1,1,1", "are not four numbers"},
     {"mid.0:1 +2 @box:0.5,0,0.5,1", "is empty: x0 < x1"},

@@ -1,8 +1,10 @@
-/* test_tensor_image.c - .npy, PNG and JPEG against NumPy and Pillow; PNG texts both ways; damaged
- * files; faults. */
+/* test_tensor_image.c - .npy, PNG and JPEG are read as NumPy and Pillow read them; PNG texts both
+   ways; sizes; damaged files; faults. */
+#include <math.h>
 #include <zlib.h>
 
 #include "fct_test.h"
+#include "image/image.h"
 #include "tensor/tensor.h"
 
 static void test_npy(void **state)
@@ -88,8 +90,7 @@ static void assert_pixels(const char *file, int64_t channels, const char *truth,
     assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
     const fct_tensor *t = fct_st_find(&st, truth);
     assert_non_null(t);
-    assert_ok(strstr(file, ".jpg") ? fct_jpeg_read(&im, test_path(file))
-                                   : fct_png_read(&im, test_path(file), channels));
+    assert_ok(fct_image_read(&im, test_path(file), channels));
     assert_int_equal(im.height, t->dim[0]);
     assert_int_equal(im.width, t->dim[1]);
     assert_int_equal(im.channels, t->ndim == 2 ? 1 : t->dim[2]);
@@ -111,14 +112,15 @@ static void test_pixels(void **state)
     assert_pixels("vectors/rgba.png", 0, "rgba", 0);
     assert_pixels("vectors/palette.png", 3, "palette", 0);
     assert_pixels("vectors/grey16.png", 0, "grey16", 0);
+    assert_pixels("vectors/photo.jpg", 0, "photo", 1);
     assert_pixels("vectors/photo.jpg", 3, "photo", 1);
     fct_image im;
-    assert_ok(
-        fct_png_read(&im, test_path("vectors/rgba.png"), 3)); /* over black: 128/255 of the value */
+    /* over black: 128/255 of the value */
+    assert_ok(fct_image_read(&im, test_path("vectors/rgba.png"), 3));
     assert_int_equal(im.pixel[(2 * 9 + 1) * 3], (28 * 128 + 127) / 255);
     assert_int_equal(im.pixel[3], 28);
     fct_image_clear(&im);
-    assert_ok(fct_png_read(&im, test_path("vectors/grey.png"), 3));
+    assert_ok(fct_image_read(&im, test_path("vectors/grey.png"), 3));
     assert_true(im.pixel[3] == 28 && im.pixel[4] == 28 && im.pixel[5] == 28);
     fct_image_clear(&im);
 }
@@ -131,7 +133,7 @@ static void test_pillow_texts(void **state)
     memset(packed, 'z', 300);
     packed[300] = '\0';
     for (int i = 0; i < 300; i++) memcpy(umlauts + 2 * i, "\xc3\xbc", 3);
-    assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
+    assert_ok(fct_image_read(&im, test_path("vectors/rgb.png"), 0));
     assert_string_equal(fct_image_find_text(&im, "parameters"),
                         "a cat\nSteps: 1, Sampler: Euler a, CFG scale: 1");
     assert_string_equal(fct_image_find_text(&im, "facet"),
@@ -185,9 +187,12 @@ static void test_refusals(void **state)
 {
     (void)state;
     fct_image im;
-    assert_fails(FCT_ERR_FORMAT, "not a PNG", fct_png_read(&im, test_path("vectors/photo.jpg"), 0));
-    assert_fails(FCT_ERR_FORMAT, "not a JPEG", fct_jpeg_read(&im, test_path("vectors/rgb.png")));
-    assert_fails(FCT_ERR_MISSING, "absent.png", fct_png_read(&im, temp_path("absent.png"), 0));
+    assert_fails(FCT_ERR_FORMAT, "neither a PNG nor a JPEG",
+                 fct_image_read(&im, test_path("vectors/f4.npy"), 0));
+    assert_fails(FCT_ERR_FORMAT, "neither a PNG nor a JPEG", fct_image_parse(&im, "", 0, "x", 0));
+    assert_fails(FCT_ERR_MISSING, "absent.png", fct_image_read(&im, temp_path("absent.png"), 0));
+    assert_fails(FCT_ERR_ARG, "1, 3 or 4 channels",
+                 fct_image_read(&im, test_path("vectors/rgb.png"), 2));
     assert_fails(FCT_ERR_SHAPE, "2 channels", fct_image_new(&im, 4, 4, 2));
     assert_fails(FCT_ERR_SHAPE, "0 x 4", fct_image_new(&im, 0, 4, 3));
     assert_fails(FCT_ERR_RANGE, "too large", fct_image_new(&im, 1 << 20, 1 << 20, 3));
@@ -337,24 +342,69 @@ static void test_claimed_size(void **state)
     fct_str_clear(&pixels);
 }
 
-static void test_jpeg_round_trip(void **state)
+/* The truth is Pillow's: its RGB values, and grey of these by the formula of Rec. 601. */
+static void test_jpeg(void **state)
 {
     (void)state;
-    fct_image im, back;
-    fct_str s = {0};
-    assert_ok(fct_image_new(&im, 32, 16, 3));
-    for (int64_t i = 0; i < 32 * 16 * 3; i++) im.pixel[i] = (uint8_t)(i / 96 * 10 + 20);
-    assert_ok(fct_jpeg_encode(&s, &im, 95));
-    assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n));
-    assert_ok(fct_jpeg_read(&back, temp_path("x.jpg")));
-    for (int64_t i = 0; i < 32 * 16 * 3; i++)
-        assert_in_range(abs(back.pixel[i] - im.pixel[i]), 0, 4);
-    fct_image_clear(&back);
-    assert_ok(fct_file_write(temp_path("x.jpg"), s.p, s.n / 2));
-    assert_fails(FCT_ERR_FORMAT, "x.jpg", fct_jpeg_read(&back, temp_path("x.jpg")));
-    assert_fails(FCT_ERR_ARG, "quality", fct_jpeg_encode(&s, &im, 0));
+    fct_st st;
+    fct_image grey, rgba, cut;
+    char *data = NULL;
+    int64_t n;
+    assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
+    const uint8_t *photo = fct_st_find(&st, "photo")->data;
+    assert_ok(fct_image_read(&grey, test_path("vectors/photo.jpg"), 1));
+    assert_ok(fct_image_read(&rgba, test_path("vectors/photo.jpg"), 4));
+    assert_int_equal(grey.channels, 1);
+    assert_int_equal(grey.n_text, 0);
+    for (int64_t i = 0; i < grey.width * grey.height; i++) {
+        const uint8_t *p = photo + 3 * i;
+        double luma = 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2];
+        assert_true(fabs(luma - grey.pixel[i]) < 2);
+        for (int c = 0; c < 3; c++) assert_in_range(abs(rgba.pixel[4 * i + c] - p[c]), 0, 1);
+        assert_int_equal(rgba.pixel[4 * i + 3], 255);
+    }
+    assert_ok(fct_file_read(&data, &n, test_path("vectors/photo.jpg")));
+    for (int64_t k = 0; k < n; k += 7)
+        if (fct_image_parse(&cut, data, k, "x.jpg", 0) == FCT_OK)
+            fail_msg("the first %d bytes of a JPEG were taken for a whole one", (int)k);
+        else if (!strstr(fct_error_text(), "x.jpg"))
+            fail_msg("%s", fct_error_text());
+    fct_free(data);
+    fct_image_clear(&grey);
+    fct_image_clear(&rgba);
+    fct_st_close(&st);
+}
+
+/* By hand: a grey picture of 4 x 2, halved, cut unevenly, and doubled. */
+static void test_resize(void **state)
+{
+    (void)state;
+    static const uint8_t pixels[8] = {0, 100, 200, 40, 20, 80, 0, 160};
+    fct_image im, out;
+    assert_ok(fct_image_new(&im, 4, 2, 1));
+    memcpy(im.pixel, pixels, sizeof pixels);
+    assert_ok(fct_image_resize(&out, &im, 2, 1));
+    assert_int_equal(out.pixel[0], 50);
+    assert_int_equal(out.pixel[1], 100);
+    fct_image_clear(&out);
+    assert_ok(fct_image_resize(&out, &im, 3, 2)); /* a new pixel covers 4/3 of an old one */
+    assert_int_equal(out.pixel[0], 25);           /* (0 + 100/3) / (4/3) */
+    assert_int_equal(out.pixel[1], 150);          /* (100 * 2/3 + 200 * 2/3) / (4/3) */
+    assert_int_equal(out.pixel[2], 80);           /* (200/3 + 40) / (4/3) */
+    fct_image_clear(&out);
+    assert_ok(fct_image_resize(&out, &im, 8, 4));
+    for (int y = 0; y < 4; y++)
+        for (int x = 0; x < 8; x++)
+            assert_int_equal(out.pixel[y * 8 + x], pixels[y / 2 * 4 + x / 2]);
+    fct_image_clear(&out);
+    assert_fails(FCT_ERR_SHAPE, "0 x 4", fct_image_resize(&out, &im, 0, 4));
     fct_image_clear(&im);
-    fct_str_clear(&s);
+    assert_ok(fct_image_new(&im, 2, 1, 3));
+    memcpy(im.pixel, (const uint8_t[]){10, 20, 30, 30, 60, 90}, 6);
+    assert_ok(fct_image_resize(&out, &im, 1, 1));
+    assert_memory_equal(out.pixel, ((const uint8_t[]){20, 40, 60}), 3);
+    fct_image_clear(&out);
+    fct_image_clear(&im);
 }
 
 static void test_faults(void **state)
@@ -363,7 +413,7 @@ static void test_faults(void **state)
     char path[1024];
     snprintf(path, sizeof path, "%s", temp_path("f.png"));
     fct_image im;
-    assert_ok(fct_png_read(&im, test_path("vectors/rgb.png"), 0));
+    assert_ok(fct_image_read(&im, test_path("vectors/rgb.png"), 0));
     for (int kind = 0; kind < 2; kind++) {
         for (int64_t nth = 1;; nth++) {
             if (kind == 0)
@@ -385,7 +435,7 @@ static void test_faults(void **state)
     fct_image_clear(&im);
     for (int64_t nth = 1;; nth++) {
         fct_fault_alloc(nth);
-        fct_status st = fct_png_read(&im, test_path("vectors/rgb.png"), 1);
+        fct_status st = fct_image_read(&im, test_path("vectors/rgb.png"), 1);
         fct_fault_alloc(0);
         if (st == FCT_OK) {
             assert_true(nth > 10);
@@ -422,7 +472,8 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_texts_together),
                                        cmocka_unit_test(test_not_utf8),
                                        cmocka_unit_test(test_claimed_size),
-                                       cmocka_unit_test(test_jpeg_round_trip),
+                                       cmocka_unit_test(test_jpeg),
+                                       cmocka_unit_test(test_resize),
                                        cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

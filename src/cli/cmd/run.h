@@ -1,0 +1,96 @@
+/* run.h - what commands that run a model share: rows of options, opening the model and its SAEs,
+ * recipes and pictures. */
+#ifndef FCT_CLI_RUN_H
+#define FCT_CLI_RUN_H
+
+#include "cli/cli.h"
+#include "facet/edit.h"
+#include "facet/model.h"
+#include "tensor/tensor.h"
+
+/* ---- rows that several tables hold ---- */
+#define FCT_ROW_SIZE                                                                             \
+    {.name = "width",                                                                            \
+     .letter = 'W',                                                                              \
+     .kind = FCT_CLI_INT,                                                                        \
+     .value = "W",                                                                               \
+     .lo = 8,                                                                                    \
+     .hi = 8192,                                                                                 \
+     .multiple = 8,                                                                              \
+     .otherwise = "the model's",                                                                 \
+     .help = "width of the picture in pixels"},                                                  \
+    {                                                                                            \
+        .name = "height", .letter = 'H', .kind = FCT_CLI_INT, .value = "H", .lo = 8, .hi = 8192, \
+        .multiple = 8, .otherwise = "the model's", .help = "height of the picture in pixels"     \
+    }
+#define FCT_ROW_STEPS                                                            \
+    {                                                                            \
+        .name = "steps", .kind = FCT_CLI_INT, .value = "N", .lo = 1, .hi = 1000, \
+        .otherwise = "the model's", .help = "denoising steps"                    \
+    }
+#define FCT_ROW_GUIDANCE                                                                   \
+    {                                                                                      \
+        .name = "guidance", .kind = FCT_CLI_FLOAT, .value = "G", .lo = 0, .hi = 100,       \
+        .otherwise = "the model's", .help = "classifier-free guidance; up to 1 means none" \
+    }
+#define FCT_ROW_NEGATIVE(short_letter)                                                     \
+    {                                                                                      \
+        .name = "negative", .letter = short_letter, .kind = FCT_CLI_TEXT, .value = "TEXT", \
+        .otherwise = "as the model's pipeline has it",                                     \
+        .help = "what guidance leads away from; \"\" is an encoded empty prompt"           \
+    }
+#define FCT_ROW_SEED(text)                                                           \
+    {                                                                                \
+        .name = "seed", .kind = FCT_CLI_INT, .value = "N", .fallback = "0", .lo = 0, \
+        .hi = 9223372036854775807.0, .help = text                                    \
+    }
+
+/* ---- models and SAEs ---- */
+/* The model that --model, --dtype and --backend ask for; without --model the demo model, and the
+ * log says where it is. */
+fct_status fct_cli_model_open(fct_model **out, const fct_cli *c, bool no_vae) FCT_MUST_CHECK;
+/* The same for a recipe: its own model, precision and backend where the options say nothing
+ * (precision NULL: the option's). */
+fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_recipe *r,
+                                bool keep_precision) FCT_MUST_CHECK;
+fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c,
+                             const fct_model *m) FCT_MUST_CHECK; /* every --sae */
+/* What the recipe names itself, for blocks that have none yet. path: the recipe's, for relative
+ * names. */
+fct_status fct_cli_recipe_saes_add(fct_sae_set *out, const fct_model *m, const fct_recipe *r,
+                                   const char *path) FCT_MUST_CHECK;
+/* A warning when model, sampler or SAEs are not those of the recipe (name: of its file). */
+fct_status fct_cli_recipe_check(const fct_cli *c, const fct_recipe *r, const fct_model *m,
+                                fct_sae_set *saes, const char *name) FCT_MUST_CHECK;
+/* --sae first, then what the recipe names itself. */
+fct_status fct_cli_recipe_saes(fct_sae_set *out, const fct_cli *c, const fct_model *m,
+                               const fct_recipe *r, const char *path) FCT_MUST_CHECK;
+fct_status fct_cli_need_saes(fct_cli *c, const fct_sae_set *saes)
+    FCT_MUST_CHECK; /* wrong use when there is none */
+/* Every --edit, parsed; release each with fct_edit_clear, the array with fct_free. A malformed one
+ * is wrong use. */
+fct_status fct_cli_edits_read(fct_edit **out, int64_t *out_n, fct_cli *c) FCT_MUST_CHECK;
+void fct_cli_edits_free(fct_edit *edits, int64_t n);
+
+/* Of a crosscoder a line for each block: which share of the features' directions is there, and how
+ * many features are of that block almost alone; others say nothing. (features_stats.c) */
+fct_status fct_cli_say_blocks(fct_cli *c, const fct_sae *s) FCT_MUST_CHECK;
+
+/* "BLOCK:N" in its form; else wrong use, before anything is opened. */
+fct_status fct_cli_check_feature(fct_cli *c, const char *text) FCT_MUST_CHECK;
+
+/* ---- names and pictures ---- */
+bool fct_cli_is_picture(const char *path); /* by its suffix: .png .jpg .webp ... */
+/* A PNG can be written there; a name with the suffix of something else is wrong use. */
+fct_status fct_cli_check_picture(fct_cli *c, const char *path) FCT_MUST_CHECK;
+/* "out.png", 2 of 3 -> "out-2.png"; alone: a copy. Release with fct_free. */
+fct_status fct_cli_numbered(char **out, const char *path, int64_t number,
+                            int64_t of) FCT_MUST_CHECK;
+fct_status fct_cli_picture_write(const fct_recipe *r, const uint8_t *pixels, int64_t width,
+                                 int64_t height, const char *path) FCT_MUST_CHECK;
+fct_status fct_cli_image_write(const fct_image *im, const char *dir,
+                               const char *name) FCT_MUST_CHECK; /* dir/name */
+json_t *fct_cli_map_json(const float *map, int64_t h,
+                         int64_t w); /* rows of numbers; NULL: no memory */
+
+#endif
