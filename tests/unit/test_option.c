@@ -1,5 +1,5 @@
-/* test_option.c - option tables (src/base/option.c): every kind of field read from text and JSON and
-   written again, both ends of every range, wrong types, unknown words and keys, and how errors
+/* test_option.c - option tables (src/base/option.c): every kind of field read from text and JSON
+   and written again, both ends of every range, wrong types, unknown words and keys, and how errors
    spell a field. */
 #include "base/option.h"
 #include "fct_test.h"
