@@ -6,8 +6,8 @@
 #include <stdio.h>
 
 #include "base/base.h"
-#include "facet/sae.h"
 #include "facet/store.h"
+#include "facet/train.h"
 
 enum { D = 1280, N = 20480, F = 5120, BATCH = 4096, ROUNDS = 3, MOST = 64 };
 

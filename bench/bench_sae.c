@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "sae/fast.h"
+#include "train/fast.h"
 
 typedef struct bench {
     fct_trainee t;

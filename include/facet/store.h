@@ -22,7 +22,7 @@
 #define FACET_STORE_H
 
 #include "facet/model.h"
-#include "facet/sae.h"
+#include "facet/rows.h"
 #include "facet/tensor.h"
 
 #ifdef __cplusplus

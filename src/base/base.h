@@ -184,6 +184,7 @@ fct_status fct_path_absolute(char **out, const char *path) FCT_MUST_CHECK;
 bool fct_path_same(const char *a, const char *b); /* both name one place, there or not */
 fct_status fct_file_size(int64_t *out, const char *path) FCT_MUST_CHECK; /* bytes */
 bool fct_path_exists(const char *path);
+bool fct_dir_has(const char *dir, const char *name); /* a file or folder of that name */
 bool fct_path_is_dir(const char *path);
 fct_status fct_dir_make(const char *path) FCT_MUST_CHECK; /* with parents; fine when it is there */
 fct_status fct_dir_list(char ***out_names, int64_t *out_n,
@@ -238,6 +239,12 @@ typedef struct fct_sha256 {
 void fct_sha256_init(fct_sha256 *s);
 void fct_sha256_add(fct_sha256 *s, const void *data, int64_t n);
 void fct_sha256_hex(fct_sha256 *s, char out[65]);
+
+/* ---- names of blocks (block_name.c) ---- */
+/* "unet.down_blocks.2.attentions.1" -> "down.2.1" and back, by the rule of diffusers' names alone;
+   other names are copied. Release with fct_free. */
+fct_status fct_block_name_short(char **out, const char *name) FCT_MUST_CHECK;
+fct_status fct_block_name_full(char **out, const char *name) FCT_MUST_CHECK;
 
 /* ---- checksum (crc.c): CRC-32C of what was added since init ---- */
 typedef struct fct_crc32c {

@@ -185,6 +185,14 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+bool fct_dir_has(const char *dir, const char *name)
+{
+    char *path = NULL;
+    bool there = fct_path_join(&path, dir, name) == FCT_OK && fct_path_exists(path);
+    fct_free(path);
+    return there;
+}
+
 fct_status fct_dir_list(char ***out_names, int64_t *out_n, const char *path)
 {
     fct_status st = FCT_OK;

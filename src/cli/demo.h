@@ -14,6 +14,7 @@
 #include "facet/edit.h"
 #include "facet/index.h"
 #include "facet/store.h"
+#include "facet/train.h"
 
 enum {
     DEMO_BLOCKS = 4,

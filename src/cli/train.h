@@ -4,6 +4,7 @@
 
 #include "cli/cmd/run.h"
 #include "facet/store.h"
+#include "facet/train.h"
 #include "report/train_page.h"
 
 /* ---- options (train_options.c) ---- */

@@ -37,7 +37,7 @@ fct_status train_options_read(fct_train_desc *out, const fct_cli *c)
                             .eps = fct_cli_f64(c, "eps"),
                             .engine = (fct_train_engine)fct_cli_choice(c, "engine"),
                             .aux_set = fct_cli_given(c, "aux"),
-                            .aux = fct_cli_choice(c, "aux") == 0 ? FCT_AUX_CLEAN : FCT_AUX_AUTHORS,
+                            .aux = (fct_aux_mode)fct_cli_choice(c, "aux"),
                             .aux_coef = fct_cli_f64(c, "aux-coef"),
                             .seed = (uint64_t)fct_cli_i64(c, "seed"),
                             .init_from = fct_cli_text(c, "init-from"),

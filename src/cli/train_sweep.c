@@ -8,7 +8,6 @@
 
 #include "cli/state.h"
 #include "cli/train.h"
-#include "sae/sae.h"
 
 struct train_words { /* of one command line; owned */
     char **word;
@@ -151,7 +150,7 @@ static fct_status translate(json_t **file, int64_t *d)
     }
     if (json_object_get(options, "block")) { /* stores of imported rows know the short name alone */
         const char *full = json_string_value(json_object_get(options, "block"));
-        FCT_TRY_OUT(fct_sae_block_short(&block, full ? full : ""));
+        FCT_TRY_OUT(fct_block_name_short(&block, full ? full : ""));
         FCT_TRY_OUT(set(options, "block", json_string(block)));
     }
     if (json_array_size(paths) > 1) {

@@ -28,9 +28,9 @@ static void put_css(html *h)
 /* One number of every point of the course, as a column. */
 static fct_status column(double **out, const fct_train_member *m, size_t offset)
 {
-    FCT_TRY(fct_new(out, m->n_course, sizeof **out));
-    for (int64_t i = 0; i < m->n_course; i++)
-        memcpy(&(*out)[i], (const char *)&m->course[i] + offset, sizeof **out);
+    FCT_TRY(fct_new(out, m->n_metrics, sizeof **out));
+    for (int64_t i = 0; i < m->n_metrics; i++)
+        memcpy(&(*out)[i], (const char *)&m->metrics[i] + offset, sizeof **out);
     return FCT_OK;
 }
 
@@ -47,14 +47,14 @@ static fct_status put_curve(html *h, const fct_train_member *m, const curve *c)
     double *step = NULL, *y[2] = {0};
     chart_series series[2];
     int n = 0;
-    FCT_TRY_OUT(column(&step, m, offsetof(fct_train_point, step)));
+    FCT_TRY_OUT(column(&step, m, offsetof(fct_train_metrics, step)));
     for (int i = 0; i < c->n; i++) {
         bool any = false;
         FCT_TRY_OUT(column(&y[i], m, c->offset[i]));
-        for (int64_t k = 0; k < m->n_course; k++) any = any || isfinite(y[i][k]);
+        for (int64_t k = 0; k < m->n_metrics; k++) any = any || isfinite(y[i][k]);
         if (any || i == 0)
             series[n++] =
-                (chart_series){.name = c->name[i], .x = step, .y = y[i], .n = m->n_course};
+                (chart_series){.name = c->name[i], .x = step, .y = y[i], .n = m->n_metrics};
     }
     chart_draw(h, &(chart){.title = c->title,
                            .x_name = "step",
@@ -70,20 +70,20 @@ out:
 }
 
 static const curve curves[] = {
-    {"Loss", "loss", {NULL}, {offsetof(fct_train_point, loss)}, 1, true},
+    {"Loss", "loss", {NULL}, {offsetof(fct_train_metrics, loss)}, 1, true},
     {"Explained variance",
      "share of variance",
      {"training batch", "held out"},
-     {offsetof(fct_train_point, ev), offsetof(fct_train_point, held_ev)},
+     {offsetof(fct_train_metrics, ev), offsetof(fct_train_metrics, held_ev)},
      2,
      false},
     {"Active features",
      "L0",
      {"training batch", "held out"},
-     {offsetof(fct_train_point, l0), offsetof(fct_train_point, held_l0)},
+     {offsetof(fct_train_metrics, l0), offsetof(fct_train_metrics, held_l0)},
      2,
      false},
-    {"Dead features", "share", {NULL}, {offsetof(fct_train_point, dead_share)}, 1, false},
+    {"Dead features", "share", {NULL}, {offsetof(fct_train_metrics, dead_share)}, 1, false},
 };
 
 /* ---- densities ---- */
@@ -129,8 +129,8 @@ static void put_quality(html *h, const train_result *r, const train_part *part,
     html_put(h, "<table class=\"report\"><tr><th></th><th>explained variance, mean over "
                      "dimensions</th><th>explained variance, total</th><th>active "
                      "features</th><th>dead or never active</th></tr>\n");
-    if (m->n_course > 0) {
-        const fct_train_point *p = &m->course[m->n_course - 1];
+    if (m->n_metrics > 0) {
+        const fct_train_metrics *p = &m->metrics[m->n_metrics - 1];
         put_row(h, "last training batch", p->ev, 1 - p->fvu, p->l0, p->dead_share);
     }
     if (r->held)

@@ -3,7 +3,7 @@
 #define FCT_REPORT_TRAIN_PAGE_H
 
 #include "base/base.h"
-#include "facet/sae.h"
+#include "facet/train.h"
 
 /* An SAE's folder; of mixed blocks there is one for each. */
 typedef struct train_part {
@@ -19,11 +19,11 @@ typedef struct train_result {
     char *dir;
     json_t *options; /* borrowed; NULL: not of a sweep */
     const fct_train_member *member;
-    train_part part[FCT_SAE_MOST_BLOCKS];
+    train_part part[FCT_SAE_MAX_BLOCKS];
     int64_t n_parts;
     /* Of a crosscoder, on held-out rows: the explained variance of each block's rows from those
        rows alone. */
-    double alone[FCT_SAE_MOST_BLOCKS];
+    double alone[FCT_SAE_MAX_BLOCKS];
     fct_sae_quality quality; /* with held-out rows; of mixed blocks their mean */
     bool held;               /* there were held-out rows */
 } train_result;

@@ -1,4 +1,5 @@
 /* sae.c - an autoencoder in memory: making, copying, releasing. */
+#include <math.h>
 #include <string.h>
 
 #include "sae/sae.h"
@@ -34,6 +35,43 @@ fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f, i
         *out = s;
     else
         fct_sae_free(s);
+    return st;
+}
+
+void fct_sae_blocks_free(fct_sae_block *blocks, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) fct_free(blocks[i].name);
+    fct_free(blocks);
+}
+
+fct_status fct_sae_set_blocks(fct_sae *s, const fct_sae_block *blocks, int64_t n)
+{
+    fct_status st = FCT_OK;
+    int64_t d = 0;
+    fct_sae_block *copy = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        if (blocks[i].d < 1 || blocks[i].d > s->d - d || !(blocks[i].scale > 0) ||
+            !isfinite(blocks[i].scale) || !blocks[i].name)
+            return fct_fail(FCT_ERR_FORMAT,
+                            "blocks: want names, widths that are %lld in sum, and "
+                            "scales above 0",
+                            (long long)s->d);
+        d += blocks[i].d;
+    }
+    if (n > 0 && d != s->d)
+        return fct_fail(FCT_ERR_FORMAT, "blocks are %lld numbers wide in sum, rows %lld",
+                        (long long)d, (long long)s->d);
+    FCT_TRY_OUT(fct_new(&copy, n, sizeof *copy));
+    for (int64_t i = 0; i < n; i++) {
+        copy[i] = (fct_sae_block){.d = blocks[i].d, .scale = blocks[i].scale};
+        FCT_TRY_OUT(fct_block_name_short(&copy[i].name, blocks[i].name));
+    }
+    fct_sae_blocks_free(s->blocks, s->n_blocks);
+    s->blocks = copy;
+    s->n_blocks = n;
+    copy = NULL;
+out:
+    if (copy) fct_sae_blocks_free(copy, n);
     return st;
 }
 
@@ -122,5 +160,16 @@ fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s)
     return FCT_OK;
 out:
     fct_sae_free(c);
+    return st;
+}
+
+fct_status fct_sae_blocks_text(char **out, const fct_sae *s, const char *between)
+{
+    fct_str text = {0};
+    fct_status st = FCT_OK;
+    for (int64_t i = 0; i < s->n_blocks && st == FCT_OK; i++)
+        st = fct_str_printf(&text, "%s%s", i > 0 ? between : "", s->blocks[i].name);
+    if (st == FCT_OK) st = fct_strdup(out, text.p ? text.p : "");
+    fct_str_clear(&text);
     return st;
 }

@@ -2,7 +2,6 @@
  * row is wanted. */
 #include <string.h>
 
-#include "sae/sae.h"
 #include "store/tar_rows.h"
 
 typedef struct shard_map {
@@ -198,8 +197,8 @@ static fct_status name_of_tar(char **out, const char *path, const char *block)
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_strdup(&stem, fct_path_base(path)));
     stem[strlen(stem) - 4] = '\0';
-    FCT_TRY_OUT(fct_sae_block_short(&named, stem));
-    if (block) FCT_TRY_OUT(fct_sae_block_short(&said, block));
+    FCT_TRY_OUT(fct_block_name_short(&named, stem));
+    if (block) FCT_TRY_OUT(fct_block_name_short(&said, block));
     if (said && strcmp(named, stem) != 0 && strcmp(named, said) != 0)
         FCT_TRY_OUT(fct_fail(
             FCT_ERR_ARG, "%s is named for block %s, not for %s: leave --block out, or rename it",

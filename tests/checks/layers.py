@@ -12,19 +12,22 @@ from common import ROOT, c_files, report
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
-def read_rules(path: pathlib.Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Allowed folders of each folder, and the homes of guarded library headers."""
+def read_rules(path: pathlib.Path) -> tuple[dict[str, set[str]], dict[str, set[str]], dict[str, str]]:
+    """Allowed folders of each folder, the homes of guarded library headers, the folders of public headers."""
     folders: dict[str, set[str]] = {}
     guarded: dict[str, set[str]] = {}
+    public: dict[str, str] = {}
     for line in path.read_text().splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         key, _, values = line.partition(":")
         if key.startswith("only "):
             guarded[key[5:]] = set(values.split())
+        elif key.startswith("public "):
+            public[key[7:]] = values.strip()
         else:
             folders[key] = set(values.split())
-    return folders, guarded
+    return folders, guarded, public
 
 
 def folder_of(relative: str, folders: dict[str, set[str]]) -> str:
@@ -36,11 +39,12 @@ def folder_of(relative: str, folders: dict[str, set[str]]) -> str:
     return "/".join(parts)
 
 
-def target_of(name: str, source: pathlib.Path, src: pathlib.Path, folders: dict[str, set[str]]) -> str | None:
+def target_of(name: str, source: pathlib.Path, src: pathlib.Path, folders: dict[str, set[str]],
+              public: dict[str, str]) -> str | None:
     """The folder that a quoted include leads to; None when it is not one of the project's."""
-    public = re.fullmatch(r"facet/(\w+)\.h", name)
-    if public:
-        return public.group(1)
+    outward = re.fullmatch(r"facet/(\w+)\.h", name)
+    if outward:
+        return public.get(outward.group(1) + ".h", outward.group(1))
     if (source.parent / name).is_file() and not (src / name).is_file():
         name = (source.parent / name).resolve().relative_to(src).as_posix()
     return folder_of(name, folders) if "/" in name else None
@@ -48,7 +52,7 @@ def target_of(name: str, source: pathlib.Path, src: pathlib.Path, folders: dict[
 
 def check(root: pathlib.Path) -> list[str]:
     """All violations under root/src."""
-    folders, guarded = read_rules(pathlib.Path(__file__).with_name("layers.txt"))
+    folders, guarded, public = read_rules(pathlib.Path(__file__).with_name("layers.txt"))
     src = (root / "src").resolve()
     problems = []
     for path in c_files(root):
@@ -64,7 +68,7 @@ def check(root: pathlib.Path) -> list[str]:
         for kind, name in INCLUDE.findall(path.read_text()):
             if name in guarded and folder not in guarded[name]:
                 problems.append(f"{shown}: {name} belongs to {', '.join(sorted(guarded[name]))}")
-            target = target_of(name, path, src, folders) if kind == '"' else None
+            target = target_of(name, path, src, folders, public) if kind == '"' else None
             if target and target not in allowed and name not in allowed:
                 problems.append(f"{shown}: {folder} may not include {name} (of {target})")
     return problems

@@ -113,7 +113,8 @@ static void test_relu(void **state)
         for (int i = 0; i < D; i++) assert_true(fabs(out[r * D + i] - sum[i]) < 1e-5);
     }
     fct_sae_csr_clear(&csr);
-    assert_fails(FCT_ERR_UNSUPPORTED, "no other", fct_sae_save_authors(s, temp_path("relu")));
+    assert_fails(FCT_ERR_UNSUPPORTED, "no other",
+                 fct_sae_save_as(s, temp_path("relu"), FCT_SAE_SDXL_UNBOX));
     fct_sae_free(s);
 }
 
@@ -287,9 +288,9 @@ static void test_authors_and_finding(void **state)
     for (int i = 0; i < 3; i++) {
         snprintf(dir, sizeof dir, "%s/%s/final", root, run[i]);
         s->b_dec[0] = (float)i;
-        assert_ok(fct_sae_save_authors(s, dir));
+        assert_ok(fct_sae_save_as(s, dir, FCT_SAE_SDXL_UNBOX));
         snprintf(dir, sizeof dir, "%s/%s/5000", root, run[i]); /* an older one beside it */
-        assert_ok(fct_sae_save_authors(s, dir));
+        assert_ok(fct_sae_save_as(s, dir, FCT_SAE_SDXL_UNBOX));
     }
     assert_ok(fct_sae_load(&t, root, "down.2.1"));
     s->b_dec[0] = 0;
@@ -496,8 +497,8 @@ static void test_names(void **state)
                                           {"blocks.7.hook", "blocks.7.hook"}};
     for (size_t i = 0; i < FCT_COUNT(pair); i++) {
         char *a, *b;
-        assert_ok(fct_sae_block_short(&a, pair[i][1]));
-        assert_ok(fct_sae_block_full(&b, pair[i][0]));
+        assert_ok(fct_block_name_short(&a, pair[i][1]));
+        assert_ok(fct_block_name_full(&b, pair[i][0]));
         assert_string_equal(a, pair[i][0]);
         assert_string_equal(b, pair[i][1]);
         fct_free(a);
@@ -514,7 +515,7 @@ static int write_samples(const char *folder)
     snprintf(path, sizeof path, "%s/saelens", folder);
     if (fct_sae_save(s, path, NULL) != FCT_OK) return 1;
     snprintf(path, sizeof path, "%s/authors", folder);
-    if (fct_sae_save_authors(s, path) != FCT_OK) return 1;
+    if (fct_sae_save_as(s, path, FCT_SAE_SDXL_UNBOX) != FCT_OK) return 1;
     fct_sae_free(s);
     return 0;
 }

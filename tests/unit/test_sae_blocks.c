@@ -4,7 +4,7 @@
 #include "facet/store.h"
 #include "fct_test.h"
 #include "golden.h"
-#include "sae/variant.h"
+#include "train/variant.h"
 
 /* ---- parity: tools/make_sae_block_goldens.py ---- */
 

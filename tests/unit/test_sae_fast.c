@@ -1,7 +1,7 @@
 /* test_sae_fast.c - the fast step against the plain one, which test_sae_train.c holds against
  * PyTorch: losses, dead features and weights over some steps, with every form of the aux term. */
 #include "fct_test.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { D = 72, BATCH = 96, STEPS = 12, F = 1024 };
 
@@ -113,7 +113,7 @@ static void test_equal(void **state)
         fct_train_desc o = base;
         const char *mode = aux ? "authors" : "clean";
         char name[64];
-        o.aux = aux ? FCT_AUX_AUTHORS : FCT_AUX_CLEAN;
+        o.aux = aux ? FCT_AUX_SDXL_UNBOX : FCT_AUX_CLEAN;
         o.auxk = 16; /* few of many: sparse */
         snprintf(name, sizeof name, "%s, sparse aux", mode);
         check_equal(name, &o, NULL, true);

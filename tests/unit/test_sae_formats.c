@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 
 #include "fct_test.h"
-#include "sae/formats.h"
+#include "sae/formats/formats.h"
 
 enum { D = 6, F = 10, N = 30 };
 
@@ -96,11 +96,11 @@ static void test_there_and_back(void **state)
             assert_string_equal(fct_sae_layout_of(dir), fct_sae_layout_name(to));
             assert_ok(fct_sae_load(&t, dir, "mid.0"));
             remove_tree(dir);
-            if (to == FCT_SAE_AUTHORS) assert_null(t->density); /* there is no place for it */
+            if (to == FCT_SAE_SDXL_UNBOX) assert_null(t->density); /* there is no place for it */
             if (says == 'y' && !(sort->scaled && to != FCT_SAE_DICTLEARN)) {
-                if (to != FCT_SAE_AUTHORS) assert_non_null(t->density);
+                if (to != FCT_SAE_SDXL_UNBOX) assert_non_null(t->density);
                 float *density = s->density;
-                if (to == FCT_SAE_AUTHORS) s->density = NULL;
+                if (to == FCT_SAE_SDXL_UNBOX) s->density = NULL;
                 assert_same(s, t);
                 assert_ok(fct_sae_save_as(t, dir, FCT_SAE_SAELENS)); /* A -> B -> A */
                 assert_ok(fct_sae_load(&u, dir, NULL));
@@ -169,7 +169,7 @@ static void test_bad_configs(void **state)
          "no tensors W_enc, b_enc, W_dec, group_sizes"},
         {FCT_SAE_DICTLEARN, FCT_SAE_TOPK, FCT_ERR_FORMAT, "ae.pt", "not a pickle",
          "not a file from torch.save"},
-        {FCT_SAE_AUTHORS, FCT_SAE_TOPK, FCT_ERR_FORMAT, "config.json",
+        {FCT_SAE_SDXL_UNBOX, FCT_SAE_TOPK, FCT_ERR_FORMAT, "config.json",
          "{\"d_model\": 6, \"n_dirs_local\": 10}", "k is missing"},
     };
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
@@ -191,9 +191,9 @@ static void test_hostile_pickles(void **state)
     static const struct {
         fct_sae_layout layout;
         const char *file;
-    } place[] = {{FCT_SAE_AUTHORS, "state_dict.pth"},
-                 {FCT_SAE_AUTHORS, "mean.pt"},
-                 {FCT_SAE_AUTHORS, "std.pt"},
+    } place[] = {{FCT_SAE_SDXL_UNBOX, "state_dict.pth"},
+                 {FCT_SAE_SDXL_UNBOX, "mean.pt"},
+                 {FCT_SAE_SDXL_UNBOX, "std.pt"},
                  {FCT_SAE_DICTLEARN, "ae.pt"},
                  {FCT_SAE_OPENAI, "autoencoder.pt"}};
     for (size_t i = 0; i < FCT_COUNT(place); i++) {

@@ -2,7 +2,7 @@
  * one checkpoint holds them all, a lost one does not take the others along. */
 #include "facet/store.h"
 #include "fct_test.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { N = 2000, WIDE = 12, NARROW = 8, BATCH = 50, MEMBERS = 5 };
 static float wide[N * WIDE], narrow[N * NARROW];

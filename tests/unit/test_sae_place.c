@@ -46,7 +46,7 @@ static void test_converted(void **state)
     snprintf(back, sizeof back, "%s", temp_path("back"));
     set_stat(&s->mean, 1);
     set_stat(&s->std, 20);
-    assert_ok(fct_sae_save_authors(s, theirs));
+    assert_ok(fct_sae_save_as(s, theirs, FCT_SAE_SDXL_UNBOX));
     assert_false(fct_path_exists(in(theirs, "facet.json"))); /* it would say nothing */
     assert_ok(fct_sae_load(&t, theirs, NULL));
     assert_string_equal(t->block, "up.0.1");
@@ -57,7 +57,7 @@ static void test_converted(void **state)
     assert_memory_equal(t->mean, s->mean, F * sizeof(float));
     assert_memory_equal(t->std, s->std, F * sizeof(float));
     assert_string_equal(t->block, "up.0.1");
-    assert_ok(fct_sae_save_authors(t, back));
+    assert_ok(fct_sae_save_as(t, back, FCT_SAE_SDXL_UNBOX));
     fct_sae_free(t);
     assert_ok(fct_sae_load(&t, back, NULL)); /* the folder's name does not say the block */
     assert_string_equal(t->block, "up.0.1");
@@ -80,15 +80,15 @@ static void test_replaced(void **state)
 {
     (void)state;
     for (int authors = 0; authors < 2; authors++) {
-        fct_status (*const save)(const fct_sae *, const char *) = fct_sae_save_authors;
+        fct_sae_layout layout = authors ? FCT_SAE_SDXL_UNBOX : FCT_SAE_SAELENS;
         fct_sae *old = sae_of(1, "mid.0"), *new = sae_of(2, "mid.0"), *t;
         char dir[1024];
         snprintf(dir, sizeof dir, "%s", temp_path("replaced"));
         set_stat(&old->mean, 1);
         set_stat(&old->std, 1);
-        assert_ok(authors ? save(old, dir) : fct_sae_save(old, dir, NULL));
+        assert_ok(fct_sae_save_as(old, dir, layout));
         assert_ok(fct_file_write(in(dir, "notes.txt"), "x", 1));
-        assert_ok(authors ? save(new, dir) : fct_sae_save(new, dir, NULL));
+        assert_ok(fct_sae_save_as(new, dir, layout));
         assert_ok(fct_sae_load(&t, dir, NULL));
         assert_memory_equal(t->w_enc, new->w_enc, sizeof(float) * F * D);
         assert_true(!t->has_stats && !t->mean && !t->std);
@@ -112,7 +112,8 @@ static void test_stats_alone(void **state)
     for (int authors = 0; authors < 2; authors++) {
         fct_sae *s = sae_of(1, "mid.0"), *t;
         struct stat before[3], after;
-        assert_ok(authors ? fct_sae_save_authors(s, dir) : fct_sae_save(s, dir, NULL));
+        assert_ok(authors ? fct_sae_save_as(s, dir, FCT_SAE_SDXL_UNBOX)
+                          : fct_sae_save(s, dir, NULL));
         for (int i = 0; i < 3; i++)
             assert_int_equal(stat(in(dir, kept[authors][i]), &before[i]), 0);
         set_stat(&s->mean, 3);
@@ -147,10 +148,11 @@ static void test_refused(void **state)
     assert_ok(fct_dir_make(dir));
     assert_ok(fct_sae_save(s, in(dir, "a"), NULL)); /* its parent is no place for another */
     assert_fails(FCT_ERR_ARG, says, fct_sae_save(s, dir, NULL));
-    assert_fails(FCT_ERR_ARG, says, fct_sae_save_authors(s, dir));
+    assert_fails(FCT_ERR_ARG, says, fct_sae_save_as(s, dir, FCT_SAE_SDXL_UNBOX));
     assert_false(fct_path_exists(in(dir, "cfg.json")) || fct_path_exists(in(dir, "config.json")));
-    assert_fails(FCT_ERR_ARG, "sdxl-unbox layout", fct_sae_save_authors(s, in(dir, "a")));
-    assert_ok(fct_sae_save_authors(s, in(dir, "b")));
+    assert_fails(FCT_ERR_ARG, "sdxl-unbox layout",
+                 fct_sae_save_as(s, in(dir, "a"), FCT_SAE_SDXL_UNBOX));
+    assert_ok(fct_sae_save_as(s, in(dir, "b"), FCT_SAE_SDXL_UNBOX));
     assert_fails(FCT_ERR_ARG, "saelens layout", fct_sae_save(s, in(dir, "b"), NULL));
     assert_ok(fct_sae_save(s, in(dir, "a"), NULL));
     assert_int_equal(unlink(in(dir, "a/cfg.json")), 0); /* as a kill leaves it */

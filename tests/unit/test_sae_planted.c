@@ -2,7 +2,7 @@
  * dimensions, and every variant must find the directions again. */
 #include "facet/store.h"
 #include "fct_test.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { D = 64, TRUE_F = 512, ACTIVE = 4, N = 40960, F = 768, STEPS = 1600, BATCH = 256 };
 

@@ -4,7 +4,7 @@
 
 #include "facet/store.h"
 #include "fct_test.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { D = 8, N = 2000, BATCH = 50, STEPS = 30 };
 static float data[N * D];

@@ -3,8 +3,8 @@
    the f64 product selects, up to ties, on their own rows and on rows made to be hard for them. */
 #include "facet/store.h"
 #include "fct_test.h"
-#include "sae/sae.h"
 #include "select_check.h"
+#include "train/train.h"
 
 enum { N = 4096, F = 1024, CHECKED = 320, PLANTED_D = 64, PROMPTS = 64 };
 

@@ -2,7 +2,7 @@
  * and what training is for. */
 #include "fct_test.h"
 #include "golden.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { N_PARAM = 4 }; /* of TopK */
 static const char *const part_name[N_PARAM] = {"w_enc", "b_enc", "w_dec", "b_dec"};
@@ -101,7 +101,7 @@ static void test_parity(void **state)
     assert_ok(fct_st_open(&g, test_path("golden/sae_parity.safetensors")));
     for (size_t way = 0; way < FCT_COUNT(ways); way++) {
         check_parity(&g, "clean", FCT_AUX_CLEAN, way);
-        check_parity(&g, "authors", FCT_AUX_AUTHORS, way);
+        check_parity(&g, "authors", FCT_AUX_SDXL_UNBOX, way);
     }
     /* The two kinds differ by more than the bound, so neither can pass for the other. */
     assert_true(change_error(golden(&g, "clean", "b_dec")->data,
@@ -193,7 +193,8 @@ static void check_gradients(fct_aux_mode aux)
     fct_trainee t;
     fct_rng rng;
     float x[TB * TD], bias[TD + TF];
-    tiny p = {.scale = plan.loss_scale, .coef = plan.aux_coef, .authors = aux == FCT_AUX_AUTHORS};
+    tiny p = {
+        .scale = plan.loss_scale, .coef = plan.aux_coef, .authors = aux == FCT_AUX_SDXL_UNBOX};
     assert_ok(fct_trainee_init(&t, &plan, TD, NULL));
     fct_rng_init(&rng, 5);
     fct_rng_normal(&rng, x, TB * TD);
@@ -240,7 +241,7 @@ static void test_gradients(void **state)
 {
     (void)state;
     check_gradients(FCT_AUX_CLEAN);
-    check_gradients(FCT_AUX_AUTHORS);
+    check_gradients(FCT_AUX_SDXL_UNBOX);
 }
 
 /* ---- rows in memory, in a fixed order a pass ---- */

@@ -3,7 +3,7 @@
 #include "facet/store.h"
 #include "fct_test.h"
 #include "golden.h"
-#include "sae/variant.h"
+#include "train/variant.h"
 
 enum { D = 12, F = 40, B = 32, STEPS = 20, K = 4, AUXK = 6, GROUPS = 3 };
 static const char *const part_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", "w_dec", "b_dec",

@@ -4,7 +4,7 @@
 
 #include "facet/store.h"
 #include "fct_test.h"
-#include "sae/sae.h"
+#include "train/train.h"
 
 enum { D = 8, N = 2000, HELD = 400, BATCH = 50, STEPS = 30 };
 static float data[N * D];
@@ -78,9 +78,9 @@ static void test_course(void **state)
     fct_sae_quality q;
     make_rows();
     assert_ok(train(&whole, &e, NULL));
-    assert_int_equal(whole.n_course, FCT_COUNT(step));
+    assert_int_equal(whole.n_metrics, FCT_COUNT(step));
     for (size_t i = 0; i < FCT_COUNT(step); i++) {
-        const fct_train_point *p = &whole.course[i];
+        const fct_train_metrics *p = &whole.metrics[i];
         assert_int_equal((int64_t)p->step, step[i]);
         assert_true(p->ev <= 1 && p->fvu >= 0 && p->l0 > 0 && p->l0 <= 4 && p->lr > 0);
         assert_int_equal(isfinite(p->held_ev) != 0, step[i] % 10 == 0);
@@ -91,7 +91,7 @@ static void test_course(void **state)
     assert_ok(fct_rows_of_memory(&held, data, N, D, &(fct_rows_desc){.first = N - HELD}));
     assert_ok(fct_sae_measure_quality(whole.sae, &held, 0, &q));
     held.close(held.self);
-    const fct_train_point *last = &whole.course[whole.n_course - 1];
+    const fct_train_metrics *last = &whole.metrics[whole.n_metrics - 1];
     assert_int_equal(q.rows, HELD);
     assert_true(last->held_ev == q.ev && last->held_l0 == q.l0 && last->held_fvu == 1 - q.ev_total);
     assert_non_null(strstr(e.detail, "rows/s  EV "));
@@ -103,12 +103,13 @@ static void test_course(void **state)
     assert_fails(FCT_ERR_STOPPED, "", train(&part, &e, dir));
     e = (ear){0};
     assert_ok(train(&part, &e, dir));
-    assert_int_equal(part.n_course, whole.n_course);
-    for (int64_t i = 0; i < part.n_course; i++) {
-        assert_memory_equal(&part.course[i], &whole.course[i], offsetof(fct_train_point, held_ev));
-        assert_true(isnan(part.course[i].held_ev)
-                        ? isnan(whole.course[i].held_ev)
-                        : part.course[i].held_ev == whole.course[i].held_ev);
+    assert_int_equal(part.n_metrics, whole.n_metrics);
+    for (int64_t i = 0; i < part.n_metrics; i++) {
+        assert_memory_equal(&part.metrics[i], &whole.metrics[i],
+                            offsetof(fct_train_metrics, held_ev));
+        assert_true(isnan(part.metrics[i].held_ev)
+                        ? isnan(whole.metrics[i].held_ev)
+                        : part.metrics[i].held_ev == whole.metrics[i].held_ev);
     }
     fct_sae_checkpoint_remove(dir);
     clear(&whole);

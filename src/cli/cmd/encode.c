@@ -15,7 +15,7 @@ static fct_status load(fct_cli *c, fct_sae **out, const char *dir)
     fct_status st = FCT_OK;
     *out = NULL;
     FCT_TRY_OUT(fct_sae_load(&s, dir, block));
-    if (block) FCT_TRY_OUT(fct_sae_block_short(&brief, block));
+    if (block) FCT_TRY_OUT(fct_block_name_short(&brief, block));
     if (brief && s->block && strcmp(brief, s->block) != 0) {
         st = fct_fail(FCT_ERR_ARG, "%s is the SAE of %s, not of %s", dir, s->block, brief);
         goto out;

@@ -5,7 +5,6 @@
 
 #include "cli/cmd/run.h"
 #include "facet/index.h"
-#include "sae/sae.h"
 
 #define SAE_ROW                                                                    \
     {                                                                              \

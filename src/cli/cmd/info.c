@@ -274,7 +274,7 @@ static fct_status run(fct_cli *c)
     const char *path = fct_cli_operand_at(c, 0);
     fct_cli_put(c, "path", json_string(path));
     if (fct_path_is_dir(path)) return info_folder(c, path);
-    if (fct_path_exists(path) && fct_sae_is_torch_file(path)) return info_torch(c, path);
+    if (!fct_path_is_dir(path) && fct_sae_layout_of(path)) return info_torch(c, path);
     if (fct_has_suffix(path, ".png") || is_jpeg(path)) return info_picture(c, path);
     if (fct_ends_with(path, ".json")) return info_recipe(c, path, "a recipe");
     if (fct_ends_with(path, ".safetensors")) return info_tensors(c, path);

@@ -48,9 +48,9 @@ static fct_status set_places(train_result *r, const fct_row_source *rows)
 {
     bool mixed = rows->n_parts > 1 && r->member->desc.mix_blocks;
     r->n_parts = mixed ? rows->n_parts : 1;
-    if (r->n_parts > FCT_SAE_MOST_BLOCKS)
+    if (r->n_parts > FCT_SAE_MAX_BLOCKS)
         return fct_fail(FCT_ERR_ARG, "%" PRId64 " blocks: want at most %d", r->n_parts,
-                        FCT_SAE_MOST_BLOCKS);
+                        FCT_SAE_MAX_BLOCKS);
     for (int64_t i = 0; i < r->n_parts; i++) {
         train_part *p = &r->part[i];
         p->block = mixed ? rows->part[i].name : r->block;

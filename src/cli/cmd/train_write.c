@@ -12,7 +12,7 @@ static void add_quality(fct_sae_quality *sum, const fct_sae_quality *one, double
     sum->l0 += share * one->l0;
     sum->dead_share += share * one->dead_share;
     sum->rows += one->rows;
-    for (int b = 0; b < FCT_SAE_MOST_BLOCKS; b++) sum->block_ev[b] += one->block_ev[b];
+    for (int b = 0; b < FCT_SAE_MAX_BLOCKS; b++) sum->block_ev[b] += one->block_ev[b];
 }
 
 static fct_status measure(fct_cli *c, fct_sae *sae, train_part *part, fct_row_source *rows,

@@ -1,0 +1,43 @@
+/* fast.h - the fast step of a TopK autoencoder: the mathematics of step.c and update.c, to within
+   rounding, in four operations that keep in cache what they can (compute/backend.h: select,
+   sparse_error, adam). Gradients are never whole, so what looks at them (clipping, other variants)
+   takes the plain step. */
+#ifndef FCT_SAE_FAST_H
+#define FCT_SAE_FAST_H
+
+#include "train/train.h"
+
+struct fct_fast {
+    fct_encoder enc;
+    bool filled;     /* enc is of the weights as they are */
+    double *sum;     /* [D]: columns' sums of the error x' - x */
+    float *through;  /* [D] */
+    float scale;     /* from errors to the gradient of the reconstruction */
+    double aux_bias; /* authors' aux term: from the error's sums to b_dec's gradient; else 0 */
+    /* the aux term (fast_aux.c): the m dead features on their own */
+    int64_t m, room;               /* now; what there is memory for */
+    int32_t *more;                 /* [F]: their number among the dead, or -1 */
+    int32_t *dead;                 /* [room] which they are */
+    float *w_enc, *w_dec, *b_enc;  /* [m,D], [m,D], [m] */
+    float *g_enc, *g_dec, *g_bias; /* the same of their gradients */
+    float *z, *dz;                 /* [chunk,m] codes and their gradients, where dense */
+    float *g_out;                  /* [chunk,D] gradient of the aux decode */
+    double *g_sum;                 /* [D] its columns' sums */
+    /* where ranks share the batch */
+    float *scaled; /* [B,k] codes times scale */
+    int32_t *all;  /* [F] every feature's own number */
+};
+
+bool fct_fast_fits(const fct_train_plan *p); /* whether it can do what the plan says */
+fct_status fct_fast_new(fct_fast **out, fct_trainee *t) FCT_MUST_CHECK;
+void fct_fast_free(fct_fast *f);
+/* As fct_trainee_backward, but for the gradients of F rows, which fct_fast_update makes. */
+fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev) FCT_MUST_CHECK;
+fct_status fct_fast_update(fct_trainee *t) FCT_MUST_CHECK;
+
+/* The aux term of a batch with dead features, from t->error and what is known of its spread:
+   t->now.aux, gradients of the dead features (fast_aux.c). */
+fct_status fct_fast_aux(fct_trainee *t, double spread) FCT_MUST_CHECK;
+int64_t fct_fast_aux_rows(const fct_trainee *t); /* rows at a time */
+
+#endif
