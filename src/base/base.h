@@ -85,6 +85,10 @@ fct_status fct_new_raw(void *out_ptr, int64_t n,
 /* Grows *inout_ptr from old_n to n elements; new ones zeroed; the old block stays valid on failure.
  */
 fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT_MUST_CHECK;
+/* Memory that is kept from call to call: room for at least n elements. Where *inout_room was less
+   the block is taken anew and what it held is lost; on failure it is NULL and the room 0. */
+fct_status fct_reserve(void *inout_ptr, int64_t *inout_room, int64_t n,
+                       int64_t size) FCT_MUST_CHECK;
 void fct_free(void *p); /* NULL is fine */
 /* Freed memory stays with the process: for programs that make many runs one after the other, whose
    arenas would be given back and zeroed again each time. Process-wide; only glibc can. */

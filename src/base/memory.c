@@ -91,6 +91,18 @@ fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size)
     return FCT_OK;
 }
 
+fct_status fct_reserve(void *inout_ptr, int64_t *inout_room, int64_t n, int64_t size)
+{
+    void *old;
+    memcpy(&old, inout_ptr, sizeof old);
+    if (old && *inout_room >= n) return FCT_OK;
+    free(old);
+    *inout_room = 0;
+    FCT_TRY(fct_new_raw(inout_ptr, n, size));
+    *inout_room = n;
+    return FCT_OK;
+}
+
 void fct_memory_keep(void)
 {
 #ifdef __GLIBC__

@@ -10,9 +10,8 @@
 
 typedef struct context {
     const fct_apply_args *a;
-    fct_codes incoming; /* of b*h*w rows, when an edit reads them */
-    float *rebuilt;     /* [b*h*w,d], for rebuild */
-    double *base, *sum; /* [d]: the row before additions, and what is added */
+    const fct_sae *sae;
+    fct_apply_work *work;
 } context;
 
 static bool acts_on(const fct_edit *e, bool uncond)
@@ -24,20 +23,20 @@ static bool acts_on(const fct_edit *e, bool uncond)
 
 static const fct_codes *codes_for(const context *c, const fct_edit *e)
 {
-    return e->is_static ? c->a->clean : &c->incoming;
+    return e->is_static ? c->a->clean : &c->work->incoming;
 }
 
 /* What the row's own code of a feature adds to it, in units of the feature's direction. */
 static double part_of(const context *c, const fct_codes *codes, int64_t row, int64_t feature)
 {
     double z = fct_codes_at(codes, row, feature);
-    return z == 0 ? 0 : z * fct_codes_worth(codes, c->a->sae, row, feature);
+    return z == 0 ? 0 : z * fct_codes_worth(codes, c->sae, row, feature);
 }
 
 /* A strength given in units of codes, in units of the direction: here, on this row. */
 static double worth(const context *c, int64_t row, int64_t feature)
 {
-    return fct_codes_worth(&c->incoming, c->a->sae, row, feature);
+    return fct_codes_worth(&c->work->incoming, c->sae, row, feature);
 }
 
 /* M of one row. */
@@ -66,15 +65,16 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
                         int64_t place)
 {
     const fct_edit *e = live->edit;
-    const fct_sae *sae = c->a->sae;
+    const fct_sae *sae = c->sae;
+    double *base = c->work->base;
     int64_t d = c->a->d;
     bool acts = acts_on(e, uncond);
     if (!acts && e->op != FCT_EDIT_ONLY) return false;
     double m = mask_at(c, live, row, place);
     if (m == 0) return false;
-    if (e->op == FCT_EDIT_REBUILD) return blend(c->base, c->rebuilt + row * d, 1, m, d);
-    if (e->op == FCT_EDIT_ZERO || !acts) return blend(c->base, NULL, 0, m, d);
-    return blend(c->base, sae->w_dec + e->feature * d,
+    if (e->op == FCT_EDIT_REBUILD) return blend(base, c->work->rebuilt + row * d, 1, m, d);
+    if (e->op == FCT_EDIT_ZERO || !acts) return blend(base, NULL, 0, m, d);
+    return blend(base, sae->w_dec + e->feature * d,
                  e->value * (double)sae->k * live->unit * worth(c, row, e->feature), m, d);
 }
 
@@ -82,9 +82,9 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
 
 static bool add_direction(const context *c, int64_t feature, double scale)
 {
-    const float *direction = c->a->sae->w_dec + feature * c->a->d;
+    const float *direction = c->sae->w_dec + feature * c->a->d;
     if (scale == 0) return false;
-    for (int64_t i = 0; i < c->a->d; i++) c->sum[i] += scale * direction[i];
+    for (int64_t i = 0; i < c->a->d; i++) c->work->sum[i] += scale * direction[i];
     return true;
 }
 
@@ -125,10 +125,11 @@ static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
 {
     const fct_apply_args *a = c->a;
     float *delta = a->delta + row * a->d;
+    double *base = c->work->base, *sum = c->work->sum;
     bool replaced = false, added = false;
     for (int64_t i = 0; i < a->d; i++) {
-        c->base[i] = delta[i];
-        c->sum[i] = 0;
+        base[i] = delta[i];
+        sum[i] = 0;
     }
     for (int64_t i = 0; i < a->n_edits; i++) {
         if (fct_edit_replaces(a->edit[i].edit->op))
@@ -138,14 +139,15 @@ static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
     }
     if (!replaced && !added) return;
     for (int64_t i = 0; i < a->d; i++)
-        if (replaced || c->sum[i] != 0) delta[i] = (float)(c->base[i] + c->sum[i]);
+        if (replaced || sum[i] != 0) delta[i] = (float)(base[i] + sum[i]);
 }
 
 /* ---- what is needed first ---- */
 
-static fct_status prepare(context *c)
+static fct_status prepare(const context *c)
 {
     const fct_apply_args *a = c->a;
+    fct_apply_work *w = c->work;
     int64_t rows = a->b * a->h * a->w;
     bool reads = false;
     const fct_edit *rebuild = NULL;
@@ -154,26 +156,34 @@ static fct_status prepare(context *c)
         if (fct_edit_reads_codes(e) && !e->is_static) reads = true;
         if (e->op == FCT_EDIT_REBUILD) rebuild = e;
     }
-    FCT_TRY(fct_new_raw(&c->base, a->d, (int64_t)sizeof *c->base));
-    FCT_TRY(fct_new_raw(&c->sum, a->d, (int64_t)sizeof *c->sum));
-    if (reads || (a->sae && a->sae->normalize != FCT_SAE_NORMALIZE_NONE)) /* the rows' own scale */
-        FCT_TRY(fct_codes_of_rows(&c->incoming, a->sae, a->delta, rows));
+    /* edits without codes may still need the rows' own scale */
+    if (c->sae && c->sae->normalize != FCT_SAE_NORMALIZE_NONE) reads = true;
+    FCT_TRY(fct_reserve(&w->base, &w->base_room, a->d, (int64_t)sizeof *w->base));
+    FCT_TRY(fct_reserve(&w->sum, &w->sum_room, a->d, (int64_t)sizeof *w->sum));
+    if (reads) FCT_TRY(fct_codes_encode(&w->incoming, &w->coder, a->delta, rows));
     if (!rebuild) return FCT_OK;
-    FCT_TRY(fct_new_raw(&c->rebuilt, rows * a->d, (int64_t)sizeof *c->rebuilt));
-    return fct_codes_decode(codes_for(c, rebuild), a->sae, c->rebuilt);
+    FCT_TRY(
+        fct_reserve(&w->rebuilt, &w->rebuilt_room, rows * a->d, (int64_t)sizeof *w->rebuilt));
+    return fct_codes_decode(codes_for(c, rebuild), &w->coder, w->rebuilt);
+}
+
+void fct_apply_work_clear(fct_apply_work *w)
+{
+    fct_coder_clear(&w->coder);
+    fct_codes_clear(&w->incoming);
+    fct_free(w->rebuilt);
+    fct_free(w->base);
+    fct_free(w->sum);
+    *w = (fct_apply_work){0};
 }
 
 fct_status fct_edit_apply(const fct_apply_args *a)
 {
-    context c = {.a = a};
+    context c = {.a = a, .sae = a->work->coder.sae, .work = a->work};
     int64_t cells = a->h * a->w;
     if (a->n_edits == 0) return FCT_OK;
-    fct_status st = prepare(&c);
-    for (int64_t row = 0; row < a->b * cells && st == FCT_OK; row++)
+    FCT_TRY(prepare(&c));
+    for (int64_t row = 0; row < a->b * cells; row++)
         apply_row(&c, row, row % cells, a->guided && row / cells < a->items);
-    fct_free(c.base);
-    fct_free(c.sum);
-    fct_free(c.rebuilt);
-    fct_codes_clear(&c.incoming);
-    return st;
+    return FCT_OK;
 }

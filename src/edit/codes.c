@@ -1,29 +1,64 @@
-/* codes.c - the activations of some rows, kept as the SAE gives them: k pairs a row, or all of them
- * when there is no fixed k. */
+/* codes.c - encodes rows with an SAE and keeps what came out: k pairs a row, or the codes of all
+   features where the SAE has no fixed k. Memory is taken once and kept for the next rows. */
 #include <string.h>
 
 #include "edit/edit.h"
 
+/* ---- the encoder ---- */
+
+void fct_coder_clear(fct_coder *c)
+{
+    fct_sae_work_clear(&c->work);
+    fct_free(c->every);
+    c->every = NULL;
+}
+
+static fct_status make_every(fct_coder *c)
+{
+    if (c->every) return FCT_OK;
+    FCT_TRY(fct_new_raw(&c->every, c->sae->f, (int64_t)sizeof *c->every));
+    for (int64_t i = 0; i < c->sae->f; i++) c->every[i] = (int32_t)i;
+    return FCT_OK;
+}
+
+/* ---- codes ---- */
+
+/* Room for n rows. A TopK SAE's codes are pairs, the others' have a number for every feature. */
+static fct_status make_room(fct_codes *out, const fct_sae *sae, int64_t n)
+{
+    bool topk = sae->kind == FCT_SAE_TOPK;
+    int64_t width = topk ? sae->k : sae->f, count;
+    FCT_TRY(fct_mul_i64(&count, n, width));
+    out->n = 0;
+    out->k = topk ? sae->k : 0;
+    out->f = sae->f;
+    FCT_TRY(fct_reserve(&out->value, &out->value_room, count, (int64_t)sizeof *out->value));
+    if (topk)
+        FCT_TRY(fct_reserve(&out->index, &out->index_room, count, (int64_t)sizeof *out->index));
+    if (sae->normalize == FCT_SAE_NORMALIZE_NONE) return FCT_OK;
+    FCT_TRY(fct_reserve(&out->scale, &out->scale_room, n, (int64_t)sizeof *out->scale));
+    return fct_reserve(&out->shift, &out->shift_room, n, (int64_t)sizeof *out->shift);
+}
+
+fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows, int64_t n)
+{
+    const fct_sae *sae = coder->sae;
+    FCT_TRY(make_room(out, sae, n));
+    if (out->index)
+        FCT_TRY(fct_sae_work_encode(&coder->work, sae, rows, n, out->index, out->value));
+    else
+        FCT_TRY(fct_sae_work_encode_dense(&coder->work, sae, rows, n, out->value));
+    if (out->scale) FCT_TRY(fct_sae_row_scale(sae, rows, n, out->scale, out->shift));
+    out->n = n;
+    return FCT_OK;
+}
+
 fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows, int64_t n)
 {
-    fct_status st = FCT_OK;
-    bool topk = sae->kind == FCT_SAE_TOPK; /* the only kind with a fixed k */
-    *out = (fct_codes){.n = n, .k = topk ? sae->k : 0, .f = sae->f};
-    int64_t count;
-    FCT_TRY(fct_mul_i64(&count, n, topk ? sae->k : sae->f));
-    FCT_TRY_OUT(fct_new_raw(&out->value, count, (int64_t)sizeof *out->value));
-    if (topk) {
-        FCT_TRY_OUT(fct_new_raw(&out->index, count, (int64_t)sizeof *out->index));
-        FCT_TRY_OUT(fct_sae_encode(sae, rows, n, out->index, out->value));
-    } else {
-        FCT_TRY_OUT(fct_sae_encode_dense(sae, rows, n, out->value));
-    }
-    if (sae->normalize != FCT_SAE_NORMALIZE_NONE) {
-        FCT_TRY_OUT(fct_new_raw(&out->scale, n, (int64_t)sizeof *out->scale));
-        FCT_TRY_OUT(fct_new_raw(&out->shift, n, (int64_t)sizeof *out->shift));
-        FCT_TRY_OUT(fct_sae_row_scale(sae, rows, n, out->scale, out->shift));
-    }
-out:
+    fct_coder coder = {.sae = sae};
+    *out = (fct_codes){0};
+    fct_status st = fct_codes_encode(out, &coder, rows, n);
+    fct_coder_clear(&coder);
     if (st != FCT_OK) fct_codes_clear(out);
     return st;
 }
@@ -44,24 +79,28 @@ double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int6
     return worth;
 }
 
-static fct_status decode_dense(const fct_codes *c, const fct_sae *sae, float *rows)
+static fct_status decode_dense(const fct_codes *c, fct_coder *coder, float *rows)
 {
-    int32_t *every = NULL;
-    FCT_TRY(fct_new_raw(&every, c->f, (int64_t)sizeof *every));
-    for (int64_t i = 0; i < c->f; i++) every[i] = (int32_t)i;
-    fct_status st = FCT_OK;
-    for (int64_t r = 0; r < c->n && st == FCT_OK; r++)
-        st = fct_sae_decode(sae, every, c->value + r * c->f, 1, c->f, rows + r * sae->d);
-    fct_free(every);
-    return st;
+    FCT_TRY(make_every(coder));
+    for (int64_t r = 0; r < c->n; r++) {
+        fct_sae_codes row = {
+            .index = coder->every, .value = c->value + r * c->f, .n = 1, .k = c->f};
+        FCT_TRY(fct_sae_work_decode(&coder->work, coder->sae, &row, rows + r * coder->sae->d));
+    }
+    return FCT_OK;
 }
 
-fct_status fct_codes_decode(const fct_codes *c, const fct_sae *sae, float *rows)
+fct_status fct_codes_decode(const fct_codes *c, fct_coder *coder, float *rows)
 {
-    fct_status st = c->index ? fct_sae_decode(sae, c->index, c->value, c->n, c->k, rows)
-                             : decode_dense(c, sae, rows);
-    if (st == FCT_OK && c->scale) fct_sae_restore(rows, c->n, sae->d, c->scale, c->shift);
-    return st;
+    const fct_sae *sae = coder->sae;
+    if (c->index) {
+        fct_sae_codes pairs = {.index = c->index, .value = c->value, .n = c->n, .k = c->k};
+        FCT_TRY(fct_sae_work_decode(&coder->work, sae, &pairs, rows));
+    } else {
+        FCT_TRY(decode_dense(c, coder, rows));
+    }
+    if (c->scale) fct_sae_restore(rows, c->n, sae->d, c->scale, c->shift);
+    return FCT_OK;
 }
 
 void fct_codes_clear(fct_codes *c)

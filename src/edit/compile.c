@@ -241,18 +241,21 @@ static fct_status make_plans(fct_edit_set *set)
 {
     FCT_TRY(fct_new(&set->plan, set->n, (int64_t)sizeof *set->plan));
     FCT_TRY(fct_new(&set->tap, set->n, (int64_t)sizeof *set->tap));
+    FCT_TRY(fct_new(&set->live, set->n, (int64_t)sizeof *set->live));
     for (int64_t i = 0; i < set->n; i++) {
         const fct_compiled *c = &set->compiled[i];
         if (i == 0 || c->block != c[-1].block)
-            set->plan[set->n_plans++] =
-                (fct_plan){.set = set, .block = c->block, .sae = c->sae, .first = i};
+            set->plan[set->n_plans++] = (fct_plan){.set = set,
+                                                   .block = c->block,
+                                                   .first = i,
+                                                   .work.coder.sae = c->sae};
         fct_plan *p = &set->plan[set->n_plans - 1];
         p->n++;
         if (!c->edit->is_static) continue;
         bool first = p->clean.first_step == 0;
         p->clean = (fct_gather){
             .block = c->block,
-            .sae = c->sae,
+            .coder = &p->work.coder,
             .item = -1,
             .first_step =
                 first || c->first_step < p->clean.first_step ? c->first_step : p->clean.first_step,
@@ -303,7 +306,7 @@ static fct_status make_sources(fct_edit_set *set)
             fct_gather *g = &set->source[c->source].gather[p];
             bool fresh = g->block == NULL;
             g->block = c->block;
-            g->sae = c->sae;
+            g->coder = &set->plan[p].work.coder;
             g->item = c->edit->source->index;
             if (fresh || c->first_step < g->first_step) g->first_step = c->first_step;
             if (c->last_step > g->last_step) g->last_step = c->last_step;
@@ -347,10 +350,14 @@ void fct_edit_set_clear(fct_edit_set *set)
         fct_free(set->source[i].gather);
         fct_free(set->source[i].key);
     }
-    for (int64_t i = 0; i < set->n_plans; i++) fct_gather_clear(&set->plan[i].clean);
+    for (int64_t i = 0; i < set->n_plans; i++) {
+        fct_gather_clear(&set->plan[i].clean);
+        fct_apply_work_clear(&set->plan[i].work);
+    }
     fct_free(set->compiled);
     fct_free(set->source);
     fct_free(set->plan);
     fct_free(set->tap);
+    fct_free(set->live);
     *set = (fct_edit_set){0};
 }

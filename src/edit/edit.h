@@ -5,23 +5,36 @@
 
 #include "facet/edit.h"
 #include "recipe/recipe.h"
+#include "sae/sae.h"
 
 /* ---- codes (codes.c) ---- */
-typedef struct fct_codes { /* of n rows: TopK holds index, value [n,k]; SAEs without a fixed k hold
-                              value [n,f], index NULL */
+/* The codes of n rows. TopK holds index, value [n,k]; SAEs without a fixed k hold value [n,f] and
+   index NULL. SAEs that normalise rows hold scale, shift [n] (fct_sae_row_scale), others NULL. The
+   arrays keep their memory when other rows of the same SAE are encoded into them; zero-initialised
+   is empty. */
+typedef struct fct_codes {
     int64_t n, k, f;
     int32_t *index;
-    float *value;
-    float *scale, *shift; /* [n] each, of SAEs that normalise rows (fct_sae_row_scale); else NULL */
+    float *value, *scale, *shift;
+    int64_t index_room, value_room, scale_room, shift_room;
 } fct_codes;
+typedef struct fct_coder { /* encodes and decodes with one SAE; keeps its memory */
+    const fct_sae *sae;
+    fct_sae_work work;
+    int32_t *every; /* [f]: 0, 1 ...; NULL until codes of all features are decoded */
+} fct_coder;
+fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
+                            int64_t n) FCT_MUST_CHECK;
+void fct_coder_clear(fct_coder *c);
+/* The same once, with memory of its own; out need not be initialised. */
 fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows,
                              int64_t n) FCT_MUST_CHECK;
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature); /* 0 where it is not active */
 /* What one unit of a feature's code is worth in this row, in units of its direction: 1, unless the
  * SAE scales rows or codes. */
 double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int64_t feature);
-fct_status fct_codes_decode(const fct_codes *c, const fct_sae *sae,
-                            float *rows) FCT_MUST_CHECK; /* [n,d] */
+/* rows [n,d]: what the codes say together. */
+fct_status fct_codes_decode(const fct_codes *c, fct_coder *coder, float *rows) FCT_MUST_CHECK;
 void fct_codes_clear(fct_codes *c);
 
 /* ---- the effect of a block's edits on one delta (apply.c) ---- */
@@ -32,12 +45,21 @@ typedef struct fct_live_edit { /* an edit that acts in this block and step, chec
     const fct_codes *source; /* FROM: of h*w rows */
 } fct_live_edit;
 
+typedef struct fct_apply_work { /* of one block, kept from step to step and from run to run */
+    fct_coder coder;            /* coder.sae: the block's; NULL when no edit needs one */
+    fct_codes incoming;         /* of the delta's rows, when an edit reads them */
+    float *rebuilt;             /* [b*h*w,d], for rebuild */
+    double *base, *sum;         /* [d]: the row before additions, and what is added */
+    int64_t rebuilt_room, base_room, sum_room;
+} fct_apply_work;
+void fct_apply_work_clear(fct_apply_work *w);
+
 typedef struct fct_apply_args {
+    fct_apply_work *work;
     float *delta; /* [b,h,w,d], changed in place */
     int64_t b, h, w, d;
     int64_t items; /* with guided: entries [0,items) of b are uncond, the rest cond */
     bool guided;
-    const fct_sae *sae;        /* NULL when no edit needs one */
     const fct_codes *clean;    /* of b*h*w rows; NULL when no edit is static */
     const fct_live_edit *edit; /* in an order that does not depend on how they were given */
     int64_t n_edits;
@@ -52,7 +74,7 @@ typedef struct fct_gathered { /* codes of one block in one step of another run *
 } fct_gathered;
 typedef struct fct_gather { /* what a tap keeps for later */
     const fct_block_info *block;
-    const fct_sae *sae;
+    fct_coder *coder; /* the plan's */
     int64_t item; /* -1: all rows of the batch; else the cond rows of this item alone */
     int64_t first_step, last_step;
     fct_gathered *at;
@@ -84,9 +106,9 @@ typedef struct fct_source { /* a run that features are taken from */
 typedef struct fct_plan { /* the edits of one block */
     fct_edit_set *set;
     const fct_block_info *block;
-    const fct_sae *sae;
-    int64_t first, n; /* in set->compiled */
+    int64_t first, n; /* in set->compiled, and in set->live */
     fct_gather clean; /* first_step 0: not needed */
+    fct_apply_work work;
 } fct_plan;
 
 struct fct_edit_set {
@@ -97,7 +119,8 @@ struct fct_edit_set {
     int64_t n_plans;
     fct_source *source;
     int64_t n_sources;
-    fct_tap *tap; /* one a plan */
+    fct_tap *tap;        /* one a plan */
+    fct_live_edit *live; /* [n]: room for those that act in a step */
 };
 
 /* Everything that can be checked before a run, and nothing that needs one. */

@@ -22,12 +22,11 @@ fct_status fct_gather_tap(void *user, const fct_tap_event *event, fct_tensor *va
         b = 1;
     }
     FCT_TRY(fct_grow(&g->at, g->n, g->n + 1, (int64_t)sizeof *g->at));
-    fct_gathered *at = &g->at[g->n];
+    fct_gathered *at = &g->at[g->n++];
     *at = (fct_gathered){.step = event->step, .first_item = event->first_item, .h = h, .w = w};
     const float *rows = (const float *)value->data + skip * h * w * d;
-    FCT_TRY(fct_where(fct_codes_of_rows(&at->codes, g->sae, rows, b * h * w), "codes of %s",
+    FCT_TRY(fct_where(fct_codes_encode(&at->codes, g->coder, rows, b * h * w), "codes of %s",
                       g->block->short_name));
-    g->n++;
     return FCT_OK;
 }
 

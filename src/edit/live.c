@@ -37,17 +37,17 @@ static fct_status make_live(fct_live_edit *live, fct_plan *p, fct_compiled *c, i
     return FCT_OK;
 }
 
-static fct_status apply(fct_plan *p, fct_live_edit *live, const fct_tap_event *event,
-                        fct_tensor *value)
+static fct_status apply(fct_plan *p, const fct_tap_event *event, fct_tensor *value)
 {
-    fct_apply_args a = {.delta = value->data,
+    fct_live_edit *live = p->set->live + p->first;
+    fct_apply_args a = {.work = &p->work,
+                        .delta = value->data,
                         .b = value->dim[0],
                         .h = value->dim[1],
                         .w = value->dim[2],
                         .d = value->dim[3],
                         .items = event->items,
                         .guided = event->guided,
-                        .sae = p->sae,
                         .edit = live};
     bool need_clean = false;
     for (int64_t i = 0; i < p->n; i++) {
@@ -73,14 +73,10 @@ static fct_status apply(fct_plan *p, fct_live_edit *live, const fct_tap_event *e
 fct_status fct_edit_tap(void *user, const fct_tap_event *event, fct_tensor *value)
 {
     fct_plan *p = user;
-    fct_live_edit *live = NULL;
     if (value->ndim != 4 || value->dtype != FCT_F32 || value->dim[3] != p->block->channels)
         return fct_fail(FCT_ERR_SHAPE,
                         "edits of %s: the block's delta is not f32 [B,H,W,%" PRId64 "]",
                         p->block->short_name, p->block->channels);
     if (!value->data) return FCT_OK; /* a dry run */
-    FCT_TRY(fct_new(&live, p->n, (int64_t)sizeof *live));
-    fct_status st = apply(p, live, event, value);
-    fct_free(live);
-    return st;
+    return apply(p, event, value);
 }

@@ -18,30 +18,35 @@ static fct_status check_index(const fct_sae *s, const int32_t *index, int64_t n)
     return FCT_OK;
 }
 
+fct_status fct_sae_work_decode(fct_sae_work *w, const fct_sae *s, const fct_sae_codes *c,
+                               float *rows)
+{
+    int64_t count = c->n * c->k;
+    const float *value = c->value;
+    FCT_TRY(check_index(s, c->index, count));
+    FCT_TRY(fct_sae_work_fit(w, s, 1));
+    if (s->dec_norm) {
+        FCT_TRY(fct_reserve(&w->plain, &w->n_plain, count, sizeof *w->plain));
+        for (int64_t i = 0; i < count; i++) w->plain[i] = unscaled(s, value[i], c->index[i]);
+        value = w->plain;
+    }
+    return fct_op_sparse_decode(&w->e.cx, &(fct_sparse_decode_args){.index = c->index,
+                                                                    .value = value,
+                                                                    .rows = c->n,
+                                                                    .k = c->k,
+                                                                    .d = s->d,
+                                                                    .table = s->w_dec,
+                                                                    .bias = s->b_dec,
+                                                                    .y = rows});
+}
+
 fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value, int64_t n,
                           int64_t k, float *rows)
 {
-    fct_status st = FCT_OK;
-    fct_sae_engine e = {0};
-    float *plain = NULL;
-    FCT_TRY(check_index(s, index, n * k));
-    if (s->dec_norm) {
-        FCT_TRY_OUT(fct_new_raw(&plain, n * k, sizeof *plain));
-        for (int64_t i = 0; i < n * k; i++) plain[i] = unscaled(s, value[i], index[i]);
-    }
-    FCT_TRY_OUT(fct_sae_engine_init(&e, 1, s->d, s->f, 1));
-    FCT_TRY_OUT(
-        fct_op_sparse_decode(&e.cx, &(fct_sparse_decode_args){.index = index,
-                                                              .value = plain ? plain : value,
-                                                              .rows = n,
-                                                              .k = k,
-                                                              .d = s->d,
-                                                              .table = s->w_dec,
-                                                              .bias = s->b_dec,
-                                                              .y = rows}));
-out:
-    fct_sae_engine_clear(&e);
-    fct_free(plain);
+    fct_sae_work w = {0};
+    const fct_sae_codes codes = {.index = index, .value = value, .n = n, .k = k};
+    fct_status st = fct_sae_work_decode(&w, s, &codes, rows);
+    fct_sae_work_clear(&w);
     return st;
 }
 

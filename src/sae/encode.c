@@ -12,7 +12,9 @@ void fct_sae_work_clear(work *w)
 {
     fct_free(w->centred);
     fct_free(w->pre);
+    fct_free(w->plain);
     fct_sae_engine_clear(&w->e);
+    *w = (work){0};
 }
 
 fct_status fct_sae_work_init(work *w, const fct_sae *s, int64_t n)
@@ -27,6 +29,14 @@ fct_status fct_sae_work_init(work *w, const fct_sae *s, int64_t n)
 out:
     fct_sae_work_clear(w);
     return st;
+}
+
+fct_status fct_sae_work_fit(work *w, const fct_sae *s, int64_t n)
+{
+    int64_t most = fct_sae_chunk(s);
+    if (w->rows >= (n < most ? n : most) && w->rows > 0) return FCT_OK;
+    fct_sae_work_clear(w);
+    return fct_sae_work_init(w, s, n);
 }
 
 static fct_status fail_row(const float *rows, int64_t first, int64_t n, int64_t d)
@@ -58,23 +68,25 @@ static fct_status need_k(const fct_sae *s)
                     fct_sae_kind_name(s->kind));
 }
 
+fct_status fct_sae_work_encode(work *w, const fct_sae *s, const float *rows, int64_t n,
+                               int32_t *index, float *value)
+{
+    FCT_TRY(need_k(s));
+    FCT_TRY(fct_sae_work_fit(w, s, n));
+    for (int64_t at = 0; at < n; at += w->rows) {
+        int64_t m = n - at < w->rows ? n - at : w->rows;
+        FCT_TRY(encode_chunk(w, s, rows + at * s->d, m, index + at * s->k, value + at * s->k));
+        for (int64_t r = at; r < at + m; r++) /* not finite anywhere shows in the largest */
+            if (!isfinite(value[r * s->k])) return fail_row(rows + at * s->d, at, m, s->d);
+    }
+    return FCT_OK;
+}
+
 fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
                           float *value)
 {
-    fct_status st = FCT_OK;
     work w = {0};
-    FCT_TRY(need_k(s));
-    FCT_TRY(fct_sae_work_init(&w, s, n));
-    for (int64_t at = 0; at < n; at += w.rows) {
-        int64_t m = n - at < w.rows ? n - at : w.rows;
-        FCT_TRY_OUT(encode_chunk(&w, s, rows + at * s->d, m, index + at * s->k, value + at * s->k));
-        for (int64_t r = at; r < at + m; r++) /* not finite anywhere shows in the largest */
-            if (!isfinite(value[r * s->k])) {
-                st = fail_row(rows + at * s->d, at, m, s->d);
-                goto out;
-            }
-    }
-out:
+    fct_status st = fct_sae_work_encode(&w, s, rows, n, index, value);
     fct_sae_work_clear(&w);
     return st;
 }
@@ -87,6 +99,17 @@ fct_status fct_sae_keep_chunk(work *w, const fct_sae *s, const float *rows, int6
     for (int64_t i = 0; i < n * s->f; i++)
         if (!isfinite(z[i])) return fail_row(rows, first, n, s->d);
     kind->keep(s, z, n);
+    return FCT_OK;
+}
+
+fct_status fct_sae_work_encode_dense(work *w, const fct_sae *s, const float *rows, int64_t n,
+                                     float *z)
+{
+    FCT_TRY(fct_sae_work_fit(w, s, n));
+    for (int64_t at = 0; at < n; at += w->rows) {
+        int64_t m = n - at < w->rows ? n - at : w->rows;
+        FCT_TRY(fct_sae_keep_chunk(w, s, rows + at * s->d, at, m, z + at * s->f));
+    }
     return FCT_OK;
 }
 
@@ -103,11 +126,7 @@ fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n, 
         memset(z, 0, (size_t)(n * s->f) * sizeof *z);
         for (int64_t i = 0; i < n * s->k; i++) z[i / s->k * s->f + index[i]] = value[i];
     } else {
-        FCT_TRY_OUT(fct_sae_work_init(&w, s, n));
-        for (int64_t at = 0; at < n; at += w.rows) {
-            int64_t m = n - at < w.rows ? n - at : w.rows;
-            FCT_TRY_OUT(fct_sae_keep_chunk(&w, s, rows + at * s->d, at, m, z + at * s->f));
-        }
+        FCT_TRY_OUT(fct_sae_work_encode_dense(&w, s, rows, n, z));
     }
 out:
     fct_sae_work_clear(&w);

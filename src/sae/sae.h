@@ -81,14 +81,32 @@ fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, i
 fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
                             const float *bias, float *centred, float *pre) FCT_MUST_CHECK;
 
-/* ---- encoding in chunks (encode.c) ---- */
-typedef struct fct_sae_work { /* memory for one chunk */
+/* ---- encoding and decoding with memory that is kept (encode.c, decode.c) ---- */
+typedef struct fct_sae_work { /* memory for one chunk; zero-initialised is empty */
     fct_sae_engine e;
     int64_t rows; /* of a chunk */
     float *centred, *pre;
+    float *plain; /* [n_plain]: codes without dec_norm, in decoding */
+    int64_t n_plain;
 } fct_sae_work;
+/* Room for chunks of n rows, or of the SAE's own chunk when that is less. */
 fct_status fct_sae_work_init(fct_sae_work *w, const fct_sae *s, int64_t n) FCT_MUST_CHECK;
+/* The same for work that may be open already: does nothing when it has the room. */
+fct_status fct_sae_work_fit(fct_sae_work *w, const fct_sae *s, int64_t n) FCT_MUST_CHECK;
 void fct_sae_work_clear(fct_sae_work *w);
+/* What fct_sae_encode, fct_sae_encode_dense (of an SAE without a fixed k) and fct_sae_decode do, to
+   the same bytes; w takes memory only when it has too little. */
+fct_status fct_sae_work_encode(fct_sae_work *w, const fct_sae *s, const float *rows, int64_t n,
+                               int32_t *index, float *value) FCT_MUST_CHECK;
+fct_status fct_sae_work_encode_dense(fct_sae_work *w, const fct_sae *s, const float *rows,
+                                     int64_t n, float *z) FCT_MUST_CHECK;
+typedef struct fct_sae_codes { /* n rows of k pairs */
+    const int32_t *index;
+    const float *value;
+    int64_t n, k;
+} fct_sae_codes;
+fct_status fct_sae_work_decode(fct_sae_work *w, const fct_sae *s, const fct_sae_codes *codes,
+                               float *rows) FCT_MUST_CHECK;
 /* Codes z [n,F] of one chunk of an SAE without a fixed k; `first` counts rows for messages. */
 fct_status fct_sae_keep_chunk(fct_sae_work *w, const fct_sae *s, const float *rows, int64_t first,
                               int64_t n, float *z) FCT_MUST_CHECK;

@@ -68,6 +68,18 @@ static void test_memory(void **state)
     assert_int_equal(p[2], 7); /* the old block is still there */
     assert_ok(fct_grow(&p, 100, 1, sizeof *p));
     fct_free(p);
+    p = NULL;
+    int64_t room = 0;
+    assert_ok(fct_reserve(&p, &room, 8, sizeof *p));
+    int *kept = p;
+    fct_fault_alloc(1);
+    assert_ok(fct_reserve(&p, &room, 3, sizeof *p)); /* enough is there: nothing is taken */
+    assert_true(p == kept && room == 8);
+    assert_fails(FCT_ERR_MEMORY, "out of memory", fct_reserve(&p, &room, 9, sizeof *p));
+    assert_true(p == NULL && room == 0);
+    assert_ok(fct_reserve(&p, &room, 9, sizeof *p));
+    assert_int_equal(room, 9);
+    fct_free(p);
     fct_free(NULL);
 }
 

@@ -536,7 +536,7 @@ static void test_other_models(void **state)
     assert_ok(fct_sae_bound_block(&block, &saes.bound[0], &other));
     assert_ptr_equal(block, &moved[0]);
     assert_ok(fct_edit_compile(&set, &other, &d, &e, 1, &saes));
-    assert_ptr_equal(set.plan[0].sae, saes.bound[0].sae);
+    assert_ptr_equal(set.plan[0].work.coder.sae, saes.bound[0].sae);
     fct_edit_set_clear(&set);
     other.block = wider;
     assert_fails(FCT_ERR_SHAPE, "reads rows of 4 values, block mid.0 writes 5",
@@ -577,6 +577,43 @@ static void test_source_mistakes(void **state)
         fct_edit_clear(&e);
     }
     fct_sae_set_clear(&saes);
+}
+
+/* A tap takes memory the first time that it meets rows of this number, and never again. */
+static void test_no_allocation(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"mid.0:0 x2 @box:0,0,0.5,1", "mid.0 rebuild static",
+                                        "mid.0:1 =2 steps=2-3", "mid.0:2 +1 @map:3>0"};
+    for (int how = 0; how < 4; how++) {
+        fct_sae *sae = make_sae(true);
+        sae->normalize = how % 2 ? FCT_SAE_NORMALIZE_LAYER : FCT_SAE_NORMALIZE_NONE;
+        if (how >= 2) {
+            sae->kind = FCT_SAE_RELU;
+            sae->k = 0;
+        }
+        fct_sae_set saes = set_of(sae);
+        world v = {.n_items = 2, .step = 1, .guided = true};
+        float x[4 * CELLS * D];
+        fct_edit edits[4];
+        fct_edit_set set;
+        fct_run_desc d = {.items = v.items, .n_items = 2, .guidance = 5};
+        parse_all(edits, texts, 4);
+        assert_ok(fct_edit_compile(&set, &info, &d, edits, 4, &saes));
+        for (v.step = 1; v.step <= 3; v.step++) {
+            fct_tap_event event = event_of(&v);
+            fct_tensor t = tensor_of(&v, x);
+            fill_hand(x, rows_of(&v));
+            assert_ok(fct_gather_tap(&set.plan[0].clean, &event, &t));
+            if (v.step > 1) fct_fault_alloc(1);
+            fct_status st = set.tap[0].fn(set.tap[0].user, &event, &t);
+            fct_fault_alloc(0);
+            assert_ok(st);
+        }
+        fct_edit_set_clear(&set);
+        for (int k = 0; k < 4; k++) fct_edit_clear(&edits[k]);
+        fct_sae_set_clear(&saes);
+    }
 }
 
 static void test_faults(void **state)
@@ -624,6 +661,7 @@ int main(void)
         cmocka_unit_test(test_one_step_more), cmocka_unit_test(test_without_statistics),
         cmocka_unit_test(test_sets),          cmocka_unit_test(test_source_mistakes),
         cmocka_unit_test(test_faults),        cmocka_unit_test(test_other_models),
+        cmocka_unit_test(test_no_allocation),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);
 }

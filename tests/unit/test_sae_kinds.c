@@ -188,19 +188,20 @@ static void test_edits(void **state)
             fct_sae *s = random_sae((fct_sae_kind)kind);
             s->normalize = (fct_sae_normalize)(how % 3);
             if (how >= 3 && kind != FCT_SAE_GATED) assert_ok(fct_sae_set_dec_norm(s));
+            fct_apply_work work = {.coder.sae = s};
             fct_edit edit[3] = {{.op = FCT_EDIT_SCALE, .value = 0, .feature = 4},
                                 {.op = FCT_EDIT_ADD, .value = 2, .feature = 5},
                                 {.op = FCT_EDIT_REBUILD}};
             for (int e = 0; e < 3; e++) {
                 fct_live_edit live = {.edit = &edit[e], .unit = 0.5};
                 memcpy(delta, x, sizeof delta);
-                assert_ok(fct_edit_apply(&(fct_apply_args){.delta = delta,
+                assert_ok(fct_edit_apply(&(fct_apply_args){.work = &work,
+                                                           .delta = delta,
                                                            .b = 1,
                                                            .h = 4,
                                                            .w = N / 4,
                                                            .d = D,
                                                            .items = 1,
-                                                           .sae = s,
                                                            .edit = &live,
                                                            .n_edits = 1}));
                 for (int row = 0; row < N; row++) {
@@ -217,6 +218,7 @@ static void test_edits(void **state)
                     }
                 }
             }
+            fct_apply_work_clear(&work);
             fct_sae_free(s);
         }
     print_message("worst difference of an edit from f64: %.2e\n", worst);
