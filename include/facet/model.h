@@ -111,6 +111,11 @@ typedef struct fct_tap {
                            residual is added; of other modules: out - in, refused where the shapes
                            differ or where it is edited */
     bool edits;
+    /* the steps in which it is called, both included; 0, 0: all */
+    int64_t first_step, last_step;
+    /* With `edits`: a hash of all that the tap does to a value, so that equal keys mean equal
+       results on equal input. NULL: not known */
+    const char *key;
     void *user;
     fct_tap_fn fn;
 } fct_tap;

@@ -49,7 +49,7 @@ static fct_status check_feature(const fct_sae *sae, const char *block, int64_t f
                     block, sae->f - 1);
 }
 
-static bool needs_sae(const fct_edit *e)
+bool fct_edit_needs_sae(const fct_edit *e)
 {
     return e->op != FCT_EDIT_ZERO || e->mask.kind == FCT_MASK_MAP;
 }
@@ -86,8 +86,9 @@ static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
 static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
 {
     const fct_edit *e = c->edit;
-    c->sae = saes ? fct_sae_set_find(saes, c->block->name) : NULL;
-    if (!needs_sae(e)) return FCT_OK;
+    c->bound = saes ? fct_sae_set_find_bound(saes, c->block->name) : NULL;
+    c->sae = c->bound ? c->bound->sae : NULL;
+    if (!fct_edit_needs_sae(e)) return FCT_OK;
     const char *name = c->block->short_name;
     if (!c->sae)
         return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one with --sae %s=DIR", name,
@@ -247,10 +248,14 @@ static fct_status make_plans(fct_edit_set *set)
         if (i == 0 || c->block != c[-1].block)
             set->plan[set->n_plans++] = (fct_plan){.set = set,
                                                    .block = c->block,
+                                                   .bound = c->bound,
                                                    .first = i,
                                                    .work.coder.sae = c->sae};
         fct_plan *p = &set->plan[set->n_plans - 1];
+        fct_tap *tap = &set->tap[set->n_plans - 1];
         p->n++;
+        if (p->n == 1 || c->first_step < tap->first_step) tap->first_step = c->first_step;
+        if (c->last_step > tap->last_step) tap->last_step = c->last_step;
         if (!c->edit->is_static) continue;
         bool first = p->clean.first_step == 0;
         p->clean = (fct_gather){
@@ -261,12 +266,14 @@ static fct_status make_plans(fct_edit_set *set)
                 first || c->first_step < p->clean.first_step ? c->first_step : p->clean.first_step,
             .last_step = c->last_step > p->clean.last_step ? c->last_step : p->clean.last_step};
     }
-    for (int64_t i = 0; i < set->n_plans; i++)
-        set->tap[i] = (fct_tap){.module = set->plan[i].block->name,
-                                .what = FCT_TAP_DELTA,
-                                .edits = true,
-                                .user = &set->plan[i],
-                                .fn = fct_edit_tap};
+    for (int64_t i = 0; i < set->n_plans; i++) {
+        fct_tap *tap = &set->tap[i];
+        tap->module = set->plan[i].block->name;
+        tap->what = FCT_TAP_DELTA;
+        tap->edits = true;
+        tap->user = &set->plan[i];
+        tap->fn = fct_edit_tap;
+    }
     return FCT_OK;
 }
 

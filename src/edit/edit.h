@@ -89,7 +89,8 @@ typedef struct fct_compiled {
     fct_edit *edit;
     char *key; /* its JSON: edits are summed in the order of these */
     const fct_block_info *block;
-    const fct_sae *sae;
+    const fct_sae_bound *bound; /* of the block; NULL: the set has no SAE for it */
+    const fct_sae *sae;         /* bound's */
     double unit;
     float *grid; /* [grid_h,grid_w]: the mask, made when the grid is known */
     int64_t grid_h, grid_w;
@@ -106,9 +107,11 @@ typedef struct fct_source { /* a run that features are taken from */
 typedef struct fct_plan { /* the edits of one block */
     fct_edit_set *set;
     const fct_block_info *block;
-    int64_t first, n; /* in set->compiled, and in set->live */
+    const fct_sae_bound *bound; /* NULL: no SAE is given for the block */
+    int64_t first, n;           /* in set->compiled, and in set->live */
     fct_gather clean; /* first_step 0: not needed */
     fct_apply_work work;
+    char key[65]; /* of all that the edits do (key.c) */
 } fct_plan;
 
 struct fct_edit_set {
@@ -142,7 +145,17 @@ fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_
 fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
                            const fct_sae_set *saes, fct_run_result *out, int depth) FCT_MUST_CHECK;
 
-/* ---- the SAEs of recipes (replay.c) ---- */
+/* Fills the keys of plans and their taps, once the codes of clean and source runs are gathered
+   (key.c). */
+void fct_edit_set_make_keys(fct_edit_set *set);
+bool fct_edit_needs_sae(const fct_edit *e); /* all but a `zero` without a map mask */
+
+/* ---- SAEs (sae_set.c), those of recipes (replay.c) ---- */
+/* NULL: the set has none for the block of this short or full name. */
+const fct_sae_bound *fct_sae_set_find_bound(const fct_sae_set *set, const char *block);
+/* A hash of all that encoding and decoding depend on: more than fct_sae_bound_hash, which is of the
+   four tensors that every kind has. */
+const char *fct_sae_bound_key(const fct_sae_bound *b);
 /* The set's SAEs that the recipe's edits use, in place of those it names. */
 fct_status fct_recipe_put_saes(fct_recipe *r, const fct_sae_set *saes) FCT_MUST_CHECK;
 

@@ -93,6 +93,7 @@ fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_
     FCT_TRY_OUT(run_clean(set, m));
     for (int64_t i = 0; i < set->n_sources; i++)
         FCT_TRY_OUT(run_source(set, &set->source[i], m, saes, depth));
+    fct_edit_set_make_keys(set);
     *out = set;
     return FCT_OK;
 out:

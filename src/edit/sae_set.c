@@ -12,14 +12,21 @@
 struct fct_sae_hashes {
     pthread_mutex_t lock;
     char weights[65], stats[65];
+    char key[65]; /* of all that encoding and decoding depend on */
 };
 
-const fct_sae *fct_sae_set_find(const fct_sae_set *set, const char *block)
+const fct_sae_bound *fct_sae_set_find_bound(const fct_sae_set *set, const char *block)
 {
     for (int64_t i = 0; i < set->n; i++)
         if (strcmp(set->bound[i].short_name, block) == 0 || strcmp(set->bound[i].name, block) == 0)
-            return set->bound[i].sae;
+            return &set->bound[i];
     return NULL;
+}
+
+const fct_sae *fct_sae_set_find(const fct_sae_set *set, const char *block)
+{
+    const fct_sae_bound *b = fct_sae_set_find_bound(set, block);
+    return b ? b->sae : NULL;
 }
 
 static fct_status check_width(const fct_sae *sae, const fct_block_info *block)
@@ -205,6 +212,22 @@ static void add_floats(fct_sha256 *s, const float *p, int64_t n)
     if (p) fct_sha256_add(s, p, n * (int64_t)sizeof *p);
 }
 
+/* What `weights` leaves out: recipes have it as it always was. */
+static void hash_rest(char key[65], const char *weights, const fct_sae *s)
+{
+    fct_sha256 h;
+    fct_sae copy = *s; /* fct_sae_part_at takes an SAE that may be changed */
+    int64_t how[] = {s->kind, s->normalize, s->apply_b_dec_to_input, s->dec_norm != NULL};
+    fct_sha256_init(&h);
+    fct_sha256_add(&h, weights, (int64_t)strlen(weights));
+    fct_sha256_add(&h, how, (int64_t)sizeof how);
+    for (int part = FCT_SAE_PART_B_DEC + 1; part < FCT_SAE_PART_COUNT; part++)
+        add_floats(&h, *fct_sae_part_at(&copy, (fct_sae_part)part),
+                   fct_sae_part_count(s, (fct_sae_part)part));
+    add_floats(&h, s->dec_norm, s->f);
+    fct_sha256_hex(&h, key);
+}
+
 static void hash_sae(fct_sae_hashes *out, const fct_sae *s)
 {
     fct_sha256 h;
@@ -223,6 +246,7 @@ static void hash_sae(fct_sae_hashes *out, const fct_sae *s)
     add_floats(&h, s->w_dec, s->f * s->d);
     add_floats(&h, s->b_dec, s->d);
     fct_sha256_hex(&h, out->weights);
+    hash_rest(out->key, out->weights, s);
 }
 
 static const fct_sae_hashes *hashes_of(const fct_sae_bound *b)
@@ -241,6 +265,11 @@ const char *fct_sae_bound_hash(const fct_sae_bound *b)
 const char *fct_sae_bound_stats_hash(const fct_sae_bound *b)
 {
     return hashes_of(b)->stats;
+}
+
+const char *fct_sae_bound_key(const fct_sae_bound *b)
+{
+    return hashes_of(b)->key;
 }
 
 void fct_sae_set_clear(fct_sae_set *set)

@@ -242,6 +242,41 @@ static void test_replay(void **state)
     for (int i = 0; i < 3; i++) fct_edit_clear(&e[i]);
 }
 
+/* The key of an edit of mid.0 in this run. */
+static void key_of(char out[65], const fct_run_desc *d, const char *text)
+{
+    fct_edit e;
+    fct_edit_set *set;
+    int64_t n;
+    assert_ok(fct_edit_parse(&e, text));
+    assert_ok(fct_edit_set_open(&set, twin.model, d, &e, 1, &twin.saes));
+    const fct_tap *tap = fct_edit_set_taps(set, &n);
+    assert_true(n == 1 && strlen(tap->key) == 64);
+    memcpy(out, tap->key, 65);
+    fct_edit_set_close(set);
+    fct_edit_clear(&e);
+}
+
+/* A live edit is the same in every run; what a static one takes depends on the run. */
+static void test_keys(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    char live[65], fixed[65], again[65];
+    read_setting(&d, items, &twin, "a", "one");
+    key_of(live, &d, "mid.0:5 x3");
+    key_of(fixed, &d, "mid.0:5 x3 static");
+    key_of(again, &d, "mid.0:5 x3 static");
+    assert_string_equal(fixed, again);
+    assert_string_not_equal(fixed, live);
+    items[0].prompt = "another";
+    key_of(again, &d, "mid.0:5 x3");
+    assert_string_equal(live, again);
+    key_of(again, &d, "mid.0:5 x3 static");
+    assert_string_not_equal(fixed, again);
+}
+
 /* One set serves every model that has its blocks. */
 static void test_other_model(void **state)
 {
@@ -359,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_no_byte),  cmocka_unit_test(test_order),
         cmocka_unit_test(test_mask_sum), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model)};
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_keys)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }
