@@ -113,7 +113,7 @@ const char *fct_cli_operand_at(const fct_cli *c, int64_t i);
 fct_status fct_cli_usage(fct_cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- several processes: only the first rank says and writes things ---- */
-fct_dist *fct_cli_ranks(fct_cli *c); /* of a command with `ranks`; may be one alone */
+fct_dist *fct_cli_ranks(fct_cli *c); /* of a command with `ranks`; NULL: one alone */
 
 /* ---- results and messages (report.c) ---- */
 const fct_log *fct_cli_log(const fct_cli *c); /* hand it down; also its stop flag */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/link.h"
 #include "cli/state.h"
 
 static volatile int stop_flag;
@@ -82,7 +83,7 @@ static bool asks_json(int n, char *const *words)
 /* Ranks of one machine share its cores, unless the user said how. */
 static void share_cores(const fct_cli *c)
 {
-    int64_t each = sysconf(_SC_NPROCESSORS_ONLN) / c->ranks.on_host;
+    int64_t each = sysconf(_SC_NPROCESSORS_ONLN) / fct_dist_on_host(c->ranks);
     if (fct_cli_given(c, "threads") || getenv("OMP_NUM_THREADS")) return;
     if (each < fct_threads()) fct_threads_set(each > 1 ? (int)each : 1);
 }
@@ -93,7 +94,7 @@ static fct_status run_parsed(fct_cli *c)
     c->quiet = fct_cli_flag(c, "quiet");
     c->verbose = fct_cli_flag(c, "verbose");
     if (fct_cli_given(c, "threads")) fct_threads_set((int)fct_cli_i64(c, "threads"));
-    if (fct_dist_alone(&c->ranks)) return c->command->run(c);
+    if (fct_dist_alone(c->ranks)) return c->command->run(c);
     share_cores(c);
     if (c->command->ranks) return c->command->run(c);
     return fct_cli_usage(c, "%s runs in one process: start it without mpirun or srun",
@@ -106,16 +107,18 @@ static int run_command(const fct_cli_command *command, int n, char *const *words
     fct_cli c = {.bar = &bar, .command = command, .json = asks_json(n, words)};
     bool want_help = false;
     fct_cli_report_init(&c, &stop_flag);
-    fct_status st = fct_dist_open(&c.ranks, &stop_flag);
-    c.mute = !fct_dist_speaks(&c.ranks);
+    fct_link link;
+    fct_status st = fct_cli_link_open(&link, &stop_flag);
+    if (st == FCT_OK) st = fct_dist_open(&c.ranks, &link);
+    c.mute = !fct_dist_speaks(c.ranks);
     if (st == FCT_OK) st = fct_cli_parse(&c, command, n, words, &want_help);
     if (st == FCT_OK && want_help && !c.mute) st = show_help(command);
     if (st == FCT_OK && !want_help) st = run_parsed(&c);
-    st = fct_dist_finish(&c.ranks, st);
-    c.mute = !fct_dist_speaks(&c.ranks);
+    st = fct_dist_finish(c.ranks, st);
+    c.mute = !fct_dist_speaks(c.ranks);
     if (!want_help) st = fct_cli_report_end(&c, st);
     int code = exit_code(st, c.usage);
-    fct_dist_close(&c.ranks);
+    fct_dist_close(c.ranks);
     fct_cli_clear(&c);
     return code;
 }

@@ -111,7 +111,7 @@ const fct_log *fct_cli_log(const fct_cli *c)
 }
 fct_dist *fct_cli_ranks(fct_cli *c)
 {
-    return &c->ranks;
+    return c->ranks;
 }
 bool fct_cli_json(const fct_cli *c)
 {

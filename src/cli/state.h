@@ -34,7 +34,7 @@ struct fct_cli {
     bool lost;  /* a member of the result found no memory */
     json_t *result;
     fct_log log;
-    fct_dist ranks;
+    fct_dist *ranks; /* NULL: one process */
     fct_cli_bar *bar; /* apart, so that a log line through a const fct_cli can close it */
 };
 

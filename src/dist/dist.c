@@ -10,7 +10,8 @@
 
 #include "dist/dist.h"
 
-enum { MOST_RANKS = 4096, SHORT = 16384, BLOCK = 8 << 20, MESSAGE = 64 << 20 }; /* bytes */
+/* The last three in bytes. */
+enum { MAX_RANKS = 4096, SHORT = 16384, BLOCK = 8 << 20, MESSAGE = 64 << 20 };
 
 int64_t fct_dist_part(const fct_dist *d, int64_t n, int64_t *first)
 {
@@ -22,19 +23,66 @@ int64_t fct_dist_part(const fct_dist *d, int64_t n, int64_t *first)
 
 /* ---- opening ---- */
 
-fct_status fct_dist_open(fct_dist *out, const volatile int *stop)
+fct_status fct_dist_open(fct_dist **out, const fct_link *link)
 {
-    *out = (fct_dist){.size = 1, .on_host = 1, .stop = stop};
-    FCT_TRY(fct_link_open(out));
-    if (out->size <= MOST_RANKS) return FCT_OK;
-    return fct_fail(FCT_ERR_RANGE, "%" PRId64 " ranks: want at most %d", out->size, MOST_RANKS);
+    fct_dist *d = NULL;
+    fct_status st = FCT_OK;
+    fct_link given = link ? *link : (fct_link){.size = 1};
+    int64_t size = given.size > 1 ? given.size : 1;
+    *out = NULL;
+    if (size > MAX_RANKS)
+        FCT_TRY_OUT(fct_fail(FCT_ERR_RANGE, "%" PRId64 " ranks: want at most %d", size, MAX_RANKS));
+    if (given.rank < 0 || given.rank >= size || (size > 1 && !given.exchange))
+        FCT_TRY_OUT(fct_fail(FCT_ERR_ARG,
+                             "a link of %" PRId64 " ranks needs an exchange function and a rank "
+                             "from 0 to %" PRId64 ", it has rank %" PRId64,
+                             size, size - 1, given.rank));
+    FCT_TRY_OUT(fct_new(&d, 1, sizeof *d));
+    if (size > 1) FCT_TRY_OUT(fct_new(&d->word, size, sizeof *d->word));
+    d->rank = given.rank;
+    d->size = size;
+    d->on_host = given.on_host > 0 ? given.on_host : 1;
+    d->link = given;
+    *out = d;
+    return FCT_OK;
+out:
+    fct_free(d);
+    if (given.close) given.close(given.self, true, false);
+    return st;
 }
 
 void fct_dist_close(fct_dist *d)
 {
-    if (d->link) fct_link_close(d);
+    if (!d) return;
+    if (d->link.close) d->link.close(d->link.self, d->broken, fct_dist_speaks(d));
     fct_free(d->scratch);
-    *d = (fct_dist){0};
+    fct_free(d->word);
+    fct_free(d);
+}
+
+int64_t fct_dist_size(const fct_dist *d)
+{
+    return d ? d->size : 1;
+}
+
+int64_t fct_dist_rank(const fct_dist *d)
+{
+    return d ? d->rank : 0;
+}
+
+int64_t fct_dist_on_host(const fct_dist *d)
+{
+    return d ? d->on_host : 1;
+}
+
+bool fct_dist_alone(const fct_dist *d)
+{
+    return !d || d->size <= 1;
+}
+
+bool fct_dist_first(const fct_dist *d)
+{
+    return fct_dist_rank(d) == 0;
 }
 
 static fct_status make_room(fct_dist *d, int64_t bytes)
@@ -46,6 +94,42 @@ static fct_status make_room(fct_dist *d, int64_t bytes)
     FCT_TRY(fct_new_raw(&d->scratch, bytes, 1));
     d->scratch_bytes = bytes;
     return FCT_OK;
+}
+
+/* ---- the link ---- */
+
+/* The failure that a rank's word tells, for this one to end with; FCT_OK: none. */
+static fct_status heard(fct_dist *d, int64_t rank, const fct_link_word *w)
+{
+    fct_status st =
+        w->status >= 0 && w->status < FCT_STATUS_COUNT ? (fct_status)w->status : FCT_ERR_INTERNAL;
+    if (st == FCT_OK) return FCT_OK;
+    d->agreed = true;
+    if (rank == 0 || st == FCT_ERR_STOPPED) return fct_fail(st, "%s", w->text);
+    return fct_fail(st, "rank %" PRId64 ": %s", rank, w->text);
+}
+
+/* From here on the ranks are not together any more. */
+static fct_status break_off(fct_dist *d, fct_status st, const fct_link_break *why)
+{
+    d->broken = true;
+    d->speaker = why->speaker;
+    return why->word.status == FCT_OK ? st : heard(d, why->from, &why->word);
+}
+
+/* send[r] goes to rank r, recv[r] comes from it; what a rank keeps is copied here. Both [size]. */
+static fct_status exchange(fct_dist *d, fct_link_piece *send, fct_link_piece *recv)
+{
+    fct_link_break why = {0};
+    const fct_link_piece from = send[d->rank], to = recv[d->rank];
+    if (d->broken) return fct_fail(FCT_ERR_INTERNAL, "the ranks are not together any more");
+    if (to.bytes > 0 && from.bytes == to.bytes && to.data != from.data)
+        memcpy(to.data, from.data, (size_t)to.bytes);
+    send[d->rank] = recv[d->rank] = (fct_link_piece){0};
+    fct_status st = d->link.exchange(d->link.self, send, recv, &why);
+    send[d->rank] = from;
+    recv[d->rank] = to;
+    return st == FCT_OK ? FCT_OK : break_off(d, st, &why);
 }
 
 /* ---- reductions ---- */
@@ -108,28 +192,28 @@ static int64_t piece_of(const fct_dist *d, int64_t n, int64_t r, int64_t *at)
 }
 
 static fct_status reduce_block(fct_dist *d, const operation *op, uint8_t *x, int64_t n,
-                               fct_dist_piece *send, fct_dist_piece *recv)
+                               fct_link_piece *send, fct_link_piece *recv)
 {
     int64_t at, own_at, own = piece_of(d, n, d->rank, &own_at) * op->size;
     uint8_t *mine = x + own_at * op->size;
     FCT_TRY(make_room(d, d->size * own));
     for (int64_t r = 0; r < d->size; r++) {
         int64_t bytes = piece_of(d, n, r, &at) * op->size;
-        send[r] = (fct_dist_piece){x + at * op->size, bytes};
-        recv[r] = (fct_dist_piece){(uint8_t *)d->scratch + r * own, own};
+        send[r] = (fct_link_piece){x + at * op->size, bytes};
+        recv[r] = (fct_link_piece){(uint8_t *)d->scratch + r * own, own};
     }
-    FCT_TRY(fct_link_exchange(d, send, recv));
+    FCT_TRY(exchange(d, send, recv));
     fold(d, op, mine, own / op->size, d->scratch);
     for (int64_t r = 0; r < d->size; r++) {
         recv[r] = send[r];
-        send[r] = (fct_dist_piece){mine, own};
+        send[r] = (fct_link_piece){mine, own};
     }
-    return fct_link_exchange(d, send, recv);
+    return exchange(d, send, recv);
 }
 
 static fct_status reduce(fct_dist *d, const operation *op, void *x, int64_t n)
 {
-    fct_dist_piece *piece = NULL;
+    fct_link_piece *piece = NULL;
     fct_status st = FCT_OK;
     int64_t block = BLOCK / op->size;
     uint8_t *at = x;
@@ -167,18 +251,18 @@ fct_status fct_dist_max_u8(fct_dist *d, uint8_t *x, int64_t n)
 
 fct_status fct_dist_broadcast_from(fct_dist *d, int64_t root, void *x, int64_t bytes)
 {
-    fct_dist_piece *send = NULL;
+    fct_link_piece *send = NULL;
     uint8_t *at = x;
     fct_status st = FCT_OK;
     if (fct_dist_alone(d)) return FCT_OK;
     FCT_TRY(fct_new(&send, 2 * d->size, sizeof *send));
-    fct_dist_piece *recv = send + d->size;
+    fct_link_piece *recv = send + d->size;
     for (int64_t i = 0; i < bytes && st == FCT_OK; i += MESSAGE) {
-        fct_dist_piece p = {at + i, bytes - i < MESSAGE ? bytes - i : MESSAGE};
+        fct_link_piece p = {at + i, bytes - i < MESSAGE ? bytes - i : MESSAGE};
         for (int64_t r = 0; r < d->size && d->rank == root; r++)
             if (r != root) send[r] = p;
         if (d->rank != root) recv[root] = p;
-        st = fct_link_exchange(d, send, recv);
+        st = exchange(d, send, recv);
     }
     fct_free(send);
     return st;
@@ -191,7 +275,7 @@ fct_status fct_dist_broadcast(fct_dist *d, void *x, int64_t bytes)
 
 fct_status fct_dist_gather(fct_dist *d, const void *mine, int64_t bytes, void *all)
 {
-    fct_dist_piece *send = NULL;
+    fct_link_piece *send = NULL;
     void *own = NULL;
     fct_status st = FCT_OK;
     if (fct_dist_alone(d)) {
@@ -202,10 +286,10 @@ fct_status fct_dist_gather(fct_dist *d, const void *mine, int64_t bytes, void *a
     FCT_TRY_OUT(fct_new_raw(&own, bytes, 1));
     memcpy(own, mine, (size_t)bytes);
     for (int64_t r = 0; r < d->size; r++) {
-        send[r] = (fct_dist_piece){own, bytes};
-        send[d->size + r] = (fct_dist_piece){(uint8_t *)all + r * bytes, bytes};
+        send[r] = (fct_link_piece){own, bytes};
+        send[d->size + r] = (fct_link_piece){(uint8_t *)all + r * bytes, bytes};
     }
-    st = fct_link_exchange(d, send, send + d->size);
+    st = exchange(d, send, send + d->size);
 out:
     fct_free(send);
     fct_free(own);
@@ -214,26 +298,16 @@ out:
 
 fct_status fct_dist_barrier(fct_dist *d)
 {
-    uint8_t here = 0, all[MOST_RANKS];
+    uint8_t here = 0, all[MAX_RANKS];
     return fct_dist_alone(d) ? FCT_OK : fct_dist_gather(d, &here, 1, all);
 }
 
 /* ---- failures ---- */
 
-static void make_word(fct_dist_word *w, fct_status st)
+static void make_word(fct_link_word *w, fct_status st)
 {
-    *w = (fct_dist_word){.status = (int32_t)st};
+    *w = (fct_link_word){.status = (int32_t)st};
     if (st != FCT_OK) snprintf(w->text, sizeof w->text, "%s", fct_error_text());
-}
-
-fct_status fct_dist_heard(fct_dist *d, int64_t rank, const fct_dist_word *w)
-{
-    fct_status st =
-        w->status >= 0 && w->status < FCT_STATUS_COUNT ? (fct_status)w->status : FCT_ERR_INTERNAL;
-    if (st == FCT_OK) return FCT_OK;
-    d->agreed = true;
-    if (rank == 0 || st == FCT_ERR_STOPPED) return fct_fail(st, "%s", w->text);
-    return fct_fail(st, "rank %" PRId64 ": %s", rank, w->text);
 }
 
 /* Which of all is told; -1: there is no failure. */
@@ -248,37 +322,57 @@ static int64_t worst(const int32_t *status, int64_t n)
     return stopped;
 }
 
+/* Nothing more needs to be said: all know, or nobody would hear it. */
+static bool settled(const fct_dist *d, fct_status st)
+{
+    return fct_dist_alone(d) || d->broken || (d->agreed && st != FCT_OK);
+}
+
 fct_status fct_dist_agree(fct_dist *d, fct_status st)
 {
-    int32_t mine = (int32_t)st, all[MOST_RANKS];
-    fct_dist_word word;
-    if (fct_dist_alone(d) || d->broken || (d->agreed && st != FCT_OK)) return st;
+    int32_t mine = (int32_t)st, all[MAX_RANKS];
+    fct_link_word word;
+    if (settled(d, st)) return st;
     make_word(&word, st);
     FCT_TRY(fct_dist_gather(d, &mine, sizeof mine, all));
     int64_t root = worst(all, d->size);
     if (root < 0) return FCT_OK;
     FCT_TRY(fct_dist_broadcast_from(d, root, &word, sizeof word));
-    return fct_dist_heard(d, root, &word);
+    return heard(d, root, &word);
+}
+
+void fct_dist_go_on(fct_dist *d)
+{
+    if (d) d->agreed = false;
+}
+
+/* Everyone's last word in d->word. */
+static fct_status last_words(fct_dist *d, fct_status st)
+{
+    fct_link_break why = {0};
+    if (!d->link.finish) {
+        if (st == FCT_OK) return fct_dist_gather(d, &d->mine, sizeof d->mine, d->word);
+        d->broken = true;
+        d->speaker = d->rank;
+        return st;
+    }
+    fct_status told = d->link.finish(d->link.self, st != FCT_OK, &d->mine, d->word, &why);
+    d->word[d->rank] = d->mine;
+    if (told == FCT_OK) return FCT_OK;
+    told = break_off(d, told, &why);
+    if (told != FCT_ERR_STOPPED || st == FCT_OK) return told;
+    return fct_fail(st, "rank %" PRId64 ": %s", d->rank, d->mine.text); /* nobody answers */
 }
 
 fct_status fct_dist_finish(fct_dist *d, fct_status st)
 {
-    fct_dist_word word, *all = NULL;
-    int32_t status[MOST_RANKS];
-    if (fct_dist_alone(d) || d->broken || (d->agreed && st != FCT_OK)) return st;
-    make_word(&word, st);
-    if (fct_new(&all, d->size, sizeof *all) != FCT_OK) {
-        d->broken = true;
-        return FCT_ERR_MEMORY;
-    }
-    fct_status told = fct_link_last_word(d, st, &word, sizeof word, all);
-    if (told == FCT_OK) {
-        for (int64_t r = 0; r < d->size; r++) status[r] = all[r].status;
-        int64_t root = worst(status, d->size);
-        if (root >= 0) told = fct_dist_heard(d, root, &all[root]);
-    }
-    fct_free(all);
-    return told;
+    int32_t status[MAX_RANKS];
+    if (settled(d, st)) return st;
+    make_word(&d->mine, st);
+    FCT_TRY(last_words(d, st));
+    for (int64_t r = 0; r < d->size; r++) status[r] = d->word[r].status;
+    int64_t root = worst(status, d->size);
+    return root >= 0 ? heard(d, root, &d->word[root]) : FCT_OK;
 }
 
 bool fct_dist_speaks(const fct_dist *d)

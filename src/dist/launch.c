@@ -1,9 +1,9 @@
-/* launch.c - whether a launcher started this process as one of several, told by the variables that
+/* launch.c - tells whether a launcher started this process as one of several, from variables that
    launchers set. Plain runs see none of them and never load anything of MPI. */
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "dist/launch.h"
+#include "dist/dist.h"
 
 /* Its whole positive number; 0: it is not set, or no number. */
 static int64_t number(const char *name)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/link.h"
 #include "dist/dist.h"
 
 static const int64_t lengths[] = {0, 1, 3, 7, 4096, 5000, 100003, 4500001};
@@ -118,13 +119,15 @@ static fct_status play(fct_dist *d, const char *part, int64_t who)
 
 int main(int argc, char **argv)
 {
-    fct_dist d;
-    fct_status st = fct_dist_open(&d, NULL);
-    if (st == FCT_OK && argc > 1) st = play(&d, argv[1], argc > 2 ? argv[2][0] - '0' : -1);
-    st = fct_dist_finish(&d, st);
-    if (fct_dist_speaks(&d) && st != FCT_OK) fprintf(stderr, "ranks: %s\n", fct_error_text());
-    if (fct_dist_speaks(&d) && st == FCT_OK) printf("%d ranks: ok\n", (int)fct_dist_size(&d));
+    fct_dist *d = NULL;
+    fct_link link;
+    fct_status st = fct_cli_link_open(&link, NULL);
+    if (st == FCT_OK) st = fct_dist_open(&d, &link);
+    if (st == FCT_OK && argc > 1) st = play(d, argv[1], argc > 2 ? argv[2][0] - '0' : -1);
+    st = fct_dist_finish(d, st);
+    if (fct_dist_speaks(d) && st != FCT_OK) fprintf(stderr, "ranks: %s\n", fct_error_text());
+    if (fct_dist_speaks(d) && st == FCT_OK) printf("%d ranks: ok\n", (int)fct_dist_size(d));
     fflush(stdout);
-    fct_dist_close(&d);
+    fct_dist_close(d);
     return st == FCT_OK ? 0 : 1;
 }

@@ -12,6 +12,7 @@
 #include <zlib.h>
 
 #include "cli/cmd/run.h"
+#include "cli/link.h"
 #include "compute/backend.h"
 
 static const char *pcre2_text(void)
@@ -29,7 +30,7 @@ static const char *libpng_text(void)
 
 static const char *mpi_text(void)
 {
-    const char *text = fct_dist_library();
+    const char *text = fct_cli_link_library();
     return text ? text : "";
 }
 

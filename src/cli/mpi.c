@@ -1,4 +1,4 @@
-/* mpi.c - the link between ranks over MPI: messages to and from all others at once, and a wait that
+/* mpi.c - carries messages between ranks over MPI, to and from all others at once, with a wait that
    does not hang.
 
    MPI's own waiting spins on a core and never ends when a rank is gone. Here a wait looks after the
@@ -15,7 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dist/launch.h"
+#include "base/base.h"
+#include "cli/link.h"
 
 enum { TAG = 1, TAG_LAST = 2, HOST = 64 };
 /* Seconds: yielding the core, then sleeping; between two looks at the others; for the others'
@@ -28,14 +29,17 @@ typedef struct peer {
     bool seen; /* on this machine, by its process number */
 } peer;
 
-struct fct_dist_link {
+typedef struct ranks {
+    int64_t rank, size;
     peer *peer;           /* [size] */
     MPI_Request *request; /* [2 * size] */
     int n;
-    fct_dist_word word; /* being sent */
-};
+    fct_link_word word;   /* being sent */
+    fct_link_piece *last; /* [2 * size]: last words on their way */
+    const volatile int *stop;
+} ranks;
 
-const char *fct_dist_library(void)
+const char *fct_cli_link_library(void)
 {
     static char text[MPI_MAX_LIBRARY_VERSION_STRING]; /* "Open MPI v4.1.4, package: ..." */
     int n = 0;
@@ -61,41 +65,25 @@ static bool is_alive(int64_t pid)
     return !state || strlen(state) < 3 || (state[2] != 'Z' && state[2] != 'X');
 }
 
-static fct_status find_peers(fct_dist *d)
+/* Who the others are, and how many of all are on this machine. */
+static fct_status find_peers(ranks *l, int64_t *on_host)
 {
-    fct_dist_link *l = d->link;
     peer me = {.pid = getpid()};
-    FCT_TRY(fct_new(&l->peer, d->size, sizeof *l->peer));
-    FCT_TRY(fct_new(&l->request, 2 * d->size, sizeof *l->request));
+    FCT_TRY(fct_new(&l->peer, l->size, sizeof *l->peer));
+    FCT_TRY(fct_new(&l->request, 2 * l->size, sizeof *l->request));
+    FCT_TRY(fct_new(&l->last, 2 * l->size, sizeof *l->last));
     if (gethostname(me.host, HOST - 1) != 0) me.host[0] = '\0';
     if (MPI_Allgather(&me, (int)sizeof me, MPI_BYTE, l->peer, (int)sizeof me, MPI_BYTE,
                       MPI_COMM_WORLD) != MPI_SUCCESS)
         return fct_fail(FCT_ERR_INTERNAL, "MPI: the ranks cannot reach each other");
-    d->on_host = 0;
-    for (int64_t r = 0; r < d->size; r++) {
+    *on_host = 0;
+    for (int64_t r = 0; r < l->size; r++) {
         peer *p = &l->peer[r];
         bool here = strcmp(p->host, me.host) == 0;
-        p->seen = here && r != d->rank && is_alive(p->pid);
-        d->on_host += here;
+        p->seen = here && r != l->rank && is_alive(p->pid);
+        *on_host += here;
     }
     return FCT_OK;
-}
-
-fct_status fct_link_open(fct_dist *d)
-{
-    int level, rank, size;
-    fct_launch launch;
-    FCT_TRY(fct_launch_find(&launch));
-    if (launch.ranks <= 1) return FCT_OK;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
-        return fct_fail(FCT_ERR_INTERNAL, "MPI does not start");
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &size);
-    d->rank = rank;
-    d->size = size;
-    FCT_TRY(fct_new(&d->link, 1, sizeof *d->link));
-    return find_peers(d);
 }
 
 static void pause_for(double seconds)
@@ -105,53 +93,44 @@ static void pause_for(double seconds)
     nanosleep(&t, NULL);
 }
 
-void fct_link_close(fct_dist *d)
+static void close_link(void *self, bool broken, bool speaks)
 {
-    fct_dist_link *l = d->link;
-    if (d->broken) {
-        if (!fct_dist_speaks(d)) pause_for(SAID);
+    ranks *l = self;
+    if (broken) {
+        if (!speaks) pause_for(SAID);
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     MPI_Finalize();
     fct_free(l->peer);
     fct_free(l->request);
+    fct_free(l->last);
     fct_free(l);
 }
 
 /* ---- waiting ---- */
 
-/* From here on the ranks are not together any more; the first one that lives says so. */
-static fct_status break_off(fct_dist *d, int64_t lost)
+static fct_status look_at_peers(const ranks *l, fct_link_break *why)
 {
-    d->broken = true;
-    d->speaker = lost == 0 ? 1 : 0;
-    return FCT_ERR_IO;
-}
-
-static fct_status look_at_peers(fct_dist *d)
-{
-    const fct_dist_link *l = d->link;
-    for (int64_t r = 0; r < d->size; r++) {
+    for (int64_t r = 0; r < l->size; r++) {
         const peer *p = &l->peer[r];
         if (!p->seen || is_alive(p->pid)) continue;
-        break_off(d, r);
+        why->speaker = r == 0 ? 1 : 0;
         return fct_fail(FCT_ERR_IO,
                         "rank %" PRId64 " (process %" PRId64 " on %s) was lost, and %" PRId64
                         " others need it: what was saved is whole; the same command, with --resume "
                         "for a training, goes on from there with any number of ranks",
-                        r, p->pid, p->host, d->size - 1);
+                        r, p->pid, p->host, l->size - 1);
     }
     return FCT_OK;
 }
 
 /* A rank that failed on its own while this one waits for its data: it gets its own word back, and
    need not wait for another. */
-static fct_status hear(fct_dist *d)
+static fct_status hear(ranks *l, fct_link_break *why)
 {
     MPI_Status from;
     int there = 0;
-    fct_dist_link *l = d->link;
-    fct_dist_word word;
+    fct_link_word word;
     MPI_Request sent;
     if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_LAST, MPI_COMM_WORLD, &there, &from) != MPI_SUCCESS ||
         !there)
@@ -167,8 +146,9 @@ static fct_status hear(fct_dist *d)
     if (MPI_Isend(&l->word, (int)sizeof word, MPI_BYTE, from.MPI_SOURCE, TAG_LAST, MPI_COMM_WORLD,
                   &sent) == MPI_SUCCESS)
         MPI_Request_free(&sent);
-    break_off(d, -1);
-    return fct_dist_heard(d, from.MPI_SOURCE, &word);
+    why->from = from.MPI_SOURCE;
+    why->word = word;
+    return fct_fail(FCT_ERR_IO, "%s", word.text);
 }
 
 typedef struct watch {
@@ -176,30 +156,25 @@ typedef struct watch {
     double limit; /* seconds; 0: none */
 } watch;
 
-static fct_status look(fct_dist *d, const watch *w, double waited, double stopped)
+static fct_status look(ranks *l, const watch *w, double waited, double stopped, fct_link_break *why)
 {
-    if (w->others) FCT_TRY(hear(d));
-    FCT_TRY(look_at_peers(d));
+    if (w->others) FCT_TRY(hear(l, why));
+    FCT_TRY(look_at_peers(l, why));
     if (w->limit > 0 && waited > w->limit) {
-        d->broken = true;
-        d->speaker = d->rank;
+        why->speaker = l->rank;
         return FCT_ERR_STOPPED; /* the caller has the sentence */
     }
     if (stopped <= STOPPED) return FCT_OK;
-    break_off(d, -1);
     return fct_fail(FCT_ERR_STOPPED, "told to end while other ranks did not answer");
 }
 
-static fct_status wait_for_all(fct_dist *d, const watch *w)
+static fct_status wait_for_all(ranks *l, const watch *w, fct_link_break *why)
 {
-    fct_dist_link *l = d->link;
     double start = fct_seconds(), looked = start, stopped = 0;
     for (;;) {
         int done = 0;
-        if (MPI_Testall(l->n, l->request, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) {
-            break_off(d, -1);
+        if (MPI_Testall(l->n, l->request, &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS)
             return fct_fail(FCT_ERR_IO, "MPI: a message between ranks was lost");
-        }
         if (done) return FCT_OK;
         double now = fct_seconds();
         if (now - start < YIELD)
@@ -208,75 +183,83 @@ static fct_status wait_for_all(fct_dist *d, const watch *w)
             pause_for(2e-5);
         if (now - looked < LOOK) continue;
         looked = now;
-        if (stopped == 0 && d->stop && *d->stop) stopped = now;
-        FCT_TRY(look(d, w, now - start, stopped > 0 ? now - stopped : 0));
+        if (stopped == 0 && l->stop && *l->stop) stopped = now;
+        FCT_TRY(look(l, w, now - start, stopped > 0 ? now - stopped : 0, why));
     }
 }
 
 /* ---- messages ---- */
 
-static fct_status post(fct_dist *d, const fct_dist_piece *send, const fct_dist_piece *recv, int tag)
+static fct_status post(ranks *l, const fct_link_piece *send, const fct_link_piece *recv, int tag)
 {
-    fct_dist_link *l = d->link;
     int bad = 0;
     l->n = 0;
-    for (int64_t i = 1; i < d->size; i++) { /* each begins with its neighbour: no rank is first */
-        int r = (int)((d->rank + i) % d->size);
+    for (int64_t i = 1; i < l->size; i++) { /* each begins with its neighbour: no rank is first */
+        int r = (int)((l->rank + i) % l->size);
         if (recv[r].bytes > 0)
             bad |= MPI_Irecv(recv[r].data, (int)recv[r].bytes, MPI_BYTE, r, tag, MPI_COMM_WORLD,
                              &l->request[l->n++]);
     }
-    for (int64_t i = 1; i < d->size; i++) {
-        int r = (int)((d->rank + d->size - i) % d->size);
+    for (int64_t i = 1; i < l->size; i++) {
+        int r = (int)((l->rank + l->size - i) % l->size);
         if (send[r].bytes > 0)
             bad |= MPI_Isend(send[r].data, (int)send[r].bytes, MPI_BYTE, r, tag, MPI_COMM_WORLD,
                              &l->request[l->n++]);
     }
     if (bad == MPI_SUCCESS) return FCT_OK;
-    break_off(d, -1);
     return fct_fail(FCT_ERR_IO, "MPI: a message cannot be sent");
 }
 
-static void copy_own(const fct_dist *d, const fct_dist_piece *send, const fct_dist_piece *recv)
+static fct_status exchange(void *self, const fct_link_piece *send, const fct_link_piece *recv,
+                           fct_link_break *why)
 {
-    const fct_dist_piece *from = &send[d->rank], *to = &recv[d->rank];
-    if (to->bytes > 0 && from->bytes == to->bytes && to->data != from->data)
-        memcpy(to->data, from->data, (size_t)to->bytes);
+    ranks *l = self;
+    FCT_TRY(post(l, send, recv, TAG));
+    return wait_for_all(l, &(watch){.others = true}, why);
 }
 
-fct_status fct_link_exchange(fct_dist *d, const fct_dist_piece *send, const fct_dist_piece *recv)
+static fct_status finish(void *self, bool failed, const fct_link_word *mine, fct_link_word *all,
+                         fct_link_break *why)
 {
-    if (d->broken) return fct_fail(FCT_ERR_INTERNAL, "the ranks are not together any more");
-    FCT_TRY(post(d, send, recv, TAG));
-    copy_own(d, send, recv);
-    return wait_for_all(d, &(watch){.others = true});
+    ranks *l = self;
+    int64_t bytes = sizeof *mine;
+    l->word = *mine;
+    for (int64_t r = 0; r < l->size; r++) {
+        l->last[r] = (fct_link_piece){&l->word, bytes};
+        l->last[l->size + r] = (fct_link_piece){&all[r], bytes};
+    }
+    FCT_TRY(post(l, l->last, l->last + l->size, TAG_LAST));
+    return wait_for_all(l, &(watch){.limit = failed ? LAST : 0}, why);
 }
 
-fct_status fct_link_last_word(fct_dist *d, fct_status st, const void *mine, int64_t bytes,
-                              void *all)
+/* ---- opening ---- */
+
+fct_status fct_cli_link_open(fct_link *out, const volatile int *stop)
 {
-    fct_dist_piece *piece = NULL;
-    void *own = NULL;
-    fct_status told = fct_new(&piece, 2 * d->size, sizeof *piece);
-    char text[1024];
-    snprintf(text, sizeof text, "%s", st == FCT_OK ? "" : fct_error_text());
-    if (told == FCT_OK) told = fct_new_raw(&own, bytes, 1);
-    if (told == FCT_OK) {
-        memcpy(own, mine, (size_t)bytes);
-        for (int64_t r = 0; r < d->size; r++) {
-            piece[r] = (fct_dist_piece){own, bytes};
-            piece[d->size + r] = (fct_dist_piece){(uint8_t *)all + r * bytes, bytes};
-        }
-        told = post(d, piece, piece + d->size, TAG_LAST);
+    int level, rank, size;
+    fct_launch launch;
+    ranks *l = NULL;
+    *out = (fct_link){.size = 1, .on_host = 1};
+    FCT_TRY(fct_launch_find(&launch));
+    if (launch.ranks <= 1) return FCT_OK;
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+        return fct_fail(FCT_ERR_INTERNAL, "MPI does not start");
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    FCT_TRY(fct_new(&l, 1, sizeof *l));
+    *l = (ranks){.rank = rank, .size = size, .stop = stop};
+    fct_status st = find_peers(l, &out->on_host);
+    if (st != FCT_OK) {
+        close_link(l, false, true);
+        return st;
     }
-    if (told == FCT_OK) {
-        copy_own(d, piece, piece + d->size);
-        told = wait_for_all(d, &(watch){.limit = st == FCT_OK ? 0 : LAST});
-    }
-    if (d->broken && told == FCT_ERR_STOPPED && st != FCT_OK)
-        told = fct_fail(st, "rank %" PRId64 ": %s", d->rank, text);
-    if (d->broken) return told; /* messages may still be on their way: their memory stays */
-    fct_free(piece);
-    fct_free(own);
-    return told;
+    *out = (fct_link){.self = l,
+                      .rank = rank,
+                      .size = size,
+                      .on_host = out->on_host,
+                      .exchange = exchange,
+                      .finish = finish,
+                      .close = close_link};
+    return FCT_OK;
 }
