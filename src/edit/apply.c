@@ -1,5 +1,5 @@
-/* apply.c - what the edits of one block do to its delta in one step: the table of facet/recipe.h,
-   row by row.
+/* apply.c - changes a block's delta as the edits of that block say, in one step of a run. What each
+   edit does is the table of facet/recipe.h; here it is written out for one row.
 
    All codes are taken first, from the incoming delta (or the clean run's). Sums are f64 and rounded
    once; a row on which every coefficient is zero is not touched, so that an edit of strength 0, x1,
@@ -39,7 +39,7 @@ static double worth(const context *c, int64_t row, int64_t feature)
     return fct_codes_worth(&c->work->incoming, c->sae, row, feature);
 }
 
-/* M of one row. */
+/* M of one row; place: its cell in the grid. */
 static double mask_at(const context *c, const fct_live_edit *live, int64_t row, int64_t place)
 {
     const fct_mask *m = &live->edit->mask;
@@ -50,8 +50,9 @@ static double mask_at(const context *c, const fct_live_edit *live, int64_t row, 
 
 /* ---- replacing ---- */
 
-/* base := base + M*(new - base), where new = scale * direction, or the rebuilt row, or zero.
- * Returns whether it changed. */
+/* base := base + m (scale fresh - base)
+
+   fresh: a direction, the rebuilt row, or NULL for zero. True: the row is replaced. */
 static bool blend(double *base, const float *fresh, double scale, double m, int64_t d)
 {
     for (int64_t i = 0; i < d; i++) {
@@ -73,6 +74,7 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     double m = mask_at(c, live, row, place);
     if (m == 0) return false;
     if (e->op == FCT_EDIT_REBUILD) return blend(base, c->work->rebuilt + row * d, 1, m, d);
+    /* `only` clears the half that it does not fill */
     if (e->op == FCT_EDIT_ZERO || !acts) return blend(base, NULL, 0, m, d);
     return blend(base, sae->w_dec + e->feature * d,
                  e->value * (double)sae->k * live->unit * worth(c, row, e->feature), m, d);
@@ -80,6 +82,7 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
 
 /* ---- adding ---- */
 
+/* sum := sum + scale d, the feature's direction. True: that is something. */
 static bool add_direction(const context *c, int64_t feature, double scale)
 {
     const float *direction = c->sae->w_dec + feature * c->a->d;
@@ -102,22 +105,19 @@ static bool add_row(const context *c, const fct_live_edit *live, bool uncond, in
                     int64_t place)
 {
     const fct_edit *e = live->edit;
+    const fct_codes *codes = codes_for(c, e);
+    double v = e->value, u = live->unit, sign = uncond ? -1 : 1;
+    int64_t f = e->feature;
     if (!acts_on(e, uncond)) return false;
-    double m = mask_at(c, live, row, place), sign = uncond ? -1 : 1;
+    double m = mask_at(c, live, row, place);
     if (m == 0) return false;
     switch (e->op) {
-    case FCT_EDIT_ADD:
-        return add_direction(c, e->feature,
-                             sign * e->value * live->unit * worth(c, row, e->feature) * m);
-    case FCT_EDIT_FROM: return add_source(c, live, sign * e->value * m, place);
-    case FCT_EDIT_SCALE:
-        return add_direction(c, e->feature,
-                             (e->value - 1) * part_of(c, codes_for(c, e), row, e->feature) * m);
-    default: /* SET */
-        return add_direction(c, e->feature,
-                             (e->value * live->unit * worth(c, row, e->feature) -
-                              part_of(c, codes_for(c, e), row, e->feature)) *
-                                 m);
+    case FCT_EDIT_ADD: return add_direction(c, f, sign * v * u * worth(c, row, f) * m);
+    case FCT_EDIT_FROM: return add_source(c, live, sign * v * m, place);
+    case FCT_EDIT_SCALE: return add_direction(c, f, (v - 1) * part_of(c, codes, row, f) * m);
+    case FCT_EDIT_SET:
+        return add_direction(c, f, (v * u * worth(c, row, f) - part_of(c, codes, row, f)) * m);
+    default: return false;
     }
 }
 
@@ -144,6 +144,7 @@ static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
 
 /* ---- what is needed first ---- */
 
+/* Memory, the codes of the incoming rows, and their reconstruction. */
 static fct_status prepare(const context *c)
 {
     const fct_apply_args *a = c->a;
@@ -162,8 +163,7 @@ static fct_status prepare(const context *c)
     FCT_TRY(fct_reserve(&w->sum, &w->sum_room, a->d, (int64_t)sizeof *w->sum));
     if (reads) FCT_TRY(fct_codes_encode(&w->incoming, &w->coder, a->delta, rows));
     if (!rebuild) return FCT_OK;
-    FCT_TRY(
-        fct_reserve(&w->rebuilt, &w->rebuilt_room, rows * a->d, (int64_t)sizeof *w->rebuilt));
+    FCT_TRY(fct_reserve(&w->rebuilt, &w->rebuilt_room, rows * a->d, (int64_t)sizeof *w->rebuilt));
     return fct_codes_decode(codes_for(c, rebuild), &w->coder, w->rebuilt);
 }
 

@@ -2,6 +2,7 @@
    without edits (static edits), or the run that features are taken from. */
 #include "edit/edit.h"
 
+/* A source run is read for one picture, whose place in its batch says nothing about this run. */
 const fct_gathered *fct_gather_find(const fct_gather *g, int64_t step, int64_t first_item)
 {
     for (int64_t i = 0; i < g->n; i++)

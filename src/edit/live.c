@@ -1,5 +1,6 @@
-/* live.c - the tap that edits a block: picks the edits that act in this step, lays their masks over
-   the block's grid, and applies them to the block's delta. */
+/* live.c - edits a block's delta when its tap is called: picks the edits that act in this step,
+   lays their masks over the block's grid, finds the codes that they take from other runs, and
+   applies them. */
 #include <inttypes.h>
 
 #include "edit/edit.h"
@@ -77,6 +78,6 @@ fct_status fct_edit_tap(void *user, const fct_tap_event *event, fct_tensor *valu
         return fct_fail(FCT_ERR_SHAPE,
                         "edits of %s: the block's delta is not f32 [B,H,W,%" PRId64 "]",
                         p->block->short_name, p->block->channels);
-    if (!value->data) return FCT_OK; /* a dry run */
-    return apply(p, event, value);
+    bool dry = !value->data;
+    return dry ? FCT_OK : apply(p, event, value);
 }

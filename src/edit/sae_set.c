@@ -11,8 +11,7 @@
 /* Hashing reads every weight, so it happens once, and only for those who ask. */
 struct fct_sae_hashes {
     pthread_mutex_t lock;
-    char weights[65], stats[65];
-    char key[65]; /* of all that encoding and decoding depend on */
+    char weights[65], stats[65], key[65];
 };
 
 const fct_sae_bound *fct_sae_set_find_bound(const fct_sae_set *set, const char *block)
@@ -102,6 +101,7 @@ fct_status fct_sae_set_bind(fct_sae_set *set, const fct_model_info *info, const 
     return st;
 }
 
+/* The block whose short or full name these n characters are; NULL: none. */
 static const fct_block_info *find_quietly(const fct_model_info *info, const char *name, size_t n)
 {
     for (int64_t i = 0; i < info->n_blocks; i++) {
@@ -194,7 +194,8 @@ fct_status fct_sae_set_add(fct_sae_set *set, const fct_model_info *info, const c
     const char *equals = strchr(text, '=');
     const fct_block_info *block = equals ? find_quietly(info, text, (size_t)(equals - text)) : NULL;
     if (block) return add_one(set, info, block->short_name, equals + 1);
-    if (equals && !fct_path_exists(text)) { /* BLOCK=DIR with a block that is not there */
+    /* BLOCK=DIR with a block that is not there */
+    if (equals && !fct_path_exists(text)) {
         char *name = NULL;
         FCT_TRY(fct_strdup(&name, text));
         name[equals - text] = '\0';
@@ -212,11 +213,13 @@ static void add_floats(fct_sha256 *s, const float *p, int64_t n)
     if (p) fct_sha256_add(s, p, n * (int64_t)sizeof *p);
 }
 
-/* What `weights` leaves out: recipes have it as it always was. */
+/* The hash that recipes hold is of the tensors that every kind has; this one is of all that
+   encoding and decoding depend on. */
 static void hash_rest(char key[65], const char *weights, const fct_sae *s)
 {
     fct_sha256 h;
-    fct_sae copy = *s; /* fct_sae_part_at takes an SAE that may be changed */
+    /* fct_sae_part_at takes an SAE that may be changed */
+    fct_sae copy = *s;
     int64_t how[] = {s->kind, s->normalize, s->apply_b_dec_to_input, s->dec_norm != NULL};
     fct_sha256_init(&h);
     fct_sha256_add(&h, weights, (int64_t)strlen(weights));

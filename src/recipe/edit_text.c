@@ -13,6 +13,7 @@ static const char *const what_ops_are =
 
 enum { MAX_WORDS = 32 };
 
+/* The words, the one that is read next, and what has been said. */
 typedef struct parser {
     char *word[MAX_WORDS];
     int n, at;
@@ -207,7 +208,8 @@ static fct_status read_static(parser *p, fct_edit *e, const char *word)
 
 static const struct {
     const char *start;
-    bool whole; /* the word is this and no more */
+    /* the word is this and no more */
+    bool whole;
     fct_status (*read)(parser *p, fct_edit *e, const char *word);
 } words[] = {
     {"+", false, read_add},          {"-", false, read_add},        {"=", false, read_set},
@@ -297,14 +299,13 @@ static fct_status put_number(fct_str *s, const char *before, double v)
     return fct_str_printf(s, "%s%s", before, text);
 }
 
+/* A picture that came inside a recipe may have no name. */
 static fct_status put_mask(fct_str *s, const fct_mask *m)
 {
     fct_status st = FCT_OK;
     if (m->kind == FCT_MASK_NONE) return FCT_OK;
     FCT_TRY(fct_str_append(s, " @"));
-    if (m->kind == FCT_MASK_FILE)
-        return fct_word_append(
-            s, m->path ? m->path : "mask.png"); /* one that came inside a recipe may have no name */
+    if (m->kind == FCT_MASK_FILE) return fct_word_append(s, m->path ? m->path : "mask.png");
     if (m->kind == FCT_MASK_MAP) {
         FCT_TRY(fct_str_printf(s, "map:%" PRId64, m->feature));
         return put_number(s, ">", m->threshold);
@@ -374,8 +375,8 @@ fct_status fct_edit_where(fct_status st, const fct_edit *e)
 {
     char *text = NULL, *why = NULL;
     if (st == FCT_OK) return st;
-    if (fct_strdup(&why, fct_error_text()) != FCT_OK)
-        return st; /* writing the text may set another sentence */
+    /* writing the edit's text may set another sentence */
+    if (fct_strdup(&why, fct_error_text()) != FCT_OK) return st;
     if (fct_edit_text(&text, e) == FCT_OK)
         (void)(fct_fail)(st, "edit \"%s\": %s", text, why);
     else

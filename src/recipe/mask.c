@@ -1,6 +1,8 @@
-/* mask.c - where an edit acts: a picture, a box or an ellipse, laid over a block's grid. A cell's
-   value is the share of it that is covered, computed exactly (f64), so that a mask that does not
-   line up with the grid still has its true size. */
+/* mask.c - reads masks, which say where an edit acts, and lays them over a block's grid.
+
+   A mask is a picture, a box or an ellipse. A cell's value is the share of it that is covered,
+   computed exactly (f64), so that a mask that does not line up with the grid still has its true
+   size. */
 #include <math.h>
 #include <string.h>
 
@@ -115,15 +117,26 @@ static void box_grid(float *out, int64_t h, int64_t w, const double box[4])
                         fct_cell_overlap(box[1] * (double)h, box[3] * (double)h, (double)y));
 }
 
-/* Integral of sqrt(1-u^2). */
+/* The integral of sqrt(1 - u^2) from 0 to u. */
 static double arc(double u)
 {
     return 0.5 * (u * sqrt(fmax(0, 1 - u * u)) + asin(u));
 }
 
-/* Area of the unit disc inside [u0,u1] x [v0,v1]: between the places where the circle crosses the
-   rectangle's edges, the top is either v1 or the arc and the bottom either v0 or the arc, so each
-   piece has a closed form (a tie at mid is an edge that only touches the circle: the arc). */
+/* Insertion sort: there are at most six. */
+static void sort(double *at, int n)
+{
+    for (int i = 1; i < n; i++)
+        for (int k = i; k > 0 && at[k] < at[k - 1]; k--) {
+            double t = at[k];
+            at[k] = at[k - 1];
+            at[k - 1] = t;
+        }
+}
+
+/* Area of the unit disc inside [u0,u1] x [v0,v1]. Between the places where the circle crosses the
+   rectangle's edges the top is either v1 or the arc, and the bottom either v0 or the arc, so each
+   piece has a closed form. (A tie at mid is an edge that only touches the circle: the arc.) */
 static double disc_area(double u0, double u1, double v0, double v1)
 {
     double at[6], sum = 0;
@@ -137,12 +150,7 @@ static double disc_area(double u0, double u1, double v0, double v1)
         if (u > lo && u < hi) at[n++] = u;
     }
     at[n++] = hi;
-    for (int i = 1; i < n; i++) /* a handful: insertion sort */
-        for (int k = i; k > 0 && at[k] < at[k - 1]; k--) {
-            double t = at[k];
-            at[k] = at[k - 1];
-            at[k - 1] = t;
-        }
+    sort(at, n);
     for (int i = 0; i + 1 < n; i++) {
         double a = at[i], b = at[i + 1], mid = 0.5 * (a + b), s = sqrt(fmax(0, 1 - mid * mid));
         if (s <= v0 || -s >= v1) continue;
@@ -153,10 +161,12 @@ static double disc_area(double u0, double u1, double v0, double v1)
     return sum;
 }
 
+/* Of a cell [u0,u1] x [v0,v1], in units in which the ellipse is the unit disc. A cell that is
+   wholly inside is covered by exactly one. */
 static double ellipse_share(double u0, double u1, double v0, double v1)
 {
     double far_u = fmax(fabs(u0), fabs(u1)), far_v = fmax(fabs(v0), fabs(v1));
-    if (far_u * far_u + far_v * far_v <= 1) return 1; /* wholly inside: exactly one */
+    if (far_u * far_u + far_v * far_v <= 1) return 1;
     double share = disc_area(u0, u1, v0, v1) / ((u1 - u0) * (v1 - v0));
     return fmin(1, fmax(0, share));
 }

@@ -1,5 +1,5 @@
-/* names.c - lists the words of edits, one table each for text, JSON and errors; tells what kind of
-   edit an operation is, and how numbers and words are written. */
+/* names.c - lists the words that edits are written in, tells what kind of edit an operation is, and
+   writes numbers and words. There is one table for text, JSON and errors alike. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,17 +23,20 @@ bool fct_edit_replaces(fct_edit_op op)
 
 void fct_number_text(char *text, int64_t size, double v)
 {
-    v += 0.0; /* no minus before zero */
+    /* no minus before zero */
+    v += 0.0;
+    /* 10, not 1e+01 */
     if (fabs(v) < 1e15 && v == floor(v)) {
-        snprintf(text, (size_t)size, "%.0f", v); /* 10, not 1e+01 */
+        snprintf(text, (size_t)size, "%.0f", v);
         return;
     }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, (size_t)size, "%.*g", digits, v);
         if (strtod(text, NULL) == v) break;
     }
+    /* the locale may have a decimal comma */
     for (char *p = text; *p; p++)
-        if (*p == ',') *p = '.'; /* the locale's decimal comma */
+        if (*p == ',') *p = '.';
 }
 
 fct_status fct_word_append(fct_str *s, const char *word)
