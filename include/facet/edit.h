@@ -18,6 +18,7 @@
 
 #include "facet/recipe.h"
 #include "facet/sae.h"
+#include "facet/session.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -67,7 +68,7 @@ FCT_API void fct_sae_set_clear(fct_sae_set *set);
 /* The run of desc with the edits: source runs and the clean pass first where edits need them.
    desc's own taps see each block's delta before it is edited. edits: not const, because files that
    they name are read into them. */
-FCT_API fct_status fct_edit_run(fct_model *m, const fct_run_desc *desc, fct_edit *edits,
+FCT_API fct_status fct_edit_run(fct_session *session, const fct_run_desc *desc, fct_edit *edits,
                                 int64_t n_edits, const fct_sae_set *saes,
                                 fct_run_result *out) FCT_MUST_CHECK;
 
@@ -75,8 +76,8 @@ FCT_API fct_status fct_edit_run(fct_model *m, const fct_run_desc *desc, fct_edit
    source runs, masks on their grids), and can serve many runs of the same prompts, seeds, size,
    steps and guidance. All must outlive the set. */
 typedef struct fct_edit_set fct_edit_set;
-FCT_API fct_status fct_edit_set_open(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
-                                     fct_edit *edits, int64_t n_edits,
+FCT_API fct_status fct_edit_set_open(fct_edit_set **out, fct_session *session,
+                                     const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
                                      const fct_sae_set *saes) FCT_MUST_CHECK;
 /* To be put behind a run's other taps. */
 FCT_API const fct_tap *fct_edit_set_taps(const fct_edit_set *set, int64_t *out_n);
@@ -103,7 +104,7 @@ FCT_API fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *
                                           const fct_sae_set *saes) FCT_MUST_CHECK;
 /* The recipe's whole batch, edits included; the recipe's picture is number r->index of it. Not
    const: see fct_edit_run. */
-FCT_API fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes,
+FCT_API fct_status fct_recipe_run(fct_session *session, fct_recipe *r, const fct_sae_set *saes,
                                   fct_run_result *out) FCT_MUST_CHECK;
 
 #ifdef __cplusplus

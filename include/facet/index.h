@@ -61,7 +61,7 @@ typedef struct fct_look {
 } fct_look;
 /* Deltas are read before they are edited: an edit of a block shows in the blocks after it, not in
    its own. saes: their hashes are filled in. */
-FCT_API fct_status fct_look_run(fct_look *out, fct_model *m, fct_sae_set *saes,
+FCT_API fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
                                 const fct_look_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_look_clear(fct_look *l);
 
@@ -96,7 +96,7 @@ typedef struct fct_top {
     fct_top_feature *feature; /* in desc's order */
     int64_t n_features;
 } fct_top;
-FCT_API fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
+FCT_API fct_status fct_top_run(fct_top *out, fct_session *session, const fct_sae_set *saes,
                                const fct_top_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_top_clear(fct_top *t);
 
@@ -116,7 +116,7 @@ typedef struct fct_icon {
     fct_image *clean; /* [n]: as the empty prompt makes it; so do these */
     int64_t n;
 } fct_icon;
-FCT_API fct_status fct_icon_run(fct_icon *out, fct_model *m, fct_sae_set *saes,
+FCT_API fct_status fct_icon_run(fct_icon *out, fct_session *session, fct_sae_set *saes,
                                 const fct_icon_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_icon_clear(fct_icon *i);
 
@@ -137,7 +137,8 @@ typedef struct fct_contrast {
     fct_contrast_row *row; /* every feature that is active in A or B, highest score first */
     int64_t n;
 } fct_contrast;
-FCT_API fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes,
+FCT_API fct_status fct_contrast_run(fct_contrast *out, fct_session *session,
+                                    const fct_sae_set *saes,
                                     const fct_contrast_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_contrast_clear(fct_contrast *c);
 

@@ -2,16 +2,13 @@
 
    Do this:
        fct_model *m = NULL;
-       fct_model_open(&m, &(fct_model_desc){ .path = "models/demo" });
-       fct_run_result r = {0};
-       fct_model_run(m, &(fct_run_desc){ .items = &(fct_run_item){ .prompt = "two blue stars" },
-   .n_items = 1 }, &r);
-       ... r.latents, r.images ...
-       fct_run_result_clear(&r);
+       fct_model_open(&m, &(fct_model_desc){.path = "models/demo"});
+       const fct_model_info *info = fct_model_get_info(m);
+       // info->n_blocks blocks; runs: facet/session.h
        fct_model_close(m);
 
-   An engine (fct_model: what was loaded) is apart from a run (one generation). One thread owns a
-   model at a time. Zero is the default everywhere; the model folder's own defaults stand behind it
+   A model is what was loaded: read-only once it is open, and shared by any number of sessions on
+   any threads. Zero is the default everywhere; the model folder's own defaults stand behind it
    (fct_model_info). */
 #ifndef FACET_MODEL_H
 #define FACET_MODEL_H
@@ -114,7 +111,8 @@ typedef struct fct_tap {
     /* the steps in which it is called, both included; 0, 0: all */
     int64_t first_step, last_step;
     /* With `edits`: a hash of all that the tap does to a value, so that equal keys mean equal
-       results on equal input. NULL: not known */
+       results on equal input. The session then keeps moments and resumes from them. NULL: not
+       known, and runs with this tap run whole */
     const char *key;
     void *user;
     fct_tap_fn fn;
@@ -128,8 +126,6 @@ typedef struct fct_run_item {
 } fct_run_item;
 
 typedef enum fct_noise_dtype { FCT_NOISE_F32, FCT_NOISE_F16, FCT_NOISE_BF16 } fct_noise_dtype;
-
-typedef struct fct_state fct_state; /* a saved moment of a run: see save_stage */
 
 typedef struct fct_run_desc {
     const fct_run_item *items;
@@ -152,11 +148,9 @@ typedef struct fct_run_desc {
         stop_after_taps; /* the last step that runs ends after the last tapped stage, and nothing is
                             decoded; the steps before it run whole, since it needs their latents */
     int64_t stop_step;   /* with stop_after_taps: the last step that runs; 0: the last one */
-    fct_state **save;    /* not NULL: keeps the run's state just before stage save_stage of step
-                            save_step (1-based) */
-    int64_t save_stage, save_step;
-    const fct_state
-        *resume; /* start there; refused when anything it depends on differs (taps may differ) */
+    /* Blocks ("up.0.1", "*") behind whose first delta the session keeps a moment, for edits that
+       are still to come. NULL: only where the taps that edit begin. */
+    const char *keep;
     const float *init_noise; /* [n_items, latent_channels, H, W] as torch lays it out; replaces the
                                 drawn initial noise (before the scheduler's scale); NULL: drawn */
 } fct_run_desc;
@@ -169,13 +163,7 @@ typedef struct fct_run_result {
     char *warning; /* e.g. which prompt words were cut; NULL: none; owned */
 } fct_run_result;
 
-FCT_API fct_status fct_model_run(fct_model *m, const fct_run_desc *desc,
-                                 fct_run_result *out) FCT_MUST_CHECK;
 FCT_API void fct_run_result_clear(fct_run_result *r);
-FCT_API void fct_state_free(fct_state *s);
-/* The exact peak of memory for activations of such a run, from a dry pass. */
-FCT_API fct_status fct_model_peak(fct_model *m, const fct_run_desc *desc,
-                                  int64_t *out_bytes) FCT_MUST_CHECK;
 
 /* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length; *out released
  *with fct_path_free's twin fct_ids_free. out_cut (may be NULL): text that did not fit, NULL when
@@ -183,13 +171,6 @@ FCT_API fct_status fct_model_peak(fct_model *m, const fct_run_desc *desc,
 FCT_API fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt,
                                       int32_t **out, int64_t *out_n, char **out_cut) FCT_MUST_CHECK;
 FCT_API void fct_ids_free(int32_t *ids);
-
-/* Decoder and encoder alone. latents as in fct_run_result; pixels [B,height,width,3]. Encoding
-   gives the distribution's mean times the scaling factor. */
-FCT_API fct_status fct_model_decode(fct_model *m, const fct_tensor *latents,
-                                    uint8_t *pixels) FCT_MUST_CHECK;
-FCT_API fct_status fct_model_encode(fct_model *m, const uint8_t *pixels, int64_t n, int64_t width,
-                                    int64_t height, float *latents) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -4,7 +4,7 @@
    Do this:
        fct_prompts p = {0};
        fct_prompts_read(&p, "prompts.txt");
-       fct_capture(&(fct_capture_desc){ .model = m, .prompts = p.item, .n_prompts = p.n, .blocks =
+       fct_capture(&(fct_capture_desc){ .session = s, .prompts = p.item, .n_prompts = p.n, .blocks =
    "down.2.1", .out = "store" }, NULL); fct_store *s = NULL; fct_store_open(&s, "store");
        fct_row_source rows;
        fct_store_rows(&rows, s, &(fct_rows_desc){ .block = "down.2.1", .order = FCT_ORDER_SHUFFLED,
@@ -21,8 +21,8 @@
 #ifndef FACET_STORE_H
 #define FACET_STORE_H
 
-#include "facet/model.h"
 #include "facet/rows.h"
+#include "facet/session.h"
 #include "facet/tensor.h"
 
 #ifdef __cplusplus
@@ -56,7 +56,7 @@ FCT_API void fct_prompts_clear(fct_prompts *p);
 typedef enum fct_branch { FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH } fct_branch;
 
 typedef struct fct_capture_desc { /* zero is the default */
-    fct_model *model;
+    fct_session *session;
     const fct_prompt *prompts;
     int64_t n_prompts;
     const char *blocks; /* comma-separated names and globs; NULL: "*" */

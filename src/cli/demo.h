@@ -118,6 +118,7 @@ typedef struct demo_block {
 typedef struct demo_hand { /* one of the threads that draw, with all that a thread must own */
     struct demo *d;
     fct_model *model;
+    fct_session *session;
     fct_checker *checker;
     fct_sae_set saes, controls;
     int64_t runs; /* pictures made so far */
@@ -131,6 +132,7 @@ typedef struct demo {
     demo_size size;
     double started;
     fct_model *model;
+    fct_session *session;
     const fct_model_info *info;
     fct_world world;
     fct_checker *checker;

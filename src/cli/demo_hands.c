@@ -16,6 +16,7 @@ static fct_status open_hand(demo_hand *h)
     fct_model_desc desc = {
         .path = d->info->path, .backend = d->info->backend, .precision = FCT_PRECISION_F32};
     FCT_TRY(fct_model_open(&h->model, &desc));
+    FCT_TRY(fct_session_open(&h->session, h->model, NULL));
     if (strcmp(fct_model_get_info(h->model)->hash, d->info->hash) != 0)
         return fct_fail(FCT_ERR_FORMAT, "%s: the model changed while the demo ran; start it again",
                         d->info->path);
@@ -78,6 +79,7 @@ void demo_hands_close(demo *d)
         fct_sae_set_clear(&h->saes);
         fct_sae_set_clear(&h->controls);
         fct_checker_free(h->checker);
+        fct_session_close(h->session);
         fct_model_close(h->model);
     }
     fct_free(d->hand);

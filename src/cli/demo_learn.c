@@ -12,7 +12,7 @@ static fct_status capture(demo *d, const fct_prompt *prompts, int64_t n, const c
 {
     char *out = NULL;
     FCT_TRY(fct_path_join(&out, d->dir, folder));
-    fct_capture_desc desc = {.model = d->model,
+    fct_capture_desc desc = {.session = d->session,
                              .prompts = prompts,
                              .n_prompts = n,
                              .blocks = blocks,

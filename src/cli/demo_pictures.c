@@ -53,7 +53,7 @@ fct_status demo_take(demo_hand *h, const demo_shot *shot, uint8_t **pixels)
     FCT_TRY(fct_log_check_stop(h->d->log));
     for (int64_t i = 0; i < shot->n_edits; i++)
         FCT_TRY_OUT(fct_edit_parse(&edits[i], shot->edit[i]));
-    FCT_TRY_OUT(fct_edit_run(h->model, &desc, edits, shot->n_edits, saes, &result));
+    FCT_TRY_OUT(fct_edit_run(h->session, &desc, edits, shot->n_edits, saes, &result));
     if (shot->save) FCT_TRY_OUT(save(h, shot, &desc, edits, saes, &result));
     if (pixels) {
         *pixels = result.pixels;

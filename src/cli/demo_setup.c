@@ -112,6 +112,8 @@ fct_status demo_open(demo *d)
                            .precision = FCT_PRECISION_F32,
                            .log = d->log};
     fct_status st = fct_model_open(&d->model, &desc);
+    if (st == FCT_OK)
+        st = fct_session_open(&d->session, d->model, &(fct_session_desc){.log = d->log});
     fct_path_free(path);
     FCT_TRY(st);
     d->info = fct_model_get_info(d->model);
@@ -151,5 +153,6 @@ void demo_close(demo *d)
     fct_prompts_clear(&d->held);
     fct_checker_free(d->checker);
     fct_world_clear(&d->world);
+    fct_session_close(d->session);
     fct_model_close(d->model);
 }

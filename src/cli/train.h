@@ -26,6 +26,7 @@ typedef struct train_stream { /* one block's rows, or those of several in step *
 typedef struct train_rows { /* zero-initialised is empty */
     fct_store *store;       /* NULL: the model makes the rows */
     fct_model *made_by;
+    fct_session *session;
     fct_prompts prompts;
     char *blocks;                   /* "down.2.1,up.0.1": those that the model is watched at */
     const char *model, *model_hash; /* NULL: unknown */

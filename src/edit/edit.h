@@ -139,11 +139,12 @@ bool fct_run_guided(const fct_run_desc *resolved);
 /* The block with this short or full name; an error lists the blocks. */
 fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info,
                           const char *name) FCT_MUST_CHECK;
-fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
+fct_status fct_edit_set_open_at(fct_edit_set **out, fct_session *session, const fct_run_desc *desc,
                                 fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
                                 int depth) FCT_MUST_CHECK;
-fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
-                           const fct_sae_set *saes, fct_run_result *out, int depth) FCT_MUST_CHECK;
+fct_status fct_edit_run_at(fct_session *session, const fct_run_desc *desc, fct_edit *edits,
+                           int64_t n_edits, const fct_sae_set *saes, fct_run_result *out,
+                           int depth) FCT_MUST_CHECK;
 
 /* Fills the keys of plans and their taps, once the codes of clean and source runs are gathered
    (key.c). */

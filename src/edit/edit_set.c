@@ -15,11 +15,9 @@ static void shorten(fct_run_desc *d, int64_t last_step)
     d->no_decode = true;
     d->stop_after_taps = true;
     d->stop_step = last_step;
-    d->save = NULL;
-    d->resume = NULL;
 }
 
-static fct_status run_clean(fct_edit_set *set, fct_model *m)
+static fct_status run_clean(fct_edit_set *set, fct_session *session)
 {
     fct_run_desc d = set->desc;
     fct_run_result result = {0};
@@ -38,14 +36,15 @@ static fct_status run_clean(fct_edit_set *set, fct_model *m)
         d.taps = taps;
         d.n_taps = n;
         shorten(&d, last);
-        st = fct_where(fct_model_run(m, &d, &result), "the run without edits (for static ones)");
+        st = fct_where(fct_session_run(session, &d, &result),
+                       "the run without edits (for static ones)");
         fct_run_result_clear(&result);
     }
     fct_free(taps);
     return st;
 }
 
-static fct_status run_source(fct_edit_set *set, fct_source *s, fct_model *m,
+static fct_status run_source(fct_edit_set *set, fct_source *s, fct_session *session,
                              const fct_sae_set *saes, int depth)
 {
     fct_run_desc d;
@@ -71,7 +70,7 @@ static fct_status run_source(fct_edit_set *set, fct_source *s, fct_model *m,
     d.n_taps = n;
     shorten(&d, last);
     fct_status st =
-        fct_edit_run_at(m, &d, s->recipe->edit, s->recipe->n_edits, saes, &result, depth + 1);
+        fct_edit_run_at(session, &d, s->recipe->edit, s->recipe->n_edits, saes, &result, depth + 1);
     fct_run_result_clear(&result);
     fct_free(taps);
     return fct_where(st, "the run that features are taken from");
@@ -79,7 +78,7 @@ static fct_status run_source(fct_edit_set *set, fct_source *s, fct_model *m,
 
 /* ---- the edited run ---- */
 
-fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
+fct_status fct_edit_set_open_at(fct_edit_set **out, fct_session *session, const fct_run_desc *desc,
                                 fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
                                 int depth)
 {
@@ -89,10 +88,11 @@ fct_status fct_edit_set_open_at(fct_edit_set **out, fct_model *m, const fct_run_
     for (int64_t i = 0; i < n_edits; i++)
         FCT_TRY(fct_edit_where(fct_edit_load(&edits[i], NULL), &edits[i]));
     FCT_TRY(fct_new(&set, 1, (int64_t)sizeof *set));
-    FCT_TRY_OUT(fct_edit_compile(set, fct_model_get_info(m), desc, edits, n_edits, saes));
-    FCT_TRY_OUT(run_clean(set, m));
+    FCT_TRY_OUT(fct_edit_compile(set, fct_model_get_info(fct_session_model(session)), desc, edits,
+                                 n_edits, saes));
+    FCT_TRY_OUT(run_clean(set, session));
     for (int64_t i = 0; i < set->n_sources; i++)
-        FCT_TRY_OUT(run_source(set, &set->source[i], m, saes, depth));
+        FCT_TRY_OUT(run_source(set, &set->source[i], session, saes, depth));
     fct_edit_set_make_keys(set);
     *out = set;
     return FCT_OK;
@@ -101,10 +101,10 @@ out:
     return st;
 }
 
-fct_status fct_edit_set_open(fct_edit_set **out, fct_model *m, const fct_run_desc *desc,
+fct_status fct_edit_set_open(fct_edit_set **out, fct_session *session, const fct_run_desc *desc,
                              fct_edit *edits, int64_t n_edits, const fct_sae_set *saes)
 {
-    return fct_edit_set_open_at(out, m, desc, edits, n_edits, saes, 0);
+    return fct_edit_set_open_at(out, session, desc, edits, n_edits, saes, 0);
 }
 
 const fct_tap *fct_edit_set_taps(const fct_edit_set *set, int64_t *out_n)
@@ -120,30 +120,30 @@ void fct_edit_set_close(fct_edit_set *set)
     fct_free(set);
 }
 
-fct_status fct_edit_run_at(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
-                           const fct_sae_set *saes, fct_run_result *out, int depth)
+fct_status fct_edit_run_at(fct_session *session, const fct_run_desc *desc, fct_edit *edits,
+                           int64_t n_edits, const fct_sae_set *saes, fct_run_result *out, int depth)
 {
     fct_edit_set *set = NULL;
     fct_tap *taps = NULL;
     fct_run_desc d = *desc;
     *out = (fct_run_result){0};
-    if (n_edits == 0) return fct_model_run(m, desc, out);
-    FCT_TRY(fct_edit_set_open_at(&set, m, desc, edits, n_edits, saes, depth));
+    if (n_edits == 0) return fct_session_run(session, desc, out);
+    FCT_TRY(fct_edit_set_open_at(&set, session, desc, edits, n_edits, saes, depth));
     fct_status st = fct_new(&taps, desc->n_taps + set->n_plans, (int64_t)sizeof *taps);
     if (st == FCT_OK) {
         if (desc->n_taps > 0) memcpy(taps, desc->taps, (size_t)desc->n_taps * sizeof *taps);
         memcpy(taps + desc->n_taps, set->tap, (size_t)set->n_plans * sizeof *taps);
         d.taps = taps;
         d.n_taps = desc->n_taps + set->n_plans;
-        st = fct_model_run(m, &d, out);
+        st = fct_session_run(session, &d, out);
     }
     fct_free(taps);
     fct_edit_set_close(set);
     return st;
 }
 
-fct_status fct_edit_run(fct_model *m, const fct_run_desc *desc, fct_edit *edits, int64_t n_edits,
-                        const fct_sae_set *saes, fct_run_result *out)
+fct_status fct_edit_run(fct_session *session, const fct_run_desc *desc, fct_edit *edits,
+                        int64_t n_edits, const fct_sae_set *saes, fct_run_result *out)
 {
-    return fct_edit_run_at(m, desc, edits, n_edits, saes, out, 0);
+    return fct_edit_run_at(session, desc, edits, n_edits, saes, out, 0);
 }

@@ -82,11 +82,12 @@ out:
 
 /* ---- a recipe run again ---- */
 
-fct_status fct_recipe_run(fct_model *m, fct_recipe *r, const fct_sae_set *saes, fct_run_result *out)
+fct_status fct_recipe_run(fct_session *session, fct_recipe *r, const fct_sae_set *saes,
+                          fct_run_result *out)
 {
     fct_run_desc d;
     fct_recipe_desc(r, &d);
-    return fct_edit_run(m, &d, r->edit, r->n_edits, saes, out);
+    return fct_edit_run(session, &d, r->edit, r->n_edits, saes, out);
 }
 
 fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,

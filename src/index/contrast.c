@@ -27,14 +27,15 @@ static fct_status weigh(double *mean, const fct_maps *m, const fct_mask *mask)
     return st;
 }
 
-static fct_status find_means(double *mean, double *total, fct_model *m, const fct_sae_set *saes,
-                             const fct_recipe *recipe, const fct_mask *mask, int64_t step)
+static fct_status find_means(double *mean, double *total, fct_session *session,
+                             const fct_sae_set *saes, const fct_recipe *recipe,
+                             const fct_mask *mask, int64_t step)
 {
     fct_maps *maps = NULL;
     fct_run_result result = {0};
     int64_t at = 0;
     FCT_TRY(fct_new(&maps, saes->n, (int64_t)sizeof *maps));
-    fct_status st = fct_maps_run(maps, m, saes, recipe, step, true, &result);
+    fct_status st = fct_maps_run(maps, session, saes, recipe, step, true, &result);
     for (int64_t i = 0; i < saes->n && st == FCT_OK; i++) {
         st = weigh(mean + at, &maps[i], mask);
         at += maps[i].sae->f;
@@ -80,7 +81,7 @@ static fct_status make_rows(fct_contrast *out, const fct_model_info *info, const
     return FCT_OK;
 }
 
-fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *saes,
+fct_status fct_contrast_run(fct_contrast *out, fct_session *session, const fct_sae_set *saes,
                             const fct_contrast_desc *desc)
 {
     double *a = NULL, *b = NULL, total[2];
@@ -91,12 +92,12 @@ fct_status fct_contrast_run(fct_contrast *out, fct_model *m, const fct_sae_set *
     FCT_TRY_OUT(fct_new(&a, count, (int64_t)sizeof *a));
     FCT_TRY_OUT(fct_new(&b, count, (int64_t)sizeof *b));
     FCT_TRY_OUT(
-        fct_where(find_means(a, &total[0], m, saes, desc->a, desc->mask_a, desc->step), "A"));
+        fct_where(find_means(a, &total[0], session, saes, desc->a, desc->mask_a, desc->step), "A"));
     FCT_TRY_OUT(fct_log_check_stop(desc->log));
     FCT_TRY_OUT(
-        fct_where(find_means(b, &total[1], m, saes, desc->b, desc->mask_b, desc->step), "B"));
-    FCT_TRY_OUT(make_rows(out, fct_model_get_info(m), saes, count, (const double *const[]){a, b},
-                          total));
+        fct_where(find_means(b, &total[1], session, saes, desc->b, desc->mask_b, desc->step), "B"));
+    FCT_TRY_OUT(make_rows(out, fct_model_get_info(fct_session_model(session)), saes, count,
+                          (const double *const[]){a, b}, total));
 out:
     fct_free(a);
     fct_free(b);

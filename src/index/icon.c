@@ -12,12 +12,13 @@ static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n,
     return FCT_OK;
 }
 
-static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, fct_edit *edit,
-                           fct_sae_set *saes)
+static fct_status run_both(fct_icon *out, fct_session *session, const fct_run_desc *d,
+                           fct_edit *edit, fct_sae_set *saes)
 {
+    const fct_model *m = fct_session_model(session);
     fct_run_result clean = {0}, icon = {0};
-    fct_status st = fct_edit_run(m, d, edit, 1, saes, &icon);
-    if (st == FCT_OK) st = fct_model_run(m, d, &clean);
+    fct_status st = fct_edit_run(session, d, edit, 1, saes, &icon);
+    if (st == FCT_OK) st = fct_session_run(session, d, &clean);
     if (st == FCT_OK) st = draw_all(&out->icon, &icon, out->n, &(fct_stamp){m, d, edit, 1, saes});
     if (st == FCT_OK) st = draw_all(&out->clean, &clean, out->n, &(fct_stamp){m, d, NULL, 0, NULL});
     fct_run_result_clear(&icon);
@@ -25,7 +26,8 @@ static fct_status run_both(fct_icon *out, fct_model *m, const fct_run_desc *d, f
     return st;
 }
 
-fct_status fct_icon_run(fct_icon *out, fct_model *m, fct_sae_set *saes, const fct_icon_desc *desc)
+fct_status fct_icon_run(fct_icon *out, fct_session *session, fct_sae_set *saes,
+                        const fct_icon_desc *desc)
 {
     static const uint64_t usual[] = {0, 1, 2};
     const uint64_t *seeds = desc->n_seeds > 0 ? desc->seeds : usual;
@@ -47,7 +49,7 @@ fct_status fct_icon_run(fct_icon *out, fct_model *m, fct_sae_set *saes, const fc
                       .steps = desc->steps,
                       .guidance = desc->guidance,
                       .has_guidance = desc->has_guidance};
-    if (st == FCT_OK) st = run_both(out, m, &d, &edit, saes);
+    if (st == FCT_OK) st = run_both(out, session, &d, &edit, saes);
     fct_free(items);
     fct_edit_clear(&edit);
     if (st != FCT_OK) fct_icon_clear(out);

@@ -21,7 +21,7 @@ void fct_maps_clear(fct_maps *m);
 
 /* Runs the recipe with taps on every block of the set, one fct_maps each (array of saes->n, zeroed
    by the caller). result: with the pictures unless no_decode. */
-fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
+fct_status fct_maps_run(fct_maps *maps, fct_session *session, const fct_sae_set *saes,
                         const fct_recipe *recipe, int64_t step, bool no_decode,
                         fct_run_result *result) FCT_MUST_CHECK;
 /* Feature f's mean, max and share over the grid, and its map (copied). */

@@ -47,7 +47,8 @@ static fct_status draw_block(fct_look_block *b, const fct_image *picture)
     return FCT_OK;
 }
 
-fct_status fct_look_run(fct_look *out, fct_model *m, fct_sae_set *saes, const fct_look_desc *desc)
+fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
+                        const fct_look_desc *desc)
 {
     fct_run_result result = {0};
     fct_maps *maps = NULL;
@@ -55,10 +56,11 @@ fct_status fct_look_run(fct_look *out, fct_model *m, fct_sae_set *saes, const fc
     fct_status st = FCT_OK;
     *out = (fct_look){0};
     FCT_TRY(fct_new(&maps, saes->n, (int64_t)sizeof *maps));
-    FCT_TRY_OUT(fct_maps_run(maps, m, saes, desc->recipe, desc->step, false, &result));
+    FCT_TRY_OUT(fct_maps_run(maps, session, saes, desc->recipe, desc->step, false, &result));
     FCT_TRY_OUT(fct_new(&out->picture, 1, (int64_t)sizeof *out->picture));
     fct_recipe_desc(desc->recipe, &run);
-    fct_stamp stamp = {m, &run, desc->recipe->edit, desc->recipe->n_edits, saes};
+    fct_stamp stamp = {fct_session_model(session), &run, desc->recipe->edit, desc->recipe->n_edits,
+                       saes};
     FCT_TRY_OUT(fct_draw_stamped(out->picture, &result, desc->recipe->index, &stamp));
     FCT_TRY_OUT(fct_new(&out->block, saes->n, (int64_t)sizeof *out->block));
     for (int64_t i = 0; i < saes->n; i++) {

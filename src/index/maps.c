@@ -45,10 +45,11 @@ void fct_maps_clear(fct_maps *m)
     *m = (fct_maps){0};
 }
 
-fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
+fct_status fct_maps_run(fct_maps *maps, fct_session *session, const fct_sae_set *saes,
                         const fct_recipe *recipe, int64_t step, bool no_decode,
                         fct_run_result *result)
 {
+    const fct_model_info *info = fct_model_get_info(fct_session_model(session));
     fct_recipe copy;
     fct_run_desc d;
     fct_tap *taps = NULL;
@@ -57,9 +58,9 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
         return fct_fail(FCT_ERR_ARG, "there are no SAEs to look with; give one with --sae");
     FCT_TRY(fct_recipe_copy(&copy, recipe)); /* running an edit may read files into it */
     fct_recipe_desc(&copy, &d);
-    fct_run_resolve(&d, fct_model_get_info(m));
+    fct_run_resolve(&d, info);
     fct_status st = FCT_OK;
-    int64_t last = fct_model_count_steps(fct_model_get_info(m), d.steps);
+    int64_t last = fct_model_count_steps(info, d.steps);
     if (step > last) {
         st = fct_fail(FCT_ERR_ARG, "step %" PRId64 " is not there: the recipe has %" PRId64, step,
                       last);
@@ -68,7 +69,7 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
     FCT_TRY_OUT(fct_new(&taps, saes->n, (int64_t)sizeof *taps));
     for (int64_t i = 0; i < saes->n; i++) {
         const fct_block_info *block;
-        FCT_TRY_OUT(fct_sae_bound_block(&block, &saes->bound[i], fct_model_get_info(m)));
+        FCT_TRY_OUT(fct_sae_bound_block(&block, &saes->bound[i], info));
         maps[i] = (fct_maps){
             .block = block, .sae = saes->bound[i].sae, .item = copy.index, .step = step};
         taps[i] = (fct_tap){.module = maps[i].block->name,
@@ -80,7 +81,7 @@ fct_status fct_maps_run(fct_maps *maps, fct_model *m, const fct_sae_set *saes,
     d.n_taps = saes->n;
     d.no_decode = d.stop_after_taps = no_decode;
     d.stop_step = no_decode ? step : 0;
-    FCT_TRY_OUT(fct_edit_run(m, &d, copy.edit, copy.n_edits, saes, result));
+    FCT_TRY_OUT(fct_edit_run(session, &d, copy.edit, copy.n_edits, saes, result));
     for (int64_t i = 0; i < saes->n && st == FCT_OK; i++)
         if (!maps[i].sum)
             st = fct_fail(FCT_ERR_INTERNAL, "the run did not pass block %s",

@@ -99,7 +99,7 @@ static void describe(fct_run_desc *d, fct_run_item *items, const int64_t *prompt
                         .negative = desc->negative};
 }
 
-static fct_status scan_batch(fct_top *out, fct_model *m, watch *watches, int64_t n_watches,
+static fct_status scan_batch(fct_top *out, fct_session *session, watch *watches, int64_t n_watches,
                              const fct_top_desc *desc, const int64_t *prompt, int64_t n,
                              fct_tap *taps, fct_run_item *items, int64_t top)
 {
@@ -109,7 +109,7 @@ static fct_status scan_batch(fct_top *out, fct_model *m, watch *watches, int64_t
     d.taps = taps;
     d.n_taps = n_watches;
     d.no_decode = d.stop_after_taps = true;
-    fct_status st = fct_model_run(m, &d, &result);
+    fct_status st = fct_session_run(session, &d, &result);
     fct_run_result_clear(&result);
     for (int64_t b = 0; b < n_watches; b++) {
         watch *t = &watches[b];
@@ -143,7 +143,7 @@ static fct_status find_watches(watch *watches, fct_tap *taps, int64_t *out_n,
     return FCT_OK;
 }
 
-static fct_status scan(fct_top *out, fct_model *m, const fct_sae_set *saes,
+static fct_status scan(fct_top *out, fct_session *session, const fct_sae_set *saes,
                        const fct_top_desc *desc, int64_t batch, int64_t top)
 {
     watch *watches = NULL;
@@ -160,7 +160,7 @@ static fct_status scan(fct_top *out, fct_model *m, const fct_sae_set *saes,
         int64_t count = desc->n_prompts - first < batch ? desc->n_prompts - first : batch;
         FCT_TRY_OUT(fct_log_check_stop(desc->log));
         for (int64_t i = 0; i < count; i++) prompt[i] = first + i;
-        FCT_TRY_OUT(scan_batch(out, m, watches, n, desc, prompt, count, taps, items, top));
+        FCT_TRY_OUT(scan_batch(out, session, watches, n, desc, prompt, count, taps, items, top));
         fct_log_progress(desc->log, "prompts", first + count, desc->n_prompts);
     }
 out:
@@ -197,7 +197,7 @@ static bool is_wanted(const fct_top *out, int64_t prompt)
     return false;
 }
 
-static fct_status draw_batch(fct_top *out, fct_model *m, const fct_top_desc *desc,
+static fct_status draw_batch(fct_top *out, fct_session *session, const fct_top_desc *desc,
                              const int64_t *prompt, int64_t n, fct_run_item *items)
 {
     fct_run_desc d;
@@ -205,14 +205,15 @@ static fct_status draw_batch(fct_top *out, fct_model *m, const fct_top_desc *des
     if (n == 0) return FCT_OK;
     FCT_TRY(fct_log_check_stop(desc->log));
     describe(&d, items, prompt, n, desc);
-    fct_status st = fct_model_run(m, &d, &result);
+    fct_status st = fct_session_run(session, &d, &result);
     for (int64_t i = 0; i < n && st == FCT_OK; i++)
-        st = keep_picture(out, &result, i, prompt[i], &(fct_stamp){m, &d, NULL, 0, NULL});
+        st = keep_picture(out, &result, i, prompt[i],
+                          &(fct_stamp){fct_session_model(session), &d, NULL, 0, NULL});
     fct_run_result_clear(&result);
     return st;
 }
 
-static fct_status draw(fct_top *out, fct_model *m, const fct_top_desc *desc, int64_t batch)
+static fct_status draw(fct_top *out, fct_session *session, const fct_top_desc *desc, int64_t batch)
 {
     int64_t *prompt = NULL, n = 0;
     fct_run_item *items = NULL;
@@ -221,16 +222,16 @@ static fct_status draw(fct_top *out, fct_model *m, const fct_top_desc *desc, int
     for (int64_t i = 0; i < desc->n_prompts && st == FCT_OK; i++) {
         if (is_wanted(out, i)) prompt[n++] = i;
         if (n < batch) continue;
-        st = draw_batch(out, m, desc, prompt, n, items);
+        st = draw_batch(out, session, desc, prompt, n, items);
         n = 0;
     }
-    if (st == FCT_OK) st = draw_batch(out, m, desc, prompt, n, items);
+    if (st == FCT_OK) st = draw_batch(out, session, desc, prompt, n, items);
     fct_free(prompt);
     fct_free(items);
     return st;
 }
 
-fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
+fct_status fct_top_run(fct_top *out, fct_session *session, const fct_sae_set *saes,
                        const fct_top_desc *desc)
 {
     int64_t batch = desc->batch > 0 ? desc->batch : 8, top = desc->top > 0 ? desc->top : 9;
@@ -256,8 +257,8 @@ fct_status fct_top_run(fct_top *out, fct_model *m, const fct_sae_set *saes,
         FCT_TRY_OUT(
             fct_new(&out->feature[q].example, top, (int64_t)sizeof *out->feature[q].example));
     }
-    FCT_TRY_OUT(scan(out, m, saes, desc, batch, top));
-    if (!desc->no_pictures) FCT_TRY_OUT(draw(out, m, desc, batch));
+    FCT_TRY_OUT(scan(out, session, saes, desc, batch, top));
+    if (!desc->no_pictures) FCT_TRY_OUT(draw(out, session, desc, batch));
 out:
     if (st != FCT_OK) fct_top_clear(out);
     return st;

@@ -2,7 +2,7 @@
    and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance. */
 #include <string.h>
 
-#include "model/pipeline.h"
+#include "model/run.h"
 
 /* One encoder's states of every text, [n_texts, T, C]. */
 static fct_status encode(fct_work *w, int i, fct_tensor *states, float *pooled)
@@ -55,19 +55,61 @@ static void place_sizes(fct_work *w)
     }
 }
 
+/* ---- texts that were encoded before ---- */
+
+static void clear_texts(fct_kept_value *value)
+{
+    fct_texts_kept *t = (fct_texts_kept *)value;
+    fct_free(t->states.data);
+    fct_free(t->pooled);
+}
+
+/* Products of a batch of texts round differently from those of one, so texts are found again only
+   as the batch that they were. */
+static fct_status keep_texts(fct_work *w, const fct_tensor *states, const float *pooled)
+{
+    int64_t n = w->n_texts * w->m->clip_config[1].projection_dim;
+    int64_t bytes = fct_tensor_bytes(states) + n * (int64_t)sizeof *pooled;
+    fct_texts_kept *t = NULL;
+    w->s->counts.texts += w->n_texts;
+    if (!fct_kept_fits(&w->s->kept, bytes)) return FCT_OK;
+    FCT_TRY(fct_new(&t, 1, (int64_t)sizeof *t));
+    t->head.clear = clear_texts;
+    fct_status st = fct_tensor_copy(&t->states, states);
+    if (st == FCT_OK) st = fct_new_raw(&t->pooled, n, (int64_t)sizeof *pooled);
+    if (st == FCT_OK) {
+        memcpy(t->pooled, pooled, (size_t)n * sizeof *pooled);
+        st = fct_kept_put(&w->s->kept, w->text_key, &t->head, bytes);
+    }
+    if (st == FCT_OK) return st;
+    clear_texts(&t->head);
+    fct_free(t);
+    return st;
+}
+
+static fct_status encode_both(fct_work *w, fct_tensor *all, float **pooled)
+{
+    fct_tensor states[2];
+    int64_t c = w->m->unet_config.cross_attention_dim;
+    FCT_TRY(fct_arena_take(w->arena, pooled, w->n_texts * w->m->clip_config[1].projection_dim,
+                           sizeof **pooled));
+    for (int i = 0; i < 2; i++) FCT_TRY(encode(w, i, &states[i], *pooled));
+    FCT_TRY(fct_rt_take(&w->rt, all, w->rt.dtype, 3, (int64_t[]){w->n_texts, w->tokens, c}));
+    FCT_TRY(
+        fct_op_concat(&w->rt.cx, &(fct_concat_args){.a = states[0], .b = states[1], .y = *all}));
+    return fct_arena_dry(w->arena) ? FCT_OK : keep_texts(w, all, *pooled);
+}
+
 fct_status fct_work_encode(fct_work *w)
 {
-    fct_tensor states[2], all;
-    float *pooled;
+    fct_tensor all = {0};
+    float *pooled = NULL;
     fct_mark mark = fct_arena_mark(w->arena);
-    int64_t c = w->m->unet_config.cross_attention_dim;
-    if (w->n_texts > 0) {
-        FCT_TRY(fct_arena_take(w->arena, &pooled, w->n_texts * w->m->clip_config[1].projection_dim,
-                               sizeof *pooled));
-        for (int i = 0; i < 2; i++) FCT_TRY(encode(w, i, &states[i], pooled));
-        FCT_TRY(fct_rt_take(&w->rt, &all, w->rt.dtype, 3, (int64_t[]){w->n_texts, w->tokens, c}));
-        FCT_TRY(
-            fct_op_concat(&w->rt.cx, &(fct_concat_args){.a = states[0], .b = states[1], .y = all}));
+    if (w->texts) {
+        all = w->texts->states;
+        pooled = w->texts->pooled;
+    } else if (w->n_texts > 0) {
+        FCT_TRY(encode_both(w, &all, &pooled));
     }
     if (!fct_arena_dry(w->arena)) {
         place_rows(w, &all, pooled);

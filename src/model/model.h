@@ -31,17 +31,4 @@ struct fct_model {
 fct_status fct_model_list_blocks(fct_model *m) FCT_MUST_CHECK;
 void fct_model_clear_blocks(fct_model *m);
 
-/* ---- saved moments (state.c) ---- */
-struct fct_state {
-    char key[65]; /* hash of all that made it */
-    int64_t step, stage;
-    float *latents, *emb, *added;
-    int64_t n_latents, n_emb, n_added;
-    fct_rng *rng;
-    int64_t n_rng;
-    fct_tensor text, x, skip[FCT_MAX_SKIPS]; /* owned */
-    int n_skips;
-    bool x_is_skip; /* x is the newest skip */
-};
-
 #endif

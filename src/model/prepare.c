@@ -1,9 +1,9 @@
 /* prepare.c - everything about a run that is known before it computes: sizes, steps, guidance,
-   token ids, taps, and the key that says whether a saved state belongs to it. */
+   token ids, taps, and the key by which what is kept of it is found. */
 #include <stdio.h>
 #include <string.h>
 
-#include "model/pipeline.h"
+#include "model/run.h"
 
 enum { CUT_SHOWN = 120 }; /* bytes of a cut text that a warning shows */
 
@@ -27,7 +27,7 @@ static fct_status resolve_steps(fct_work *w)
     const fct_run_desc *d = w->d;
     int64_t steps = d->steps ? d->steps : w->m->info.default_steps;
     FCT_TRY(fct_sampler_init(&w->sampler, &w->m->scheduler_config, steps));
-    w->first_step = d->resume ? d->resume->step : 1;
+    w->first_step = 1;
     w->last_step = w->sampler.n;
     if (d->stop_after_taps && d->stop_step) {
         if (d->stop_step < 1 || d->stop_step > w->sampler.n)
@@ -76,7 +76,7 @@ static fct_status warn_cut(fct_work *w, const char *cut, int encoder)
     if (!cut) return FCT_OK;
     shorten_text(shown, cut);
     fct_log_line(
-        w->m->log, FCT_LOG_WARN,
+        w->s->log, FCT_LOG_WARN,
         "the prompt is longer than the %lld tokens that text encoder %d reads; cut off: \"%s\"",
         (long long)w->tokens, encoder + 1, shown);
     return fct_str_printf(&w->warning,
@@ -123,7 +123,7 @@ static fct_status tokenize(fct_work *w)
     return FCT_OK;
 }
 
-/* ---- the key of saved states ---- */
+/* ---- keys ---- */
 
 static void add_number(fct_sha256 *h, int64_t v)
 {
@@ -166,25 +166,14 @@ static void make_key(fct_work *w)
     fct_sha256_hex(&h, w->key);
 }
 
-static fct_status check_moments(const fct_work *w)
+static void make_text_key(fct_work *w)
 {
-    const fct_run_desc *d = w->d;
-    if (d->resume && strcmp(d->resume->key, w->key) != 0)
-        return fct_fail(FCT_ERR_ARG, "the saved state belongs to another run: model, prompts, "
-                                     "seeds, size, steps and guidance must be the same");
-    if (d->stop_after_taps && w->taps.last_stage < 0)
-        return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
-    if (!d->save) return FCT_OK;
-    bool late = d->save_step == w->first_step && d->resume && d->save_stage < d->resume->stage;
-    if (d->save_step < w->first_step || d->save_step > w->last_step || d->save_stage < 0 ||
-        d->save_stage > w->m->unet.n - 1 || late)
-        return fct_fail(FCT_ERR_ARG,
-                        "cannot save at stage %lld of step %lld: this run has stages 0 to %lld, "
-                        "steps %lld to %lld",
-                        (long long)d->save_stage, (long long)d->save_step,
-                        (long long)w->m->unet.n - 1, (long long)w->first_step,
-                        (long long)w->last_step);
-    return FCT_OK;
+    fct_sha256 h;
+    fct_sha256_init(&h);
+    add_number(&h, w->n_texts);
+    for (int i = 0; i < 2; i++)
+        fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
+    fct_sha256_hex(&h, w->text_key);
 }
 
 static fct_status init(fct_work *w)
@@ -197,16 +186,21 @@ static fct_status init(fct_work *w)
     FCT_TRY(tokenize(w));
     FCT_TRY(
         fct_taps_init(&w->taps, d->taps, d->n_taps, &w->m->modules, w->m->block, w->m->n_blocks));
+    if (d->stop_after_taps && w->taps.last_stage < 0)
+        return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
     make_key(w);
-    FCT_TRY(check_moments(w));
+    make_text_key(w);
+    w->texts = (const fct_texts_kept *)fct_kept_find(&w->s->kept, w->text_key);
+    FCT_TRY(fct_moments_plan(w));
     w->n_rng = d->joint_noise ? 1 : w->n;
     FCT_TRY(fct_new(&w->rng, w->n_rng, sizeof *w->rng));
     return FCT_OK;
 }
 
-fct_status fct_work_init(fct_work *w, fct_model *m, const fct_run_desc *d)
+fct_status fct_work_init(fct_work *w, fct_session *s, const fct_run_desc *d)
 {
-    *w = (fct_work){.m = m, .d = d};
+    const fct_model *m = s->m;
+    *w = (fct_work){.s = s, .m = m, .d = d};
     if (!d || !d->items || d->n_items < 1 || d->n_items > (1 << 16))
         return fct_fail(FCT_ERR_ARG, "a run needs 1 to 65536 items");
     if (d->n_taps < 0 || (d->n_taps && !d->taps)) return fct_fail(FCT_ERR_ARG, "no taps are given");
@@ -227,6 +221,7 @@ void fct_work_clear(fct_work *w)
     for (int i = 0; i < 2; i++) fct_free(w->ids[i]);
     fct_free(w->text_of);
     fct_free(w->rng);
+    fct_free(w->keep);
     fct_str_clear(&w->warning);
     *w = (fct_work){0};
 }

@@ -29,8 +29,8 @@ void fct_capture_plan_clear(fct_capture_plan *p)
 
 static fct_status check_desc(const fct_capture_desc *desc)
 {
-    if (!desc->model || !desc->out)
-        return fct_fail(FCT_ERR_ARG, "a capture needs a model and a folder to write to");
+    if (!desc->session || !desc->out)
+        return fct_fail(FCT_ERR_ARG, "a capture needs a session and a folder to write to");
     if (desc->n_prompts < 1) return fct_fail(FCT_ERR_ARG, "no prompts to capture");
     if (desc->n_prompts > INT32_MAX)
         return fct_fail(FCT_ERR_RANGE, "more than %d prompts", INT32_MAX);
@@ -112,7 +112,7 @@ static int64_t divide_up(int64_t a, int64_t b)
 static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     int64_t widest = 0, target = desc->shard_bytes > 0 ? desc->shard_bytes : FCT_STORE_SHARD_BYTES;
-    FCT_TRY(fct_model_find_blocks(&p->block, &p->n_blocks, desc->model,
+    FCT_TRY(fct_model_find_blocks(&p->block, &p->n_blocks, fct_session_model(desc->session),
                                   desc->blocks ? desc->blocks : "*"));
     FCT_TRY(fct_new(&p->grid, p->n_blocks, sizeof *p->grid));
     for (int64_t b = 0; b < p->n_blocks; b++) {
@@ -216,7 +216,7 @@ fct_status fct_capture_plan_init(fct_capture_plan *out, const fct_capture_desc *
     fct_status st = FCT_OK;
     *out = (fct_capture_plan){0};
     FCT_TRY_OUT(check_desc(desc));
-    out->info = fct_model_get_info(desc->model);
+    out->info = fct_model_get_info(fct_session_model(desc->session));
     FCT_TRY_OUT(set_steps(out, desc));
     FCT_TRY_OUT(set_run(out, desc));
     FCT_TRY_OUT(set_sizes(out, desc));

@@ -91,21 +91,21 @@ fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n)
         tap[b] = (fct_tap){
             .module = p->block[b]->name, .what = p->what, .user = &ear[b], .fn = listen_block};
     }
-    FCT_TRY_OUT(fct_model_run(c->desc->model,
-                              &(fct_run_desc){.items = item,
-                                              .n_items = n,
-                                              .width = p->width,
-                                              .height = p->height,
-                                              .steps = p->steps,
-                                              .guidance = p->guidance,
-                                              .has_guidance = true,
-                                              .negative = c->desc->negative,
-                                              .taps = tap,
-                                              .n_taps = p->n_blocks,
-                                              .no_decode = true,
-                                              .stop_after_taps = true,
-                                              .stop_step = p->at_steps[p->n_at - 1]},
-                              &r));
+    FCT_TRY_OUT(fct_session_run(c->desc->session,
+                                &(fct_run_desc){.items = item,
+                                                .n_items = n,
+                                                .width = p->width,
+                                                .height = p->height,
+                                                .steps = p->steps,
+                                                .guidance = p->guidance,
+                                                .has_guidance = true,
+                                                .negative = c->desc->negative,
+                                                .taps = tap,
+                                                .n_taps = p->n_blocks,
+                                                .no_decode = true,
+                                                .stop_after_taps = true,
+                                                .stop_step = p->at_steps[p->n_at - 1]},
+                                &r));
 out:
     fct_run_result_clear(&r);
     fct_free(item);

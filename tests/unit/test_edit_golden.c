@@ -20,7 +20,7 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
         assert_ok(fct_edit_load(&edits[i], test_path("golden/edit")));
     }
     read_setting(&d, items, t, twin, setting);
-    fct_status st = fct_edit_run(t->model, &d, edits, (int64_t)n, &t->saes, &r);
+    fct_status st = fct_edit_run(t->session, &d, edits, (int64_t)n, &t->saes, &r);
     if (st != FCT_OK) fail_msg("%s %s %s: %s", twin, setting, name, fct_error_text());
     snprintf(key, sizeof key, "%s/%s/%s", twin, setting, name);
     const fct_tensor *want = fct_st_find(golden, key);

@@ -25,7 +25,7 @@ static fct_status run_texts(fct_run_result *r, const fct_run_desc *d, const char
         assert_ok(fct_edit_parse(&edits[i], texts[i]));
         assert_ok(fct_edit_load(&edits[i], test_path("golden/edit")));
     }
-    fct_status st = fct_edit_run(twin.model, d, edits, n, &twin.saes, r);
+    fct_status st = fct_edit_run(twin.session, d, edits, n, &twin.saes, r);
     for (int i = 0; i < n; i++) fct_edit_clear(&edits[i]);
     return st;
 }
@@ -64,7 +64,7 @@ static int64_t quiet_feature(const fct_run_desc *desc)
     fct_tap tap = {.module = "up.0.1", .what = FCT_TAP_DELTA, .user = &q, .fn = mark_active};
     d.taps = &tap;
     d.n_taps = 1;
-    assert_ok(fct_model_run(twin.model, &d, &r));
+    assert_ok(fct_session_run(twin.session, &d, &r));
     fct_run_result_clear(&r);
     while (f < q.sae->f && q.active[f]) f++;
     fct_free(q.active);
@@ -83,7 +83,7 @@ static void test_no_byte(void **state)
         char ablate[64];
         read_setting(&d, items, &twin, "a", settings[s]);
         snprintf(ablate, sizeof ablate, "up.0.1:%d x0", (int)quiet_feature(&d));
-        assert_ok(fct_model_run(twin.model, &d, &clean));
+        assert_ok(fct_session_run(twin.session, &d, &clean));
         const char *const texts[] = {"mid.0:5 +0",
                                      "mid.0:5 -0 @mask.png",
                                      "mid.0:5 x1",
@@ -159,11 +159,11 @@ static void test_batch(void **state)
                       .no_decode = true};
     assert_ok(fct_edit_parse(&e[0], "mid.0:5 x-3 static"));
     assert_ok(fct_edit_parse(&e[1], "down.2.1:9 +4 @ellipse:0.1,0.2,0.9,0.8"));
-    assert_ok(fct_edit_run(twin.model, &d, e, 2, &twin.saes, &all));
-    assert_ok(fct_edit_set_open(&set, twin.model, &d, e, 2, &twin.saes));
+    assert_ok(fct_edit_run(twin.session, &d, e, 2, &twin.saes, &all));
+    assert_ok(fct_edit_set_open(&set, twin.session, &d, e, 2, &twin.saes));
     d.taps = fct_edit_set_taps(set, &d.n_taps);
     for (int i = 0; i < 2; i++) {
-        assert_ok(fct_model_run(twin.model, &d, &again));
+        assert_ok(fct_session_run(twin.session, &d, &again));
         assert_same_latents(&all, &again);
         fct_run_result_clear(&again);
     }
@@ -174,7 +174,7 @@ static void test_batch(void **state)
     int64_t n = fct_tensor_count(&all.latents) / 2;
     for (int i = 0; i < 2; i++) {
         d.items = &items[i];
-        assert_ok(fct_edit_run(twin.model, &d, e, 2, &twin.saes, &one));
+        assert_ok(fct_edit_run(twin.session, &d, e, 2, &twin.saes, &one));
         assert_true(rel_l2((const float *)all.latents.data + i * n, one.latents.data, NULL, n) <
                     1e-4);
         fct_run_result_clear(&one);
@@ -205,7 +205,7 @@ static void test_replay(void **state)
         assert_ok(fct_edit_parse(&e[i], texts[i]));
         assert_ok(fct_edit_load(&e[i], i == 0 ? test_path("golden/edit") : temp_path("")));
     }
-    assert_ok(fct_edit_run(twin.model, &d, e, 3, &twin.saes, &r));
+    assert_ok(fct_edit_run(twin.session, &d, e, 3, &twin.saes, &r));
     assert_ok(fct_recipe_of_run(&recipe, twin.model, &d, e, 3, &twin.saes, 1));
     assert_int_equal(recipe.n_saes, 3); /* the fourth SAE is not used */
     assert_true(recipe.has_guidance && recipe.width == 96 && recipe.threads > 0);
@@ -217,7 +217,7 @@ static void test_replay(void **state)
     assert_ok(fct_recipe_read(&back, temp_path("replay.png")));
     assert_int_equal(back.index, 1);
     assert_ok(fct_recipe_check(&back, twin.model, &twin.saes));
-    assert_ok(fct_recipe_run(twin.model, &back, &twin.saes, &again));
+    assert_ok(fct_recipe_run(twin.session, &back, &twin.saes, &again));
     assert_memory_equal(r.pixels, again.pixels, (size_t)(r.n * r.width * r.height * 3));
     assert_memory_equal(im.pixel, again.pixels + back.index * r.width * r.height * 3,
                         (size_t)(r.width * r.height * 3));
@@ -249,7 +249,7 @@ static void key_of(char out[65], const fct_run_desc *d, const char *text)
     fct_edit_set *set;
     int64_t n;
     assert_ok(fct_edit_parse(&e, text));
-    assert_ok(fct_edit_set_open(&set, twin.model, d, &e, 1, &twin.saes));
+    assert_ok(fct_edit_set_open(&set, twin.session, d, &e, 1, &twin.saes));
     const fct_tap *tap = fct_edit_set_taps(set, &n);
     assert_true(n == 1 && strlen(tap->key) == 64);
     memcpy(out, tap->key, 65);
@@ -285,17 +285,20 @@ static void test_other_model(void **state)
     fct_run_item items[4];
     fct_run_result here, there;
     fct_model *other;
+    fct_session *session;
     fct_edit e;
     read_setting(&d, items, &twin, "a", "one");
     assert_ok(fct_model_open(
         &other, &(fct_model_desc){.path = twin.folder, .precision = FCT_PRECISION_F32}));
     assert_ok(fct_edit_parse(&e, "mid.0:5 +3 @box:0,0,0.5,1"));
-    assert_ok(fct_edit_run(twin.model, &d, &e, 1, &twin.saes, &here));
-    assert_ok(fct_edit_run(other, &d, &e, 1, &twin.saes, &there));
+    assert_ok(fct_session_open(&session, other, NULL));
+    assert_ok(fct_edit_run(twin.session, &d, &e, 1, &twin.saes, &here));
+    assert_ok(fct_edit_run(session, &d, &e, 1, &twin.saes, &there));
     assert_same_latents(&here, &there);
     fct_run_result_clear(&here);
     fct_run_result_clear(&there);
     fct_edit_clear(&e);
+    fct_session_close(session);
     fct_model_close(other);
 }
 

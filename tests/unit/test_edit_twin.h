@@ -12,6 +12,7 @@ typedef struct edit_twin {
     char folder[1024];
     json_t *listed; /* edits.json */
     fct_model *model;
+    fct_session *session;
     fct_sae_set saes;
 } edit_twin;
 
@@ -59,6 +60,7 @@ static inline void edit_twin_open(edit_twin *t, const char *name)
     assert_ok(fct_json_read(&t->listed, test_path("golden/edit/edits.json")));
     assert_ok(fct_model_open(&t->model,
                              &(fct_model_desc){.path = t->folder, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&t->session, t->model, NULL));
     json_object_foreach(json_object_get(json_object_get(t->listed, "saes"), name), block, spec)
         assert_ok(fct_sae_set_bind(&t->saes, fct_model_get_info(t->model), block, draw_sae(spec),
                                    true));
@@ -67,6 +69,7 @@ static inline void edit_twin_open(edit_twin *t, const char *name)
 static inline void edit_twin_close(edit_twin *t)
 {
     fct_sae_set_clear(&t->saes);
+    fct_session_close(t->session);
     fct_model_close(t->model);
     json_decref(t->listed);
     remove_tree(t->folder);

@@ -73,7 +73,7 @@ static void gather(dense *q, const fct_recipe *recipe, int64_t set_index, int64_
     d.taps = &tap;
     d.n_taps = 1;
     d.no_decode = true;
-    assert_ok(fct_edit_run(twin.model, &d, copy.edit, copy.n_edits, &twin.saes, &r));
+    assert_ok(fct_edit_run(twin.session, &d, copy.edit, copy.n_edits, &twin.saes, &r));
     fct_run_result_clear(&r);
     fct_recipe_clear(&copy);
 }
@@ -94,7 +94,7 @@ static void same_again(const fct_image *im)
     assert_non_null(text);
     recipe_of(&r, text);
     assert_ok(fct_recipe_check(&r, twin.model, &twin.saes));
-    assert_ok(fct_recipe_run(twin.model, &r, &twin.saes, &result));
+    assert_ok(fct_recipe_run(twin.session, &r, &twin.saes, &result));
     assert_true(result.width == im->width && result.height == im->height);
     int64_t bytes = im->width * im->height * 3;
     assert_memory_equal(im->pixel, result.pixels + r.index * bytes, (size_t)bytes);
@@ -110,7 +110,7 @@ static void test_look(void **state)
         fct_look look;
         recipe_of(&r, dogs);
         assert_ok(
-            fct_look_run(&look, twin.model, &twin.saes,
+            fct_look_run(&look, twin.session, &twin.saes,
                          &(fct_look_desc){.recipe = &r, .top = 4, .step = step, .overlays = true}));
         assert_int_equal(look.n_blocks, twin.saes.n);
         assert_true(look.picture->width == 96 && look.picture->height == 128);
@@ -145,10 +145,10 @@ static void test_look(void **state)
     recipe_of(&r, sea);
     assert_fails(
         FCT_ERR_ARG, "step 5 is not there: the recipe has 2",
-        fct_look_run(&look, twin.model, &twin.saes, &(fct_look_desc){.recipe = &r, .step = 5}));
+        fct_look_run(&look, twin.session, &twin.saes, &(fct_look_desc){.recipe = &r, .step = 5}));
     assert_fails(
         FCT_ERR_ARG, "no SAEs to look with",
-        fct_look_run(&look, twin.model, &(fct_sae_set){0}, &(fct_look_desc){.recipe = &r}));
+        fct_look_run(&look, twin.session, &(fct_sae_set){0}, &(fct_look_desc){.recipe = &r}));
     fct_recipe_clear(&r);
 }
 
@@ -175,7 +175,7 @@ static void test_top(void **state)
                       .height = 96,
                       .steps = 1,
                       .batch = 2};
-    assert_ok(fct_top_run(&top, twin.model, &twin.saes, &d));
+    assert_ok(fct_top_run(&top, twin.session, &twin.saes, &d));
     for (int q = 0; q < 2; q++) {
         const fct_top_feature *f = &top.feature[q];
         double best[5];
@@ -216,7 +216,7 @@ static void test_top(void **state)
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0"));
     d.seed = INT64_MAX; /* the first prompt's is the last that recipes can tell */
     assert_fails(FCT_ERR_ARG, "the seed of prompt 2 is beyond",
-                 fct_top_run(&top, twin.model, &twin.saes, &d));
+                 fct_top_run(&top, twin.session, &twin.saes, &d));
     int64_t number;
     static const char *const malformed[] = {"mid.0", ":3", "mid.0:", "mid.0:x", "mid.0:-1", ""};
     for (size_t i = 0; i < FCT_COUNT(malformed); i++)
@@ -234,7 +234,7 @@ static void test_icon(void **state)
     fct_edit e;
     fct_run_item items[2] = {{.prompt = "", .seed = 4}, {.prompt = "", .seed = 9}};
     assert_ok(fct_feature_parse(&f, twin.model, &twin.saes, "mid.0:7"));
-    assert_ok(fct_icon_run(&icon, twin.model, &twin.saes,
+    assert_ok(fct_icon_run(&icon, twin.session, &twin.saes,
                            &(fct_icon_desc){.feature = f,
                                             .seeds = (uint64_t[]){4, 9},
                                             .n_seeds = 2,
@@ -243,10 +243,10 @@ static void test_icon(void **state)
                                             .steps = 1}));
     fct_run_desc d = {.items = items, .n_items = 2, .width = 64, .height = 64, .steps = 1};
     assert_ok(fct_edit_parse(&e, "mid.0:7 only 1"));
-    assert_ok(fct_edit_run(twin.model, &d, &e, 1, &twin.saes, &r));
+    assert_ok(fct_edit_run(twin.session, &d, &e, 1, &twin.saes, &r));
     assert_memory_equal(icon.icon[1].pixel, r.pixels + 64 * 64 * 3, 64 * 64 * 3);
     fct_run_result_clear(&r);
-    assert_ok(fct_model_run(twin.model, &d, &r));
+    assert_ok(fct_session_run(twin.session, &d, &r));
     assert_memory_equal(icon.clean[0].pixel, r.pixels, 64 * 64 * 3);
     for (int i = 0; i < 2; i++) {
         same_again(&icon.icon[i]);
@@ -268,7 +268,7 @@ static void test_contrast(void **state)
     recipe_of(&b, dogs);
     assert_ok(fct_mask_parse(&left, "@box:0,0,0.5,1"));
     fct_contrast_desc d = {.a = &a, .b = &b, .mask_a = &left, .step = 1};
-    assert_ok(fct_contrast_run(&c, twin.model, &twin.saes, &d));
+    assert_ok(fct_contrast_run(&c, twin.session, &twin.saes, &d));
     double total[2] = {0, 0}, sum = 0;
     for (int64_t s = 0; s < twin.saes.n; s++) { /* by hand, block after block */
         dense qa, qb;
@@ -315,7 +315,7 @@ static void test_contrast(void **state)
     fct_recipe_clear(&transport);
     assert_ok(fct_recipe_read(&transport, temp_path("t.json")));
     assert_ok(fct_recipe_check(&transport, twin.model, &twin.saes));
-    assert_ok(fct_recipe_run(twin.model, &transport, &twin.saes, &r));
+    assert_ok(fct_recipe_run(twin.session, &transport, &twin.saes, &r));
     fct_run_result_clear(&r);
     fct_recipe_clear(&transport);
     fct_contrast_clear(&c);

@@ -1,15 +1,16 @@
 /* test_model.c - what must hold of the engine whatever the weights: a batch is its singles, looking
-   changes nothing, a resumed run is the full run, the dry count is the real one, runs end early
+   changes nothing, the dry count is the real one, runs end early
    where asked; and what broken folders are told. */
 #include "fct_test.h"
 #include "twin.h"
 
-#include "facet/model.h"
+#include "facet/session.h"
 #include "model/model.h"
 
 typedef struct fixture {
     char folder[1024];
     fct_model *m;
+    fct_session *s;
 } fixture;
 
 static void open_twin(fixture *f, const char *name, fct_precision precision)
@@ -19,6 +20,13 @@ static void open_twin(fixture *f, const char *name, fct_precision precision)
     snprintf(f->folder, sizeof f->folder, "%s", temp_path(name));
     assert_ok(twin_write(test_path(path), f->folder));
     assert_ok(fct_model_open(&f->m, &(fct_model_desc){.path = f->folder, .precision = precision}));
+    assert_ok(fct_session_open(&f->s, f->m, NULL));
+}
+
+static void close_twin(fixture *f)
+{
+    fct_session_close(f->s);
+    fct_model_close(f->m);
 }
 
 static double distance(const fct_tensor *a, const float *b)
@@ -32,9 +40,9 @@ static double distance(const fct_tensor *a, const float *b)
     return sqrt(d / s);
 }
 
-static void run(fct_model *m, const fct_run_desc *d, fct_run_result *r)
+static void run(fct_session *s, const fct_run_desc *d, fct_run_result *r)
 {
-    assert_ok(fct_model_run(m, d, r));
+    assert_ok(fct_session_run(s, d, r));
 }
 
 static void same_bytes(const char *what, const fct_run_result *a, const fct_run_result *b)
@@ -62,13 +70,13 @@ static void batch_is_singles(fct_precision precision, double bound)
                       .negative = "hat",
                       .no_decode = true};
     fct_run_result all, one;
-    run(f.m, &d, &all);
+    run(f.s, &d, &all);
     int64_t n = fct_tensor_count(&all.latents) / 3;
     double worst = 0;
     for (int i = 0; i < 3; i++) {
         d.items = &item[i];
         d.n_items = 1;
-        run(f.m, &d, &one);
+        run(f.s, &d, &one);
         double x = distance(&one.latents, (const float *)all.latents.data + i * n);
         if (x > worst) worst = x;
         fct_run_result_clear(&one);
@@ -76,7 +84,7 @@ static void batch_is_singles(fct_precision precision, double bound)
     print_message("  batch against singles: %.2e (bound %.0e)\n", worst, bound);
     assert_true(worst <= bound);
     fct_run_result_clear(&all);
-    fct_model_close(f.m);
+    close_twin(&f);
 }
 
 static void test_batch(void **s)
@@ -110,7 +118,7 @@ static void test_identity(void **s)
                           .guidance = 4,
                           .no_decode = true};
         fct_run_result plain, seen;
-        run(f.m, &d, &plain);
+        run(f.s, &d, &plain);
         const fct_tap block[3] = {
             {.module = "*.?.?", .what = FCT_TAP_IN, .edits = true, .user = &calls, .fn = look},
             {.module = "mid.0", .what = FCT_TAP_OUT, .edits = true, .user = &calls, .fn = look},
@@ -121,7 +129,7 @@ static void test_identity(void **s)
              .fn = look}};
         d.taps = block;
         d.n_taps = 3;
-        run(f.m, &d, &seen);
+        run(f.s, &d, &seen);
         same_bytes("identity taps on blocks", &plain, &seen);
         int64_t blocks = fct_model_get_info(f.m)->n_blocks;
         assert_int_equal(calls,
@@ -134,54 +142,13 @@ static void test_identity(void **s)
                                .fn = look}; /* unfused, so rounding may differ */
         d.taps = &inner;
         d.n_taps = 1;
-        run(f.m, &d, &seen);
+        run(f.s, &d, &seen);
         double x = distance(&seen.latents, plain.latents.data);
         print_message("  every module watched: %.2e\n", x);
         assert_true(x <= (p ? 4e-2 : 1e-5)); /* guidance of 4 multiplies what rounding does */
         fct_run_result_clear(&seen);
         fct_run_result_clear(&plain);
-        fct_model_close(f.m);
-    }
-}
-
-static void test_resume(void **s)
-{
-    (void)s;
-    for (int p = 0; p < 2; p++) {
-        fixture f;
-        open_twin(&f, "a", p ? FCT_PRECISION_BF16 : FCT_PRECISION_F32);
-        const fct_run_item item[2] = {{.prompt = "a dog", .seed = 4},
-                                      {.prompt = "snow", .seed = 8}};
-        fct_run_desc d = {.items = item,
-                          .n_items = 2,
-                          .width = 56,
-                          .height = 72,
-                          .steps = 3,
-                          .guidance = 4,
-                          .no_decode = true};
-        fct_run_result full, resumed;
-        run(f.m, &d, &full);
-        for (int64_t stage = 0; stage < fct_model_get_info(f.m)->n_stages; stage++) {
-            fct_state *state = NULL;
-            fct_run_desc e = d;
-            e.save = &state;
-            e.save_stage = stage;
-            e.save_step = 2;
-            run(f.m, &e, &resumed);
-            same_bytes("saving", &full, &resumed);
-            fct_run_result_clear(&resumed);
-            assert_non_null(state);
-            e = d;
-            e.resume = state;
-            run(f.m, &e, &resumed);
-            same_bytes("resuming", &full, &resumed);
-            fct_run_result_clear(&resumed);
-            e.guidance = 5;
-            assert_fails(FCT_ERR_ARG, "belongs to another run", fct_model_run(f.m, &e, &resumed));
-            fct_state_free(state);
-        }
-        fct_run_result_clear(&full);
-        fct_model_close(f.m);
+        close_twin(&f);
     }
 }
 
@@ -195,15 +162,15 @@ static void test_peak(void **s)
         .items = item, .n_items = 2, .width = 40, .height = 24, .steps = 2, .guidance = 4};
     int64_t peak = 0, one = 0;
     fct_run_result r;
-    assert_ok(fct_model_peak(f.m, &d, &peak));
-    run(f.m, &d, &r); /* fails by itself when the real peak is another one */
+    assert_ok(fct_session_peak(f.s, &d, &peak));
+    run(f.s, &d, &r); /* fails by itself when the real peak is another one */
     fct_run_result_clear(&r);
     d.n_items = 1;
-    assert_ok(fct_model_peak(f.m, &d, &one));
+    assert_ok(fct_session_peak(f.s, &d, &one));
     print_message("  activations: %lld bytes for two pictures, %lld for one\n", (long long)peak,
                   (long long)one);
     assert_true(one > 0 && one < peak);
-    fct_model_close(f.m);
+    close_twin(&f);
 }
 
 /* ---- taps ---- */
@@ -253,7 +220,7 @@ static void test_taps(void **s)
                       .stop_after_taps = true,
                       .stop_step = 2};
     fct_run_result out;
-    run(f.m, &d, &out);
+    run(f.s, &d, &out);
     assert_null(out.latents.data);
     assert_null(out.pixels);
     assert_int_equal(r.calls, 2);
@@ -267,12 +234,12 @@ static void test_taps(void **s)
     d = (fct_run_desc){
         .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true};
     fct_run_result by_delta, by_out, plain;
-    run(f.m, &d, &plain);
+    run(f.s, &d, &plain);
     d.n_taps = 1;
     d.taps = &(fct_tap){.module = "up.0.1", .what = FCT_TAP_DELTA, .edits = true, .fn = add_one};
-    run(f.m, &d, &by_delta);
+    run(f.s, &d, &by_delta);
     d.taps = &(fct_tap){.module = "up.0.1", .what = FCT_TAP_OUT, .edits = true, .fn = add_one};
-    run(f.m, &d, &by_out);
+    run(f.s, &d, &by_out);
     assert_true(distance(&by_delta.latents, by_out.latents.data) < 1e-5);
     assert_true(distance(&by_delta.latents, plain.latents.data) > 1e-3);
     fct_run_result_clear(&by_delta);
@@ -282,18 +249,18 @@ static void test_taps(void **s)
     d.taps = &(fct_tap){.module = "down.7.0", .what = FCT_TAP_OUT, .user = &r, .fn = write_down};
     assert_fails(FCT_ERR_MISSING,
                  "its blocks are down.1.0, down.1.1, down.2.0, down.2.1, mid.0, up.0.0",
-                 fct_model_run(f.m, &d, &out));
+                 fct_session_run(f.s, &d, &out));
     d.taps =
         &(fct_tap){.module = "unet.conv_in", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
-    assert_fails(FCT_ERR_SHAPE, "unet.conv_in has no delta", fct_model_run(f.m, &d, &out));
+    assert_fails(FCT_ERR_SHAPE, "unet.conv_in has no delta", fct_session_run(f.s, &d, &out));
     d.taps = &(fct_tap){.module = "unet.mid_block.resnets.0",
                         .what = FCT_TAP_DELTA,
                         .edits = true,
                         .user = &r,
                         .fn = write_down};
     assert_fails(FCT_ERR_UNSUPPORTED, "only a transformer block's delta can be edited",
-                 fct_model_run(f.m, &d, &out));
-    fct_model_close(f.m);
+                 fct_session_run(f.s, &d, &out));
+    close_twin(&f);
 }
 
 static void test_blocks(void **s)
@@ -322,7 +289,7 @@ static void test_blocks(void **s)
     assert_int_equal(i->default_steps, 30);
     assert_string_equal(i->scheduler, "EulerAncestralDiscreteScheduler");
     assert_false(i->is_demo);
-    fct_model_close(f.m);
+    close_twin(&f);
 }
 
 /* ---- prompts and runs that cannot be ---- */
@@ -337,7 +304,7 @@ static void test_empty_second_texts(void **s)
     fct_run_result r[3];
     for (int i = 0; i < 3; i++) {
         const fct_run_item item = {.prompt = "the moon", .prompt_2 = second[i], .seed = 3};
-        run(f.m,
+        run(f.s,
             &(fct_run_desc){.items = &item,
                             .n_items = 1,
                             .width = 64,
@@ -353,7 +320,7 @@ static void test_empty_second_texts(void **s)
     assert_memory_equal(r[1].latents.data, r[0].latents.data, bytes);
     assert_memory_not_equal(r[2].latents.data, r[0].latents.data, bytes);
     for (int i = 0; i < 3; i++) fct_run_result_clear(&r[i]);
-    fct_model_close(f.m);
+    close_twin(&f);
 }
 
 static void test_cut(void **s)
@@ -365,7 +332,7 @@ static void test_cut(void **s)
                                    "the moon and the stars over the mountains the moon and the "
                                    "stars over the mountains the red circle the blue square zebra"};
     fct_run_result r;
-    run(f.m,
+    run(f.s,
         &(fct_run_desc){
             .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true},
         &r);
@@ -375,7 +342,7 @@ static void test_cut(void **s)
     char wordy[4096] = "";
     for (size_t i = 0; i + 3 < sizeof wordy; i += 3) memcpy(wordy + i, "\xc3\xa4 ", 4);
     const fct_run_item longest = {.prompt = wordy};
-    run(f.m,
+    run(f.s,
         &(fct_run_desc){.items = &longest,
                         .n_items = 1,
                         .width = 64,
@@ -394,25 +361,29 @@ static void test_cut(void **s)
     const fct_run_item fine = {.prompt = "the moon"};
     assert_fails(
         FCT_ERR_ARG, "multiples of 8",
-        fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .width = 60}, &r));
+        fct_session_run(f.s, &(fct_run_desc){.items = &fine, .n_items = 1, .width = 60}, &r));
     assert_fails(
         FCT_ERR_RANGE, "steps: want 1 to 1000",
-        fct_model_run(f.m, &(fct_run_desc){.items = &fine, .n_items = 1, .steps = 1001}, &r));
-    assert_fails(FCT_ERR_ARG, "1 to 65536 items", fct_model_run(f.m, &(fct_run_desc){0}, &r));
+        fct_session_run(f.s, &(fct_run_desc){.items = &fine, .n_items = 1, .steps = 1001}, &r));
+    assert_fails(FCT_ERR_ARG, "1 to 65536 items", fct_session_run(f.s, &(fct_run_desc){0}, &r));
     volatile int stop = 1;
     fct_log log = {.stop = &stop};
     fct_model *m = NULL;
+    fct_session *quiet = NULL;
     assert_ok(fct_model_open(
         &m, &(fct_model_desc){
                 .path = f.folder, .no_vae = true, .log = &log, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&quiet, m, &(fct_session_desc){.log = &log}));
     assert_fails(FCT_ERR_MISSING, "VAE was not loaded",
-                 fct_model_run(m, &(fct_run_desc){.items = &fine, .n_items = 1}, &r));
-    assert_fails(
-        FCT_ERR_STOPPED, "",
-        fct_model_run(
-            m, &(fct_run_desc){.items = &fine, .n_items = 1, .no_decode = true, .steps = 1}, &r));
+                 fct_session_run(quiet, &(fct_run_desc){.items = &fine, .n_items = 1}, &r));
+    assert_fails(FCT_ERR_STOPPED, "",
+                 fct_session_run(
+                     quiet,
+                     &(fct_run_desc){.items = &fine, .n_items = 1, .no_decode = true, .steps = 1},
+                     &r));
+    fct_session_close(quiet);
     fct_model_close(m);
-    fct_model_close(f.m);
+    close_twin(&f);
 }
 
 /* ---- broken folders ---- */
@@ -566,19 +537,24 @@ static void test_faults(void **s)
     int64_t nth = 1;
     for (bool done = false; !done; nth += nth < 24 ? 1 : nth / 6) {
         fct_model *m = NULL;
+        fct_session *session = NULL;
         fct_run_result r = {0};
         fct_fault_alloc(nth);
         fct_status st = fct_model_open(
             &m,
             &(fct_model_desc){.path = folder, .backend = "ref", .precision = FCT_PRECISION_F32});
+        if (st == FCT_OK) st = fct_session_open(&session, m, NULL);
         if (st == FCT_OK)
-            st = fct_model_run(m, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
+            st = fct_session_run(
+                session, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1, .keep = "*"},
+                &r);
         fct_fault_alloc(0);
         done = st == FCT_OK;
         if (!done && (st != FCT_ERR_MEMORY || !*fct_error_text()))
             fail_msg("allocation %lld: %s: %s", (long long)nth, fct_status_name(st),
                      fct_error_text());
         fct_run_result_clear(&r);
+        fct_session_close(session);
         fct_model_close(m);
     }
     print_message("  up to allocation %lld\n", (long long)nth);
@@ -586,12 +562,16 @@ static void test_faults(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),   cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_resume),  cmocka_unit_test(test_peak),
-        cmocka_unit_test(test_taps),    cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_cut),     cmocka_unit_test(test_empty_second_texts),
-        cmocka_unit_test(test_configs), cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_find),    cmocka_unit_test(test_faults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_batch),
+                                       cmocka_unit_test(test_identity),
+                                       cmocka_unit_test(test_peak),
+                                       cmocka_unit_test(test_taps),
+                                       cmocka_unit_test(test_blocks),
+                                       cmocka_unit_test(test_cut),
+                                       cmocka_unit_test(test_empty_second_texts),
+                                       cmocka_unit_test(test_configs),
+                                       cmocka_unit_test(test_weights),
+                                       cmocka_unit_test(test_find),
+                                       cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include "fct_test.h"
 #include "twin.h"
 
+#include "facet/session.h"
 #include "model/model.h"
 
 static const double f32_bound = 1e-4; /* observed: see the printed lines */
@@ -162,7 +163,20 @@ static double share_close(const uint8_t *got, const fct_tensor *want)
     return (double)close / (double)n;
 }
 
-static void run_one(fct_model *m, const twin *t, const char *name, const json_t *c)
+/* PyTorch's latents through the decoder alone. */
+static void check_decoder(fct_session *s, const fct_tensor *latents, const fct_tensor *pixels)
+{
+    uint8_t *got = NULL;
+    assert_ok(fct_new(&got, fct_tensor_count(pixels), 1));
+    assert_ok(fct_session_decode(s, latents, got));
+    assert_true(share_close(got, pixels) >= 0.999);
+    fct_free(got);
+    fct_tensor wrong = *latents;
+    wrong.dim[1]++;
+    assert_fails(FCT_ERR_SHAPE, "latents are f32 [B,4,h,w]", fct_session_decode(s, &wrong, got));
+}
+
+static void run_one(fct_session *s, const twin *t, const char *name, const json_t *c)
 {
     enum { MOST = 256 };
     static fct_tap tap[MOST];
@@ -170,6 +184,7 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
     static char module[MOST][192];
     run_case r;
     read_case(&r, c);
+    const fct_model *m = fct_session_model(s);
     bool f32 = strcmp(fct_model_get_info(m)->precision, "f32") == 0;
     if (!f32 && r.bf16_distance < 0) return;
     double bound = f32                                  ? f32_bound
@@ -180,7 +195,7 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
     const fct_tensor *pixels = golden(t, name, "pixels"), *latents = golden(t, name, "latents");
     r.desc.no_decode = !pixels;
     fct_run_result out;
-    assert_ok(fct_model_run(m, &r.desc, &out));
+    assert_ok(fct_session_run(s, &r.desc, &out));
     assert_int_equal(fct_tensor_count(&out.latents), fct_tensor_count(latents));
     double d = distance(out.latents.data, latents->data, fct_tensor_count(latents)), stages = 0,
            share = 1;
@@ -190,6 +205,7 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
     if (pixels && f32) {
         share = share_close(out.pixels, pixels);
         if (share < 0.999) fail_msg("%s/%s: only %.5f of the pixels agree", t->name, name, share);
+        check_decoder(s, latents, pixels);
     }
     int64_t n = f32 ? watch_all(tap, w, module, t, prefix) : 0;
     if (n) { /* a second, watched run: every stage, and nothing changed by looking beyond rounding
@@ -198,7 +214,7 @@ static void run_one(fct_model *m, const twin *t, const char *name, const json_t 
         r.desc.taps = tap;
         r.desc.n_taps = n;
         r.desc.no_decode = true;
-        assert_ok(fct_model_run(m, &r.desc, &seen));
+        assert_ok(fct_session_run(s, &r.desc, &seen));
         stages = check_stages(w, n, bound);
         assert_true(distance(seen.latents.data, latents->data, fct_tensor_count(latents)) <= bound);
         fct_run_result_clear(&seen);
@@ -214,12 +230,15 @@ static void run_twin(const char *name, const char *backend, fct_precision precis
 {
     twin t;
     fct_model *m = NULL;
+    fct_session *s = NULL;
     const char *key;
     json_t *c;
     twin_open(&t, name);
     assert_ok(fct_model_open(
         &m, &(fct_model_desc){.path = t.folder, .backend = backend, .precision = precision}));
-    json_object_foreach(json_object_get(t.description, "cases"), key, c) run_one(m, &t, key, c);
+    assert_ok(fct_session_open(&s, m, NULL));
+    json_object_foreach(json_object_get(t.description, "cases"), key, c) run_one(s, &t, key, c);
+    fct_session_close(s);
     fct_model_close(m);
     twin_close(&t);
 }
@@ -288,13 +307,13 @@ static void check_text(const twin *t, fct_model *m)
     fct_free(vector);
 }
 
-static void check_encoder(const twin *t, fct_model *m)
+static void check_encoder(const twin *t, fct_session *s)
 {
     const fct_tensor *pixels = golden(t, "one", "encode_pixels"),
                      *want = golden(t, "one", "encoded");
     float *got = NULL;
     assert_ok(fct_new(&got, fct_tensor_count(want), sizeof *got));
-    assert_ok(fct_model_encode(m, pixels->data, 1, pixels->dim[2], pixels->dim[1], got));
+    assert_ok(fct_session_encode(s, pixels->data, 1, pixels->dim[2], pixels->dim[1], got));
     double d = distance(got, want->data, fct_tensor_count(want));
     print_message("  twin %s VAE encoder: %.2e\n", t->name, d);
     assert_true(d <= 1e-5);
@@ -307,11 +326,14 @@ static void test_parts(void **s)
     for (int i = 0; i < 2; i++) {
         twin t;
         fct_model *m = NULL;
+        fct_session *session = NULL;
         twin_open(&t, i ? "b" : "a");
         assert_ok(fct_model_open(
             &m, &(fct_model_desc){.path = t.folder, .precision = FCT_PRECISION_F32}));
         check_text(&t, m);
-        check_encoder(&t, m);
+        assert_ok(fct_session_open(&session, m, NULL));
+        check_encoder(&t, session);
+        fct_session_close(session);
         fct_model_close(m);
         twin_close(&t);
     }

@@ -16,17 +16,19 @@ static float *demo_rows(int64_t *d)
 {
     char path[1024];
     fct_model *model;
+    fct_session *session;
     fct_prompts prompts = {0};
     fct_row_source source;
     float *rows;
     snprintf(path, sizeof path, "%s/models/demo", FCT_SOURCE_DIR);
     assert_ok(fct_model_open(
         &model, &(fct_model_desc){.path = path, .no_vae = true, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&session, model, NULL));
     snprintf(path, sizeof path, "%s/models/demo/prompts/train.txt", FCT_SOURCE_DIR);
     assert_ok(fct_prompts_read(&prompts, path));
     assert_true(prompts.n >= PROMPTS);
     fct_capture_desc desc = {
-        .model = model, .prompts = prompts.item, .n_prompts = PROMPTS, .blocks = "down.2.1"};
+        .session = session, .prompts = prompts.item, .n_prompts = PROMPTS, .blocks = "down.2.1"};
     assert_ok(fct_model_rows(&source, &desc, &(fct_rows_desc){.order = FCT_ORDER_SEQUENTIAL}));
     *d = source.d;
     assert_ok(fct_new(&rows, N * *d, sizeof *rows));
@@ -40,6 +42,7 @@ static float *demo_rows(int64_t *d)
     }
     source.close(source.self);
     fct_prompts_clear(&prompts);
+    fct_session_close(session);
     fct_model_close(model);
     return rows;
 }

@@ -6,6 +6,7 @@
 
 static char folder[1024], golden[1024];
 static fct_model *model;
+static fct_session *session;
 static const fct_prompt prompts[] = {
     {"a red cat", 0, false}, {"two dogs", 99, true}, {"a house by the sea", 0, false},
     {"", 0, false},          {"green", 0, false},    {"a small blue boat", 0, false},
@@ -21,11 +22,13 @@ static int open_twin(void **state)
     assert_ok(twin_write(golden, folder));
     assert_ok(fct_model_open(
         &model, &(fct_model_desc){.path = folder, .no_vae = true, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&session, model, NULL));
     return 0;
 }
 
 static int close_twin(void **state)
 {
+    fct_session_close(session);
     fct_model_close(model);
     remove_tree(folder);
     return temp_clear(state);
@@ -35,7 +38,7 @@ static const int64_t at_steps[] = {1, 3};
 
 static fct_capture_desc desc_of(const char *out)
 {
-    return (fct_capture_desc){.model = model,
+    return (fct_capture_desc){.session = session,
                               .prompts = prompts,
                               .n_prompts = FCT_COUNT(prompts),
                               .blocks = "down.2.1,up.0.0",
@@ -95,15 +98,15 @@ static void test_rows(void **state)
         fct_run_result r = {0};
         fct_tap tap = {.module = k->full_name, .what = FCT_TAP_DELTA, .user = &got, .fn = keep};
         fct_run_item items[] = {{.prompt = prompts[2].text, .seed = 7}, {.prompt = "", .seed = 8}};
-        assert_ok(fct_model_run(model,
-                                &(fct_run_desc){.items = items,
-                                                .n_items = 2,
-                                                .steps = 3,
-                                                .guidance = 4,
-                                                .taps = &tap,
-                                                .n_taps = 1,
-                                                .no_decode = true},
-                                &r));
+        assert_ok(fct_session_run(session,
+                                  &(fct_run_desc){.items = items,
+                                                  .n_items = 2,
+                                                  .steps = 3,
+                                                  .guidance = 4,
+                                                  .taps = &tap,
+                                                  .n_taps = 1,
+                                                  .no_decode = true},
+                                  &r));
         fct_run_result_clear(&r);
         assert_int_equal(got.size, 4 * cells * k->d);
         float *rows;

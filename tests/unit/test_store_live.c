@@ -7,6 +7,7 @@
 
 static char folder[1024], stored[1024];
 static fct_model *model;
+static fct_session *session;
 static fct_store *store;
 static const fct_prompt prompts[] = {
     {"a red cat", 0, false}, {"two dogs", 99, true}, {"a house by the sea", 0, false},
@@ -19,7 +20,7 @@ enum { MAX = 8192, BUFFER = 40000 }; /* bytes: some batches of two prompts */
 
 static fct_capture_desc capture_desc(void)
 {
-    return (fct_capture_desc){.model = model,
+    return (fct_capture_desc){.session = session,
                               .prompts = prompts,
                               .n_prompts = FCT_COUNT(prompts),
                               .blocks = blocks,
@@ -44,6 +45,7 @@ static int open_all(void **state)
     assert_ok(twin_write(test_path("golden/twin/a.json"), folder));
     assert_ok(fct_model_open(
         &model, &(fct_model_desc){.path = folder, .no_vae = true, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&session, model, NULL));
     fct_capture_desc d = capture_desc();
     assert_ok(fct_capture(&d, NULL));
     assert_ok(fct_store_open(&store, stored));
@@ -53,6 +55,7 @@ static int open_all(void **state)
 static int close_all(void **state)
 {
     fct_store_close(store);
+    fct_session_close(session);
     fct_model_close(model);
     remove_tree(folder);
     remove_tree(stored);

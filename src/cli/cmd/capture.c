@@ -91,12 +91,12 @@ static fct_status check_use(fct_cli *c)
     return fct_cli_check_dir(fct_cli_text(c, "output"));
 }
 
-static fct_status capture(fct_cli *c, fct_model *model, const fct_prompts *prompts)
+static fct_status capture(fct_cli *c, fct_session *session, const fct_prompts *prompts)
 {
     fct_capture_report report = {0};
     const int64_t *at;
     int64_t n_at = fct_cli_steps(c, "at-steps", &at);
-    fct_capture_desc desc = {.model = model,
+    fct_capture_desc desc = {.session = session,
                              .prompts = prompts->item,
                              .n_prompts = prompts->n,
                              .blocks = fct_cli_text(c, "blocks"),
@@ -134,6 +134,7 @@ static fct_status run(fct_cli *c)
     fct_status st = FCT_OK;
     fct_prompts prompts = {0};
     fct_model *model = NULL;
+    fct_session *session = NULL;
     if (fct_cli_count(c, "import") > 0) return import_rows(c);
     FCT_TRY_OUT(check_use(c));
     FCT_TRY_OUT(fct_prompts_read(&prompts, fct_cli_text(c, "prompts")));
@@ -141,12 +142,15 @@ static fct_status run(fct_cli *c)
         fct_cli_i64(c, "limit") < prompts.n) { /* the rest is released with the first ones */
         int64_t n = fct_cli_i64(c, "limit");
         FCT_TRY_OUT(fct_cli_model_open(&model, c, true));
-        st = capture(c, model, &(fct_prompts){.item = prompts.item, .n = n});
+        FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
+        st = capture(c, session, &(fct_prompts){.item = prompts.item, .n = n});
         goto out;
     }
     FCT_TRY_OUT(fct_cli_model_open(&model, c, true));
-    FCT_TRY_OUT(capture(c, model, &prompts));
+    FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
+    FCT_TRY_OUT(capture(c, session, &prompts));
 out:
+    fct_session_close(session);
     fct_model_close(model);
     fct_prompts_clear(&prompts);
     return st;

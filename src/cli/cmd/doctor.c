@@ -99,6 +99,7 @@ static void say_machine(fct_cli *c)
 static fct_status try_model(fct_cli *c, const char *path)
 {
     fct_model *m = NULL;
+    fct_session *s = NULL;
     fct_run_result r = {0};
     double start = fct_seconds();
     FCT_TRY(
@@ -108,7 +109,9 @@ static fct_status try_model(fct_cli *c, const char *path)
                                              .log = fct_cli_log(c)}));
     double opened = fct_seconds();
     fct_run_item item = {.prompt = "a test"};
-    fct_status st = fct_model_run(m, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
+    fct_status st = fct_session_open(&s, m, NULL);
+    if (st == FCT_OK)
+        st = fct_session_run(s, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
     if (st == FCT_OK) {
         const fct_model_info *info = fct_model_get_info(m);
         fct_cli_say(c, "model      %s, %s %s: opened in %.2f s, one step and the picture in %.2f s",
@@ -121,6 +124,7 @@ static fct_status try_model(fct_cli *c, const char *path)
                               fct_seconds() - opened));
     }
     fct_run_result_clear(&r);
+    fct_session_close(s);
     fct_model_close(m);
     return st;
 }

@@ -73,6 +73,7 @@ static fct_status run_look(fct_cli *c)
     fct_status st = FCT_OK;
     fct_recipe recipe = {0};
     fct_model *model = NULL;
+    fct_session *session = NULL;
     fct_sae_set saes = {0};
     fct_look look = {0};
     const char *dir = fct_cli_text(c, "output"), *path = fct_cli_operand_at(c, 0);
@@ -87,12 +88,14 @@ static fct_status run_look(fct_cli *c)
                           .step = fct_cli_i64(c, "step"),
                           .overlays = dir != NULL,
                           .log = fct_cli_log(c)};
-    FCT_TRY_OUT(fct_look_run(&look, model, &saes, &desc));
+    FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
+    FCT_TRY_OUT(fct_look_run(&look, session, &saes, &desc));
     if (dir) FCT_TRY_OUT(fct_dir_make(dir));
     FCT_TRY_OUT(look_report(c, &look, dir));
 out:
     fct_look_clear(&look);
     fct_sae_set_clear(&saes);
+    fct_session_close(session);
     fct_model_close(model);
     fct_recipe_clear(&recipe);
     return st;
@@ -147,6 +150,7 @@ const fct_cli_command fct_cmd_features_look = {
 typedef struct top_job {
     fct_cli *c;
     fct_model *model;
+    fct_session *session;
     fct_sae_set saes;
     fct_prompts prompts;
     fct_block_feature *feature;
@@ -268,7 +272,8 @@ static fct_status run_top(fct_cli *c)
                          .negative = fct_cli_text(c, "negative"),
                          .no_pictures = j.dir == NULL,
                          .log = fct_cli_log(c)};
-    FCT_TRY_OUT(fct_top_run(&j.top, j.model, &j.saes, &desc));
+    FCT_TRY_OUT(fct_cli_session_open(&j.session, c, j.model));
+    FCT_TRY_OUT(fct_top_run(&j.top, j.session, &j.saes, &desc));
     if (j.dir) FCT_TRY_OUT(fct_dir_make(j.dir));
     FCT_TRY_OUT(top_report(&j));
 out:
@@ -276,6 +281,7 @@ out:
     fct_free(j.feature);
     fct_prompts_clear(&j.prompts);
     fct_sae_set_clear(&j.saes);
+    fct_session_close(j.session);
     fct_model_close(j.model);
     return st;
 }

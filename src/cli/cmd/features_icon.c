@@ -40,6 +40,7 @@ static fct_status run_icon(fct_cli *c)
 {
     fct_status st = FCT_OK;
     fct_model *model = NULL;
+    fct_session *session = NULL;
     fct_sae_set saes = {0};
     fct_icon icon = {0};
     uint64_t *seeds = NULL;
@@ -64,7 +65,8 @@ static fct_status run_icon(fct_cli *c)
                           .guidance = fct_cli_f64(c, "guidance"),
                           .has_guidance = fct_cli_given(c, "guidance")};
     FCT_TRY_OUT(fct_feature_parse(&desc.feature, model, &saes, fct_cli_operand_at(c, 0)));
-    FCT_TRY_OUT(fct_icon_run(&icon, model, &saes, &desc));
+    FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
+    FCT_TRY_OUT(fct_icon_run(&icon, session, &saes, &desc));
     fct_cli_put(c, "block", json_string(desc.feature.block->short_name));
     fct_cli_put(c, "feature", json_integer(desc.feature.feature));
     fct_cli_put(c, "strength", json_real(desc.strength));
@@ -74,6 +76,7 @@ static fct_status run_icon(fct_cli *c)
 out:
     fct_icon_clear(&icon);
     fct_sae_set_clear(&saes);
+    fct_session_close(session);
     fct_model_close(model);
     fct_free(seeds);
     return st;
@@ -132,6 +135,7 @@ typedef struct contrast_job {
     fct_recipe a, b;
     fct_mask mask_a, mask_b;
     fct_model *model;
+    fct_session *session;
     fct_sae_set saes;
     fct_contrast contrast;
 } contrast_job;
@@ -219,12 +223,14 @@ static fct_status run_contrast(fct_cli *c)
                               .mask_b = fct_cli_given(c, "mask-b") ? &j.mask_b : NULL,
                               .step = fct_cli_i64(c, "step"),
                               .log = fct_cli_log(c)};
-    FCT_TRY_OUT(fct_contrast_run(&j.contrast, j.model, &j.saes, &desc));
+    FCT_TRY_OUT(fct_cli_session_open(&j.session, c, j.model));
+    FCT_TRY_OUT(fct_contrast_run(&j.contrast, j.session, &j.saes, &desc));
     FCT_TRY_OUT(say_rows(&j));
     if (out) FCT_TRY_OUT(write_transport(&j, &desc, out));
 out:
     fct_contrast_clear(&j.contrast);
     fct_sae_set_clear(&j.saes);
+    fct_session_close(j.session);
     fct_model_close(j.model);
     fct_recipe_clear(&j.b);
     fct_recipe_clear(&j.a);

@@ -12,6 +12,7 @@ typedef struct job {
     char *prompt;      /* read from stdin, when asked for */
     fct_recipe recipe; /* read from a file; empty otherwise */
     fct_model *model;
+    fct_session *session;
     fct_sae_set saes;
     fct_run_item *item;
     fct_edit *edit; /* the recipe's, then those of the options */
@@ -234,13 +235,15 @@ static fct_status run(fct_cli *c)
     FCT_TRY_OUT(prepare(&j));
     note_run(&j);
     double start = fct_seconds();
-    FCT_TRY_OUT(fct_edit_run(j.model, &j.desc, j.edit, j.n_edits, &j.saes, &j.result));
+    FCT_TRY_OUT(fct_cli_session_open(&j.session, c, j.model));
+    FCT_TRY_OUT(fct_edit_run(j.session, &j.desc, j.edit, j.n_edits, &j.saes, &j.result));
     FCT_TRY_OUT(save(&j, fct_seconds() - start));
 out:
     fct_run_result_clear(&j.result);
     fct_cli_edits_free(j.edit, j.n_edits);
     fct_free(j.item);
     fct_sae_set_clear(&j.saes);
+    fct_session_close(j.session);
     fct_model_close(j.model);
     fct_recipe_clear(&j.recipe);
     fct_free(j.prompt);

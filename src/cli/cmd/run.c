@@ -97,6 +97,11 @@ static void warn_foreign(const fct_cli *c, const fct_sae_set *set)
     }
 }
 
+fct_status fct_cli_session_open(fct_session **out, const fct_cli *c, const fct_model *m)
+{
+    return fct_session_open(out, m, &(fct_session_desc){.log = fct_cli_log(c)});
+}
+
 fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c, const fct_model *m)
 {
     for (int64_t i = 0; i < fct_cli_count(c, "sae"); i++)

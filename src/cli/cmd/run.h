@@ -5,7 +5,7 @@
 
 #include "cli/cli.h"
 #include "facet/edit.h"
-#include "facet/model.h"
+#include "facet/session.h"
 #include "tensor/tensor.h"
 
 /* ---- rows that several tables hold ---- */
@@ -53,6 +53,9 @@ fct_status fct_cli_model_open(fct_model **out, const fct_cli *c, bool no_vae) FC
  * (precision NULL: the option's). */
 fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_recipe *r,
                                 bool keep_precision) FCT_MUST_CHECK;
+/* A session of the model with the command's threads and log. */
+fct_status fct_cli_session_open(fct_session **out, const fct_cli *c,
+                                const fct_model *m) FCT_MUST_CHECK;
 fct_status fct_cli_saes_open(fct_sae_set *out, const fct_cli *c,
                              const fct_model *m) FCT_MUST_CHECK; /* every --sae */
 /* What the recipe names itself, for blocks that have none yet. path: the recipe's, for relative

@@ -149,9 +149,10 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
                                 "lists them)");
     FCT_TRY(fct_prompts_read(&r->prompts, fct_cli_text(c, "prompts")));
     FCT_TRY(fct_cli_model_open(&r->made_by, c, true));
+    FCT_TRY(fct_cli_session_open(&r->session, c, r->made_by));
     r->model = fct_model_get_info(r->made_by)->name;
     r->model_hash = fct_model_get_info(r->made_by)->hash;
-    fct_capture_desc capture = {.model = r->made_by,
+    fct_capture_desc capture = {.session = r->session,
                                 .prompts = r->prompts.item,
                                 .n_prompts = r->prompts.n,
                                 .blocks = r->blocks,
@@ -287,6 +288,7 @@ void train_rows_close(train_rows *r)
     fct_free(r->stream);
     fct_free(r->blocks);
     fct_store_close(r->store);
+    fct_session_close(r->session);
     fct_model_close(r->made_by);
     fct_prompts_clear(&r->prompts);
     *r = (train_rows){0};

@@ -57,6 +57,12 @@ static fct_status embed_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_te
     return FCT_OK;
 }
 
+int64_t fct_unet_emb_width(const fct_stages *unet)
+{
+    const fct_embed *e = unet->v[0].weights;
+    return e->time2.out;
+}
+
 static void embed_clear(void *weights)
 {
     fct_embed *e = weights;

@@ -26,6 +26,12 @@ typedef struct fct_rt {
     float timestep;
     float *emb;         /* [B,Ct]: silu of the time embedding, f32, filled by the embedding stage */
     int64_t up_h, up_w; /* the size that the next upsampler must reach; 0: twice its input */
+    int64_t stage;      /* the one that runs */
+    /* Called behind every transformer block's proj_out, before its delta is tapped; NULL: not. */
+    fct_status (*behind_delta)(void *user, int64_t stage, const fct_tensor *x,
+                               const fct_tensor *delta);
+    void *behind_user;
+    const fct_tensor *given; /* delta of the block that runs first, kept from another run; NULL */
 } fct_rt;
 
 static inline bool fct_rt_dry(const fct_rt *rt)
@@ -55,6 +61,10 @@ fct_status fct_taps_init(fct_taps *t, const fct_tap *tap, int64_t n, const fct_m
                          const fct_block_info *block, int64_t n_blocks) FCT_MUST_CHECK;
 void fct_taps_clear(fct_taps *t);
 
+static inline int64_t fct_tap_first(const fct_tap *tap)
+{
+    return tap->first_step ? tap->first_step : 1;
+}
 static inline bool fct_tapped(const fct_rt *rt, int32_t id)
 {
     return rt->taps && id > 0 && rt->taps->mask[id] != 0;
@@ -187,6 +197,8 @@ void fct_sinusoid(float *out, float t, int64_t dim, bool flip, double shift);
 /* ---- networks ---- */
 
 /* unet.c */
+/* Width of the time embedding that a U-Net's stage 0 makes (embed.c). */
+int64_t fct_unet_emb_width(const fct_stages *unet);
 fct_status fct_unet_build(fct_stages *list, fct_binder *b, const fct_unet_config *c) FCT_MUST_CHECK;
 
 /* The autoencoder between pictures and latents (vae.c). */

@@ -36,6 +36,10 @@ static fct_status resolve(fct_taps *t, int64_t i, int64_t n_blocks)
     const fct_tap *tap = &t->tap[i];
     if (!tap->module || !tap->fn)
         return fct_fail(FCT_ERR_ARG, "a tap needs a module and a function");
+    if (tap->first_step < 0 || tap->last_step < 0 ||
+        (tap->last_step && tap->last_step < tap->first_step))
+        return fct_fail(FCT_ERR_ARG, "%s: a tap of steps %lld to %lld", tap->module,
+                        (long long)tap->first_step, (long long)tap->last_step);
     if ((unsigned)tap->what > FCT_TAP_DELTA)
         return fct_fail(FCT_ERR_ARG, "%s: a tap is in, out or delta", tap->module);
     bool any = false;
@@ -109,6 +113,8 @@ fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t
     for (int64_t i = 0; i < taps->n && !fct_rt_dry(rt); i++) {
         const fct_tap *tap = &taps->tap[i];
         if (tap->what != what || !taps->hit[i * taps->n_modules + id]) continue;
+        if (event.step < fct_tap_first(tap) || (tap->last_step && event.step > tap->last_step))
+            continue;
         fct_tensor given = value;
         fct_status st = tap->fn(tap->user, &event, &given);
         if (st != FCT_OK)

@@ -182,16 +182,14 @@ static fct_tensor projection_view(const fct_transformer *t, const fct_tensor *ma
     return t->token_projections ? fct_as_tokens(map) : *map;
 }
 
-static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
+/* delta = proj_out(blocks(proj_in(norm(x)))), f32 [B,H,W,C]. */
+static fct_status compute_delta(fct_rt *rt, const fct_transformer *t, fct_tensor x,
+                                fct_tensor delta)
 {
-    const fct_transformer *t = s->weights;
-    int64_t dim[4] = {x.dim[0], x.dim[1], x.dim[2], s->out};
-    fct_tensor delta, h[2];
-    FCT_TRY(fct_tap_in(rt, t->id, &x));
-    FCT_TRY(fct_rt_take(rt, &delta, FCT_F32, 4, dim));
+    fct_tensor h[2];
     fct_mark mark = fct_arena_mark(rt->cx.arena);
-    FCT_TRY(fct_rt_take(rt, &h[0], rt->dtype, 4, dim));
-    FCT_TRY(fct_rt_take(rt, &h[1], rt->dtype, 4, dim));
+    FCT_TRY(fct_rt_take(rt, &h[0], rt->dtype, 4, delta.dim));
+    FCT_TRY(fct_rt_take(rt, &h[1], rt->dtype, 4, delta.dim));
     FCT_TRY(fct_norm_run(rt, &t->norm, x, h[1], FCT_ACT_NONE));
     FCT_TRY(fct_linear_run(rt, &t->proj_in, projection_view(t, &h[1]), projection_view(t, &h[0]),
                            FCT_ACT_NONE, (fct_tensor){0}));
@@ -208,6 +206,22 @@ static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, 
     FCT_TRY(fct_linear_run(rt, &t->proj_out, projection_view(t, &map), projection_view(t, &delta),
                            FCT_ACT_NONE, (fct_tensor){0}));
     fct_arena_reset(rt->cx.arena, mark);
+    return FCT_OK;
+}
+
+static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
+{
+    const fct_transformer *t = s->weights;
+    const fct_tensor *given = rt->given;
+    int64_t dim[4] = {x.dim[0], x.dim[1], x.dim[2], s->out};
+    fct_tensor delta;
+    rt->given = NULL;
+    if (!given) FCT_TRY(fct_tap_in(rt, t->id, &x));
+    FCT_TRY(fct_rt_take(rt, &delta, FCT_F32, 4, dim));
+    if (!given) FCT_TRY(compute_delta(rt, t, x, delta));
+    if (given && delta.data) memcpy(delta.data, given->data, (size_t)fct_tensor_bytes(&delta));
+    if (rt->behind_delta && !given)
+        FCT_TRY(rt->behind_delta(rt->behind_user, rt->stage, &x, &delta));
     FCT_TRY(fct_tap_fire(rt, t->id, FCT_TAP_DELTA, &delta));
     FCT_TRY(fct_add_run(rt, x, delta, y));
     return fct_tap_fire(rt, t->id, FCT_TAP_OUT, &y);

@@ -1,0 +1,123 @@
+/* session.c - one caller's work with a loaded model: opens and closes sessions, runs pictures in
+   their memory.
+
+   Any number of sessions share one model, each used by one thread at a time. What a session has
+   taken it keeps: its arena grows to the largest run and is not given back between runs. */
+#include <string.h>
+
+#include "model/run.h"
+
+static const int64_t USUAL_KEEP = INT64_C(512) << 20;
+
+fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_session_desc *desc)
+{
+    static const fct_session_desc usual = {0};
+    fct_session *s;
+    *out = NULL;
+    if (!m) return fct_fail(FCT_ERR_ARG, "a session needs a model");
+    if (!desc) desc = &usual;
+    if (desc->threads < 0) return fct_fail(FCT_ERR_ARG, "a session of %d threads", desc->threads);
+    if (desc->keep_bytes < FCT_NONE)
+        return fct_fail(FCT_ERR_ARG, "a session cannot keep %lld bytes",
+                        (long long)desc->keep_bytes);
+    FCT_TRY(fct_new(&s, 1, (int64_t)sizeof *s));
+    s->m = m;
+    s->log = desc->log;
+    s->threads = desc->threads ? desc->threads : fct_threads();
+    s->kept.budget = desc->keep_bytes == FCT_NONE ? 0
+                     : desc->keep_bytes           ? desc->keep_bytes
+                                                  : USUAL_KEEP;
+    *out = s;
+    return FCT_OK;
+}
+
+void fct_session_close(fct_session *s)
+{
+    if (!s) return;
+    fct_kept_clear(&s->kept);
+    fct_arena_clear(&s->arena);
+    fct_free(s);
+}
+
+const fct_model *fct_session_model(const fct_session *s)
+{
+    return s->m;
+}
+
+void fct_session_count(const fct_session *s, fct_session_counts *out)
+{
+    *out = s->counts;
+    out->kept_bytes = s->kept.bytes;
+    out->arena_bytes = s->arena.size;
+}
+
+void fct_session_forget(fct_session *s)
+{
+    fct_kept_clear(&s->kept);
+}
+
+int fct_session_enter(const fct_session *s)
+{
+    int before = fct_threads();
+    if (before != s->threads) fct_threads_set(s->threads);
+    return before;
+}
+
+void fct_session_leave(const fct_session *s, int before)
+{
+    if (before != s->threads) fct_threads_set(before);
+}
+
+/* ---- runs ---- */
+
+fct_status fct_session_run(fct_session *s, const fct_run_desc *d, fct_run_result *out)
+{
+    fct_work w;
+    *out = (fct_run_result){0};
+    int before = fct_session_enter(s);
+    fct_status st = fct_work_init(&w, s, d);
+    if (st == FCT_OK) {
+        st = fct_work_run(&w, out);
+        if (st == FCT_OK && w.warning.n) st = fct_strdup(&out->warning, w.warning.p);
+        out->n = w.n;
+        out->width = w.w * s->m->info.vae_factor;
+        out->height = w.h * s->m->info.vae_factor;
+        if (st != FCT_OK) fct_run_result_clear(out);
+        fct_work_clear(&w);
+    }
+    fct_session_leave(s, before);
+    return st;
+}
+
+void fct_run_result_clear(fct_run_result *r)
+{
+    fct_free(r->latents.data);
+    fct_free(r->pixels);
+    fct_free(r->warning);
+    *r = (fct_run_result){0};
+}
+
+fct_status fct_session_peak(fct_session *s, const fct_run_desc *d, int64_t *out_bytes)
+{
+    fct_work w;
+    *out_bytes = 0;
+    int before = fct_session_enter(s);
+    fct_status st = fct_work_init(&w, s, d);
+    if (st == FCT_OK) {
+        st = fct_work_peak(&w, out_bytes);
+        fct_work_clear(&w);
+    }
+    fct_session_leave(s, before);
+    return st;
+}
+
+fct_status fct_session_reserve(fct_session *s, int64_t bytes)
+{
+    if (bytes > s->arena.size) {
+        fct_arena_clear(&s->arena);
+        FCT_TRY(fct_arena_init(&s->arena, bytes));
+    }
+    fct_arena_reset(&s->arena, 0);
+    s->arena.peak = 0;
+    return FCT_OK;
+}
