@@ -9,12 +9,14 @@
 /* ---- the runs before the edited one ---- */
 
 /* Latents and pictures of these are not wanted: they end after the last block and step that is
- * read. */
-static void shorten(fct_run_desc *d, int64_t last_step)
+   read. The session keeps the moment at the first edited block, where the edited run begins to
+   differ, and from which these begin when they are asked for again. */
+static void shorten(fct_run_desc *d, const fct_edit_set *set, int64_t last_step)
 {
     d->no_decode = true;
     d->stop_after_taps = true;
     d->stop_step = last_step;
+    if (!d->keep) d->keep = set->plan[0].block->short_name;
 }
 
 static fct_status run_clean(fct_edit_set *set, fct_session *session)
@@ -35,7 +37,7 @@ static fct_status run_clean(fct_edit_set *set, fct_session *session)
     if (n > 0) {
         d.taps = taps;
         d.n_taps = n;
-        shorten(&d, last);
+        shorten(&d, set, last);
         st = fct_where(fct_session_run(session, &d, &result),
                        "the run without edits (for static ones)");
         fct_run_result_clear(&result);
@@ -68,7 +70,7 @@ static fct_status run_source(fct_edit_set *set, fct_source *s, fct_session *sess
     fct_recipe_desc(s->recipe, &d);
     d.taps = taps;
     d.n_taps = n;
-    shorten(&d, last);
+    shorten(&d, set, last);
     fct_status st =
         fct_edit_run_at(session, &d, s->recipe->edit, s->recipe->n_edits, saes, &result, depth + 1);
     fct_run_result_clear(&result);

@@ -183,6 +183,72 @@ static void test_batch(void **state)
     for (int i = 0; i < 2; i++) fct_edit_clear(&e[i]);
 }
 
+/* ---- edits that are redone in one session ---- */
+
+static int64_t stages_run(fct_session *s)
+{
+    fct_session_counts c;
+    fct_session_count(s, &c);
+    return c.stages;
+}
+
+/* Runs the edit in the session; the bytes must be those of a session that keeps nothing. The stages
+   of the U-Net that ran for it. */
+static int64_t run_same(fct_session *s, const fct_run_desc *d, const char *text)
+{
+    fct_session *alone;
+    fct_run_result here, there;
+    fct_edit e;
+    assert_ok(fct_edit_parse(&e, text));
+    assert_ok(fct_edit_load(&e, test_path("golden/edit")));
+    assert_ok(fct_session_open(&alone, twin.model, &(fct_session_desc){.keep_bytes = FCT_NONE}));
+    int64_t before = stages_run(s);
+    assert_ok(fct_edit_run(s, d, &e, 1, &twin.saes, &here));
+    int64_t ran = stages_run(s) - before;
+    assert_ok(fct_edit_run(alone, d, &e, 1, &twin.saes, &there));
+    assert_same_latents(&here, &there);
+    fct_run_result_clear(&here);
+    fct_run_result_clear(&there);
+    fct_session_close(alone);
+    fct_edit_clear(&e);
+    return ran;
+}
+
+/* Another strength, mask or feature pays for what follows the block; codes of the clean and the
+   source run are read at the kept moment, which costs the block's own stage. */
+static void test_redone(void **state)
+{
+    (void)state;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_session *s;
+    const fct_model_info *info = fct_model_get_info(twin.model);
+    const fct_block_info *block = NULL;
+    for (int64_t i = 0; i < info->n_blocks; i++)
+        if (strcmp(info->block[i].short_name, "up.0.1") == 0) block = &info->block[i];
+    assert_non_null(block);
+    int64_t after = info->n_stages - block->stage;
+    assert_ok(fct_session_open(&s, twin.model, NULL));
+    read_setting(&d, items, &twin, "a", "one");
+    assert_int_equal(run_same(s, &d, "up.0.1:3 +1"), info->n_stages);
+    assert_int_equal(run_same(s, &d, "up.0.1:3 +2"), after);
+    assert_int_equal(run_same(s, &d, "up.0.1:4 x0 @box:0,0,0.5,1"), after);
+    assert_int_equal(run_same(s, &d, "up.0.1 rebuild"), after);
+    assert_int_equal(run_same(s, &d, "up.0.1:4 x0 static"), 1 + after);
+    assert_int_equal(run_same(s, &d, "up.0.1:5 x3 static"), 1 + after);
+    assert_int_equal(run_same(s, &d, "up.0.1 from source-one.json:3,4 x2"),
+                     block->stage + 1 + after);
+    assert_int_equal(run_same(s, &d, "up.0.1 from source-one.json:5 x3"), 1 + after);
+    fct_session_forget(s);
+    assert_int_equal(run_same(s, &d, "up.0.1:4 x0 static"), info->n_stages + 1);
+    read_setting(&d, items, &twin, "a", "three");
+    const char *const several[] = {"up.0.1:3 +1 steps=2", "up.0.1:3 +2 steps=2-3",
+                                   "mid.0:5 x0 static steps=3", "mid.0:5 x2 static",
+                                   "down.2.1 rebuild"};
+    for (size_t i = 0; i < FCT_COUNT(several); i++) run_same(s, &d, several[i]);
+    fct_session_close(s);
+}
+
 /* ---- recipes ---- */
 
 static void test_replay(void **state)
@@ -398,6 +464,6 @@ int main(void)
         cmocka_unit_test(test_mask_sum), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model),
-        cmocka_unit_test(test_keys)};
+        cmocka_unit_test(test_keys),     cmocka_unit_test(test_redone)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }
