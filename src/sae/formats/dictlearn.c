@@ -17,7 +17,7 @@ static const struct class
     const char *name, *trainer;
     fct_sae_kind kind;
     bool subtract, k, threshold, groups, unit_norm;
-    fct_sae_slot slot[MAX_WEIGHTS];
+    fct_sae_named_part named[MAX_WEIGHTS];
 } class_table[] = {
 #define LINEAR(bias)                                                                \
     {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},                         \
@@ -39,7 +39,7 @@ static const struct class
      .subtract = true,
      .k = true,
      .threshold = true,
-     .slot = {LINEAR("b_dec")}},
+     .named = {LINEAR("b_dec")}},
     {.name = "MatryoshkaBatchTopKSAE",
      .trainer = "MatryoshkaBatchTopKTrainer",
      .kind = FCT_SAE_BATCHTOPK,
@@ -47,55 +47,55 @@ static const struct class
      .k = true,
      .threshold = true,
      .groups = true,
-     .slot = {MATRICES}},
+     .named = {MATRICES}},
     {.name = "BatchTopKSAE",
      .trainer = "BatchTopKTrainer",
      .kind = FCT_SAE_BATCHTOPK,
      .subtract = true,
      .k = true,
      .threshold = true,
-     .slot = {LINEAR("b_dec")}},
+     .named = {LINEAR("b_dec")}},
     {.name = "AutoEncoder",
      .trainer = "StandardTrainer",
      .kind = FCT_SAE_RELU,
      .subtract = true,
      .unit_norm = true,
-     .slot = {LINEAR("bias")}},
+     .named = {LINEAR("bias")}},
     {.name = "AutoEncoderNew",
      .trainer = "StandardTrainerAprilUpdate",
      .kind = FCT_SAE_RELU,
-     .slot = {LINEAR("decoder.bias")}},
+     .named = {LINEAR("decoder.bias")}},
     {.name = "GatedAutoEncoder",
      .trainer = "GatedSAETrainer",
      .kind = FCT_SAE_GATED,
      .subtract = true,
-     .slot = {{.name = "decoder_bias", .part = FCT_SAE_PART_B_DEC},
-              {.name = "r_mag", .part = FCT_SAE_PART_R_MAG},
-              {.name = "gate_bias", .part = FCT_SAE_PART_B_ENC},
-              {.name = "mag_bias", .part = FCT_SAE_PART_B_MAG},
-              {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
-              {.name = "decoder.weight", .part = FCT_SAE_PART_W_DEC, .transposed = true}}},
+     .named = {{.name = "decoder_bias", .part = FCT_SAE_PART_B_DEC},
+               {.name = "r_mag", .part = FCT_SAE_PART_R_MAG},
+               {.name = "gate_bias", .part = FCT_SAE_PART_B_ENC},
+               {.name = "mag_bias", .part = FCT_SAE_PART_B_MAG},
+               {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
+               {.name = "decoder.weight", .part = FCT_SAE_PART_W_DEC, .transposed = true}}},
     {.name = "JumpReluAutoEncoder",
      .trainer = "JumpReluTrainer",
      .kind = FCT_SAE_JUMPRELU,
-     .slot = {MATRICES, {.name = "threshold", .part = FCT_SAE_PART_THRESHOLD}}},
+     .named = {MATRICES, {.name = "threshold", .part = FCT_SAE_PART_THRESHOLD}}},
 #undef LINEAR
 #undef MATRICES
 };
 static const char own_threshold[] = "dictionary_learning_threshold"; /* in facet.json */
 
-static int count_slots(const struct class *c)
+static int count_named(const struct class *c)
 {
     int n = 0;
-    while (n < MAX_WEIGHTS && c->slot[n].name) n++;
+    while (n < MAX_WEIGHTS && c->named[n].name) n++;
     return n;
 }
 
-static const fct_sae_slot *slot_of(const struct class *c, fct_sae_part part)
+static const fct_sae_named_part *named_of(const struct class *c, fct_sae_part part)
 {
-    const fct_sae_slot *slot = c->slot;
-    while (slot->part != part) slot++;
-    return slot;
+    const fct_sae_named_part *named = c->named;
+    while (named->part != part) named++;
+    return named;
 }
 
 /* ---- reading ---- */
@@ -123,12 +123,12 @@ static fct_status find_class(const struct class **out, const json_t *trainer, co
 /* Everything that the class keeps, so that all that is missing is named at once. */
 static fct_status check_tensors(const struct class *c, const fct_sae_tensors *from)
 {
-    fct_sae_slot want[FCT_SAE_MAX_SLOTS];
-    int n = count_slots(c);
-    memcpy(want, c->slot, (size_t)n * sizeof *want);
-    if (c->kind == FCT_SAE_BATCHTOPK) want[n++] = (fct_sae_slot){.name = "threshold"};
-    if (c->groups) want[n++] = (fct_sae_slot){.name = "group_sizes"};
-    return fct_sae_check_slots(from, want, n);
+    fct_sae_named_part want[FCT_SAE_MAX_NAMED];
+    int n = count_named(c);
+    memcpy(want, c->named, (size_t)n * sizeof *want);
+    if (c->kind == FCT_SAE_BATCHTOPK) want[n++] = (fct_sae_named_part){.name = "threshold"};
+    if (c->groups) want[n++] = (fct_sae_named_part){.name = "group_sizes"};
+    return fct_sae_check_parts(from, want, n);
 }
 
 /* k of the tensors, else of config.json; both must agree, as their loader demands. */
@@ -183,7 +183,7 @@ static fct_status read_tensors(fct_sae **out, const struct class *c, const fct_s
 {
     fct_status st = FCT_OK;
     fct_sae *s = NULL;
-    const fct_sae_slot *encoder = slot_of(c, FCT_SAE_PART_W_ENC);
+    const fct_sae_named_part *encoder = named_of(c, FCT_SAE_PART_W_ENC);
     int64_t d, f, k = 0;
     *threshold = -1; /* as a fresh one of theirs has it: unset, every positive code is kept */
     FCT_TRY(check_tensors(c, from));
@@ -191,7 +191,7 @@ static fct_status read_tensors(fct_sae **out, const struct class *c, const fct_s
     if (c->k) FCT_TRY(read_k(&k, from, trainer, where));
     FCT_TRY(fct_where(fct_sae_new(&s, c->kind, d, f, k), "%s", from->path));
     s->apply_b_dec_to_input = c->subtract;
-    FCT_TRY_OUT(fct_sae_take_slots(s, from, c->slot, count_slots(c)));
+    FCT_TRY_OUT(fct_sae_read_parts(s, from, c->named, count_named(c)));
     if (c->threshold && fct_sae_tensors_find(from, "threshold"))
         FCT_TRY_OUT(fct_sae_take_number(threshold, from, "threshold"));
     for (int64_t i = 0; c->threshold && s->threshold && i < f; i++)
@@ -408,21 +408,23 @@ static fct_status fill(const fct_sae *s, const char *dir)
     char *path = NULL;
     int32_t k = (int32_t)s->k;
     float threshold;
-    fct_sae_slot slot[FCT_SAE_MAX_SLOTS];
+    fct_sae_named_part named[FCT_SAE_MAX_NAMED];
     if (s->n_blocks > 0) return fct_sae_fill_crosscoder(s, dir);
-    int n = 0, weights = count_slots(c);
+    int n = 0, weights = count_named(c);
     FCT_TRY_OUT(threshold_of(&threshold, s));
-    if (c->k) slot[n++] = (fct_sae_slot){.name = "k", .other = fct_tensor_of(&k, FCT_I32, 0, NULL)};
+    if (c->k)
+        named[n++] =
+            (fct_sae_named_part){.name = "k", .other = fct_tensor_of(&k, FCT_I32, 0, NULL)};
     if (c->threshold)
-        slot[n++] = (fct_sae_slot){.name = "threshold",
-                                   .other = fct_tensor_of(&threshold, FCT_F32, 0, NULL)};
+        named[n++] = (fct_sae_named_part){.name = "threshold",
+                                          .other = fct_tensor_of(&threshold, FCT_F32, 0, NULL)};
     if (c->groups)
-        slot[n++] = (fct_sae_slot){.name = "group_sizes",
-                                   .other = fct_tensor_of(s->group_size, FCT_I64, 1, &s->n_groups)};
-    memcpy(slot + n, c->slot, (size_t)weights * sizeof *slot);
+        named[n++] = (fct_sae_named_part){
+            .name = "group_sizes", .other = fct_tensor_of(s->group_size, FCT_I64, 1, &s->n_groups)};
+    memcpy(named + n, c->named, (size_t)weights * sizeof *named);
     FCT_TRY_OUT(write_config(s, c, dir));
     FCT_TRY_OUT(fct_path_join(&path, dir, "ae.pt"));
-    FCT_TRY_OUT(fct_sae_write_pth(s, path, slot, n + weights, &(fct_pth_write_desc){0}));
+    FCT_TRY_OUT(fct_sae_write_pth(s, path, named, n + weights, &(fct_pth_write_desc){0}));
     FCT_TRY_OUT(fct_sae_write_stats(s, dir));
 out:
     fct_free(path);

@@ -56,13 +56,13 @@ static fct_status want(const fct_sae_tensors *from, const char *name, int ndim, 
 
 static fct_status read_sizes(sizes *z, const fct_sae_tensors *from, bool batch)
 {
-    static const fct_sae_slot slot[] = {{.name = "encoder.weight"},
-                                        {.name = "encoder.bias"},
-                                        {.name = "decoder.weight"},
-                                        {.name = "decoder.bias"},
-                                        {.name = "k"},
-                                        {.name = "threshold"}};
-    FCT_TRY(fct_sae_check_slots(from, slot, batch ? 6 : 4));
+    static const fct_sae_named_part named[] = {{.name = "encoder.weight"},
+                                               {.name = "encoder.bias"},
+                                               {.name = "decoder.weight"},
+                                               {.name = "decoder.bias"},
+                                               {.name = "k"},
+                                               {.name = "threshold"}};
+    FCT_TRY(fct_sae_check_parts(from, named, batch ? 6 : 4));
     const fct_tensor *t = fct_sae_tensors_find(from, "encoder.weight");
     if (t->ndim != 3 || t->dim[0] < 1 || t->dim[0] > FCT_SAE_MAX_BLOCKS)
         return fct_fail(FCT_ERR_SHAPE, "%s: encoder.weight: want [layers,D,F], at most %d layers",

@@ -1,14 +1,13 @@
 /* openai.c - the torch file of openai/sparse_autoencoder, read and written: tensors, the name of
    the activation and its state in one state dict. Its TopK SAEs normalise every row and its ReLU
-   SAEs do not: the file has no other word for that, so nothing else can be written. Also: which
-   kind of SAE a single torch file is, by what it holds. */
+   SAEs do not: the file has no other word for that, so nothing else can be written. */
 #include <string.h>
 
 #include "sae/formats/formats.h"
 
-enum { N_SLOTS = 4 };
+enum { N_PARTS = 4 };
 static const char file_name[] = "autoencoder.pt";
-static const fct_sae_slot weights[N_SLOTS] = {
+static const fct_sae_named_part weights[N_PARTS] = {
     {.name = "pre_bias", .part = FCT_SAE_PART_B_DEC},
     {.name = "latent_bias", .part = FCT_SAE_PART_B_ENC},
     {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
@@ -38,59 +37,23 @@ static fct_status read_activation(fct_sae_kind *kind, int64_t *k, const fct_pth 
     return FCT_OK;
 }
 
-static fct_status read_file(fct_sae **out, const fct_pth *file, const char *path)
+fct_status fct_sae_read_openai(fct_sae **out, const fct_pth *file, const char *path)
 {
     fct_status st = FCT_OK;
     fct_sae *s = NULL;
     fct_sae_kind kind;
     int64_t d, f, k;
     fct_sae_tensors from = fct_sae_tensors_of_pth(file, path);
-    FCT_TRY(fct_sae_check_slots(&from, weights, N_SLOTS));
+    FCT_TRY(fct_sae_check_parts(&from, weights, N_PARTS));
     FCT_TRY(read_activation(&kind, &k, file, path));
     FCT_TRY(fct_sae_size_of(&from, "encoder.weight", false, &d, &f));
     FCT_TRY(fct_where(fct_sae_new(&s, kind, d, f, k), "%s", path));
     if (kind == FCT_SAE_TOPK) s->normalize = FCT_SAE_NORMALIZE_LAYER;
-    st = fct_sae_take_slots(s, &from, weights, N_SLOTS);
+    st = fct_sae_read_parts(s, &from, weights, N_PARTS);
     if (st == FCT_OK)
         *out = s;
     else
         fct_sae_free(s);
-    return st;
-}
-
-/* The folder of a file, and the folder above that; NULL at the top. */
-static fct_status folder_of(char **out, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    FCT_TRY(fct_strdup(out, slash ? path : "."));
-    if (slash) (*out)[slash == path ? 1 : slash - path] = '\0';
-    return FCT_OK;
-}
-
-fct_status fct_sae_load_file(fct_sae **out, const char *path)
-{
-    fct_status st = FCT_OK;
-    fct_pth file = {0};
-    char *dir = NULL, *above = NULL;
-    *out = NULL;
-    FCT_TRY_OUT(fct_pth_open(&file, path));
-    bool theirs = fct_pth_find(&file, "latent_bias") || fct_pth_find(&file, "pre_bias");
-    if (theirs) {
-        FCT_TRY_OUT(read_file(out, &file, path));
-        goto out;
-    }
-    FCT_TRY_OUT(folder_of(&dir, path));
-    if (fct_pth_find(&file, "state_dict.pre_bias")) { /* sdxl-unbox: k stands beside it */
-        st = fct_sae_format_sdxl_unbox.load(out, dir);
-        goto out;
-    }
-    FCT_TRY_OUT(fct_path_join(&above, dir, ".."));
-    FCT_TRY_OUT(
-        fct_sae_load_dictlearn(out, path, fct_dir_has(dir, "config.json") ? dir : above, &file));
-out:
-    fct_pth_close(&file);
-    fct_free(dir);
-    fct_free(above);
     return st;
 }
 
@@ -107,7 +70,7 @@ static fct_status load(fct_sae **out, const char *dir)
     char *path = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     FCT_TRY_OUT(fct_pth_open(&file, path));
-    FCT_TRY_OUT(read_file(&s, &file, path));
+    FCT_TRY_OUT(fct_sae_read_openai(&s, &file, path));
     FCT_TRY_OUT(fct_sae_read_stats(s, dir));
     FCT_TRY_OUT(fct_sae_read_facet(s, dir, NULL, NULL));
     *out = s;
@@ -152,7 +115,7 @@ static fct_status fill(const fct_sae *s, const char *dir)
     FCT_TRY_OUT(fct_new(&often, s->f, sizeof *often));
     for (int64_t f = 0; f < s->f; f++) often[f] = s->density ? s->density[f] : 1;
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
-    const fct_sae_slot slot[] = {
+    const fct_sae_named_part named[] = {
         weights[0],
         weights[1],
         {.name = "stats_last_nonzero", .other = fct_tensor_of(steps, FCT_I64, 1, &s->f)},
@@ -167,7 +130,7 @@ static fct_status fill(const fct_sae *s, const char *dir)
         {.name = k, .i = s->k},
         {.name = post, .text = relu}};
     FCT_TRY_OUT(fct_sae_write_pth(
-        s, path, slot, (int)FCT_COUNT(slot),
+        s, path, named, (int)FCT_COUNT(named),
         &(fct_pth_write_desc){.value = value, .n_values = s->kind == FCT_SAE_TOPK ? 3 : 1}));
     FCT_TRY_OUT(fct_sae_write_stats(s, dir));
 out:

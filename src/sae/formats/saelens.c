@@ -120,17 +120,21 @@ static fct_status read_config(config *c, const json_t *j, const char *where)
 
 /* ---- weights ---- */
 
-static int slots_of(fct_sae_slot slot[FCT_SAE_MAX_SLOTS], const fct_sae *s, const char *threshold)
+static int name_parts(fct_sae_named_part named[FCT_SAE_MAX_NAMED], const fct_sae *s,
+                      const char *threshold)
 {
     int n = 0;
     bool gated = s->kind == FCT_SAE_GATED;
-    slot[n++] = (fct_sae_slot){.name = "W_enc", .part = FCT_SAE_PART_W_ENC, .transposed = true};
-    slot[n++] = (fct_sae_slot){.name = gated ? "b_gate" : "b_enc", .part = FCT_SAE_PART_B_ENC};
-    slot[n++] = (fct_sae_slot){.name = "W_dec", .part = FCT_SAE_PART_W_DEC};
-    slot[n++] = (fct_sae_slot){.name = "b_dec", .part = FCT_SAE_PART_B_DEC};
-    if (threshold) slot[n++] = (fct_sae_slot){.name = threshold, .part = FCT_SAE_PART_THRESHOLD};
-    if (gated) slot[n++] = (fct_sae_slot){.name = "b_mag", .part = FCT_SAE_PART_B_MAG};
-    if (gated) slot[n++] = (fct_sae_slot){.name = "r_mag", .part = FCT_SAE_PART_R_MAG};
+    named[n++] =
+        (fct_sae_named_part){.name = "W_enc", .part = FCT_SAE_PART_W_ENC, .transposed = true};
+    named[n++] =
+        (fct_sae_named_part){.name = gated ? "b_gate" : "b_enc", .part = FCT_SAE_PART_B_ENC};
+    named[n++] = (fct_sae_named_part){.name = "W_dec", .part = FCT_SAE_PART_W_DEC};
+    named[n++] = (fct_sae_named_part){.name = "b_dec", .part = FCT_SAE_PART_B_DEC};
+    if (threshold)
+        named[n++] = (fct_sae_named_part){.name = threshold, .part = FCT_SAE_PART_THRESHOLD};
+    if (gated) named[n++] = (fct_sae_named_part){.name = "b_mag", .part = FCT_SAE_PART_B_MAG};
+    if (gated) named[n++] = (fct_sae_named_part){.name = "r_mag", .part = FCT_SAE_PART_R_MAG};
     return n;
 }
 
@@ -148,19 +152,19 @@ static fct_status read_weights(fct_sae *s, const char *dir)
     fct_status st = FCT_OK;
     fct_st file = {0};
     char *path = NULL;
-    fct_sae_slot slot[FCT_SAE_MAX_SLOTS];
+    fct_sae_named_part named[FCT_SAE_MAX_NAMED];
     FCT_TRY_OUT(fct_path_join(&path, dir, "sae_weights.safetensors"));
     FCT_TRY_OUT(fct_st_open(&file, path));
-    fct_sae_tensors from = fct_sae_tensors_of_st(&file);
+    fct_sae_tensors from = fct_sae_tensors_of_safetensors(&file);
     bool has = s->threshold != NULL, plain = fct_st_find(&file, "threshold") != NULL;
     bool logs = has && !plain && fct_st_find(&file, "log_threshold");
     bool one = s->kind == FCT_SAE_BATCHTOPK && !plain && !logs;
-    int n = slots_of(slot, s, !has || one ? NULL : logs ? "log_threshold" : "threshold");
+    int n = name_parts(named, s, !has || one ? NULL : logs ? "log_threshold" : "threshold");
     if (one) { /* so that a missing one is named with the others */
-        slot[n] = (fct_sae_slot){.name = "topk_threshold"};
-        FCT_TRY_OUT(fct_sae_check_slots(&from, slot, n + 1));
+        named[n] = (fct_sae_named_part){.name = "topk_threshold"};
+        FCT_TRY_OUT(fct_sae_check_parts(&from, named, n + 1));
     }
-    FCT_TRY_OUT(fct_sae_take_slots(s, &from, slot, n));
+    FCT_TRY_OUT(fct_sae_read_parts(s, &from, named, n));
     if (one) FCT_TRY_OUT(read_threshold(s, &from));
     for (int64_t f = 0; logs && f < s->f; f++) s->threshold[f] = expf(s->threshold[f]);
 out:
@@ -269,11 +273,11 @@ static fct_status write_config(const fct_sae *s, const char *dir)
 static fct_status fill(const fct_sae *s, const char *dir)
 {
     char *path = NULL;
-    fct_sae_slot slot[FCT_SAE_MAX_SLOTS];
-    int n = slots_of(slot, s, s->threshold ? "threshold" : NULL);
+    fct_sae_named_part named[FCT_SAE_MAX_NAMED];
+    int n = name_parts(named, s, s->threshold ? "threshold" : NULL);
     FCT_TRY(write_config(s, dir));
     fct_status st = fct_path_join(&path, dir, "sae_weights.safetensors");
-    if (st == FCT_OK) st = fct_sae_write_st(s, path, slot, n);
+    if (st == FCT_OK) st = fct_sae_write_safetensors(s, path, named, n);
     if (st == FCT_OK) st = fct_sae_write_stats(s, dir);
     fct_free(path);
     return st;

@@ -90,3 +90,12 @@ fct_status fct_sae_save_stats(const fct_sae *s, const char *dir)
                         : fct_fail(FCT_ERR_MISSING, "no SAE's folder is there");
     return fct_where(st, "saving the statistics of %s", dir);
 }
+
+int fct_sae_lost_stats(const fct_sae *s, fct_sae_layout layout, const char *name[4])
+{
+    int n = 0;
+    if (!fct_sae_format_get(layout)->mean_std_only) return 0;
+    if (s->density) name[n++] = "density";
+    if (s->max) name[n++] = "max";
+    return n;
+}

@@ -15,8 +15,8 @@ static bool detect(const char *dir)
 
 /* ---- reading ---- */
 
-enum { N_SLOTS = 4 };
-static const fct_sae_slot weights[N_SLOTS] = {
+enum { N_PARTS = 4 };
+static const fct_sae_named_part weights[N_PARTS] = {
     {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
     {.name = "latent_bias", .part = FCT_SAE_PART_B_ENC},
     {.name = "pre_bias", .part = FCT_SAE_PART_B_DEC},
@@ -38,7 +38,7 @@ static fct_status read_weights(fct_sae *s, const char *dir)
     char *path = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
     FCT_TRY_OUT(fct_pth_open(&file, path));
-    FCT_TRY_OUT(fct_sae_take_slots(s, &(fct_sae_tensors){path, &file, find}, weights, N_SLOTS));
+    FCT_TRY_OUT(fct_sae_read_parts(s, &(fct_sae_tensors){path, &file, find}, weights, N_PARTS));
 out:
     fct_pth_close(&file);
     fct_free(path);
@@ -180,13 +180,13 @@ static fct_status write_weights(const fct_sae *s, const char *dir)
     int64_t *not_fired = NULL;
     FCT_TRY_OUT(fct_new(&not_fired, s->f, sizeof *not_fired));
     FCT_TRY_OUT(fct_path_join(&path, dir, "state_dict.pth"));
-    const fct_sae_slot slot[] = {
+    const fct_sae_named_part named[] = {
         weights[2],
         weights[1],
         {.name = "stats_last_nonzero", .other = fct_tensor_of(not_fired, FCT_I64, 1, &s->f)},
         weights[0],
         weights[3]};
-    FCT_TRY_OUT(fct_sae_write_pth(s, path, slot, (int)FCT_COUNT(slot),
+    FCT_TRY_OUT(fct_sae_write_pth(s, path, named, (int)FCT_COUNT(named),
                                   &(fct_pth_write_desc){.nest = "state_dict"}));
 out:
     fct_free(path);

@@ -5,8 +5,8 @@
 
 #include "sae/formats/formats.h"
 
-enum { N_SLOTS = 4 };
-static const fct_sae_slot weights[N_SLOTS] = {
+enum { N_PARTS = 4 };
+static const fct_sae_named_part weights[N_PARTS] = {
     {.name = "encoder.weight", .part = FCT_SAE_PART_W_ENC},
     {.name = "encoder.bias", .part = FCT_SAE_PART_B_ENC},
     {.name = "W_dec", .part = FCT_SAE_PART_W_DEC},
@@ -55,12 +55,12 @@ static fct_status read_weights(fct_sae *s, const char *dir)
     char *path = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, "sae.safetensors"));
     FCT_TRY_OUT(fct_st_open(&file, path));
-    fct_sae_tensors from = fct_sae_tensors_of_st(&file);
+    fct_sae_tensors from = fct_sae_tensors_of_safetensors(&file);
     if (fct_st_find(&file, "W_skip")) {
         st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: W_skip: a skip connection is not supported", path);
         goto out;
     }
-    FCT_TRY_OUT(fct_sae_take_slots(s, &from, weights, N_SLOTS));
+    FCT_TRY_OUT(fct_sae_read_parts(s, &from, weights, N_PARTS));
 out:
     fct_st_close(&file);
     fct_free(path);
@@ -109,7 +109,7 @@ static fct_status fill(const fct_sae *s, const char *dir)
                           "skip_connection", 0, "transcode", 0, "d_in", (json_int_t)s->d);
     FCT_TRY(fct_sae_write_json(j, dir, "cfg.json"));
     fct_status st = fct_path_join(&path, dir, "sae.safetensors");
-    if (st == FCT_OK) st = fct_sae_write_st(s, path, weights, N_SLOTS);
+    if (st == FCT_OK) st = fct_sae_write_safetensors(s, path, weights, N_PARTS);
     if (st == FCT_OK) st = fct_sae_write_stats(s, dir);
     fct_free(path);
     return st;

@@ -3,15 +3,6 @@
    [F,n], which follows from its directions and is written for others to read. */
 #include "sae/formats/formats.h"
 
-int fct_sae_lost_stats(const fct_sae *s, fct_sae_layout layout, const char *name[4])
-{
-    int n = 0;
-    if (!fct_sae_format_get(layout)->mean_std_only) return 0;
-    if (s->density) name[n++] = "density";
-    if (s->max) name[n++] = "max";
-    return n;
-}
-
 fct_status fct_sae_read_stats(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;

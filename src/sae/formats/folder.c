@@ -1,5 +1,5 @@
-/* place.c - where SAE folders are put: whole or not at all, and never into a folder that is
-   something else. Each format is a list of files; an SAE that replaces another of its layout
+/* folder.c - puts an SAE's files into its folder whole or not at all, and never into a folder that
+   is something else. Each format is a list of files; an SAE that replaces another of its layout
    leaves none of the old one's files beside its own. */
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
-/* slots.c - between an SAE in memory and the tensors of a file, by a list of slots: what the format
-   calls each tensor and whether it keeps the transpose. Reading looks at everything before it takes
-   anything, so that all that is missing is named at once. */
+/* tensors.c - copies the tensors of an SAE's file to the parts of an SAE in memory and back, by a
+   list of what the format calls each part and whether it keeps the transpose. Reading looks at
+   everything before it takes anything, so that all that is missing is named at once. */
 #include <math.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@ static const fct_tensor *find_pth(const void *file, const char *name)
     return fct_pth_find(file, name);
 }
 
-fct_sae_tensors fct_sae_tensors_of_st(const fct_st *file)
+fct_sae_tensors fct_sae_tensors_of_safetensors(const fct_st *file)
 {
     return (fct_sae_tensors){file->path, file, find_st};
 }
@@ -36,11 +36,11 @@ const fct_tensor *fct_sae_tensors_find(const fct_sae_tensors *from, const char *
 /* ---- reading ---- */
 
 /* The tensor's shape in the file. */
-static fct_tensor shape_of(const fct_sae *s, const fct_sae_slot *slot)
+static fct_tensor shape_of(const fct_sae *s, const fct_sae_named_part *named)
 {
     int64_t dim[2];
-    int ndim = fct_sae_part_shape(s, slot->part, dim);
-    if (slot->transposed) {
+    int ndim = fct_sae_part_shape(s, named->part, dim);
+    if (named->transposed) {
         int64_t first = dim[0];
         dim[0] = dim[1];
         dim[1] = first;
@@ -65,14 +65,14 @@ static bool same_shape(const fct_tensor *a, const fct_tensor *b)
     return same;
 }
 
-fct_status fct_sae_check_slots(const fct_sae_tensors *from, const fct_sae_slot *slot, int n)
+fct_status fct_sae_check_parts(const fct_sae_tensors *from, const fct_sae_named_part *named, int n)
 {
     fct_str missing = {0};
     fct_status st = FCT_OK;
     int count = 0;
     for (int i = 0; i < n && st == FCT_OK; i++)
-        if (!fct_sae_tensors_find(from, slot[i].name))
-            st = fct_str_printf(&missing, "%s%s", count++ > 0 ? ", " : "", slot[i].name);
+        if (!fct_sae_tensors_find(from, named[i].name))
+            st = fct_str_printf(&missing, "%s%s", count++ > 0 ? ", " : "", named[i].name);
     if (st == FCT_OK && count > 0)
         st = fct_fail(FCT_ERR_MISSING, "%s: no tensor%s %s", from->path, count > 1 ? "s" : "",
                       missing.p);
@@ -100,28 +100,28 @@ static void transpose(float *out, const float *in, int64_t rows, int64_t columns
         for (int64_t c = 0; c < columns; c++) out[c * rows + r] = in[r * columns + c];
 }
 
-static fct_status take(fct_sae *s, const fct_sae_tensors *from, const fct_sae_slot *slot)
+static fct_status take(fct_sae *s, const fct_sae_tensors *from, const fct_sae_named_part *named)
 {
-    float *into = *fct_sae_part_at(s, slot->part), *turned = NULL;
-    const fct_tensor *t = fct_sae_tensors_find(from, slot->name);
-    if (!slot->transposed) return fct_sae_take_floats(into, from->path, slot->name, t);
+    float *into = *fct_sae_part_at(s, named->part), *turned = NULL;
+    const fct_tensor *t = fct_sae_tensors_find(from, named->name);
+    if (!named->transposed) return fct_sae_take_floats(into, from->path, named->name, t);
     FCT_TRY(fct_new_raw(&turned, fct_tensor_count(t), sizeof *turned));
-    fct_status st = fct_sae_take_floats(turned, from->path, slot->name, t);
+    fct_status st = fct_sae_take_floats(turned, from->path, named->name, t);
     if (st == FCT_OK) transpose(into, turned, t->dim[0], t->dim[1]);
     fct_free(turned);
     return st;
 }
 
-fct_status fct_sae_take_slots(fct_sae *s, const fct_sae_tensors *from, const fct_sae_slot *slot,
-                              int n)
+fct_status fct_sae_read_parts(fct_sae *s, const fct_sae_tensors *from,
+                              const fct_sae_named_part *named, int n)
 {
-    FCT_TRY(fct_sae_check_slots(from, slot, n));
+    FCT_TRY(fct_sae_check_parts(from, named, n));
     for (int i = 0; i < n; i++) {
-        const fct_tensor *t = fct_sae_tensors_find(from, slot[i].name),
-                         want = shape_of(s, &slot[i]);
-        if (!same_shape(t, &want)) return fail_shape(from->path, slot[i].name, &want, t);
+        const fct_tensor *t = fct_sae_tensors_find(from, named[i].name),
+                         want = shape_of(s, &named[i]);
+        if (!same_shape(t, &want)) return fail_shape(from->path, named[i].name, &want, t);
     }
-    for (int i = 0; i < n; i++) FCT_TRY(take(s, from, &slot[i]));
+    for (int i = 0; i < n; i++) FCT_TRY(take(s, from, &named[i]));
     return FCT_OK;
 }
 
@@ -157,15 +157,16 @@ fct_status fct_sae_size_of(const fct_sae_tensors *from, const char *name, bool t
 
 /* ---- writing ---- */
 
-fct_status fct_sae_write_st(const fct_sae *s, const char *path, const fct_sae_slot *slot, int n)
+fct_status fct_sae_write_safetensors(const fct_sae *s, const char *path,
+                                     const fct_sae_named_part *named, int n)
 {
     fct_status st = FCT_OK;
-    fct_st_entry entry[FCT_SAE_MAX_SLOTS] = {{0}};
-    float *turned[FCT_SAE_MAX_SLOTS] = {0};
+    fct_st_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
+    float *turned[FCT_SAE_MAX_NAMED] = {0};
     for (int i = 0; i < n; i++) {
-        float *data = *fct_sae_part_at((fct_sae *)(uintptr_t)s, slot[i].part);
-        entry[i] = (fct_st_entry){(char *)(uintptr_t)slot[i].name, shape_of(s, &slot[i])};
-        if (slot[i].transposed) {
+        float *data = *fct_sae_part_at((fct_sae *)(uintptr_t)s, named[i].part);
+        entry[i] = (fct_st_entry){(char *)(uintptr_t)named[i].name, shape_of(s, &named[i])};
+        if (named[i].transposed) {
             int64_t rows = entry[i].t.dim[1], columns = entry[i].t.dim[0];
             FCT_TRY_OUT(fct_new_raw(&turned[i], rows * columns, sizeof(float)));
             transpose(turned[i], data, rows, columns);
@@ -179,21 +180,21 @@ out:
     return st;
 }
 
-fct_status fct_sae_write_pth(const fct_sae *s, const char *path, const fct_sae_slot *slot, int n,
-                             const fct_pth_write_desc *more)
+fct_status fct_sae_write_pth(const fct_sae *s, const char *path, const fct_sae_named_part *named,
+                             int n, const fct_pth_write_desc *more)
 {
-    fct_st_entry entry[FCT_SAE_MAX_SLOTS] = {{0}};
-    uint8_t column_major[FCT_SAE_MAX_SLOTS] = {0};
+    fct_st_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
+    uint8_t column_major[FCT_SAE_MAX_NAMED] = {0};
     fct_pth_write_desc desc = *more;
     for (int i = 0; i < n; i++) {
-        entry[i].name = (char *)(uintptr_t)slot[i].name;
-        if (slot[i].other.ndim >= 0 && slot[i].other.data) {
-            entry[i].t = slot[i].other;
+        entry[i].name = (char *)(uintptr_t)named[i].name;
+        if (named[i].other.ndim >= 0 && named[i].other.data) {
+            entry[i].t = named[i].other;
             continue;
         }
-        entry[i].t = shape_of(s, &slot[i]);
-        entry[i].t.data = *fct_sae_part_at((fct_sae *)(uintptr_t)s, slot[i].part);
-        column_major[i] = slot[i].transposed;
+        entry[i].t = shape_of(s, &named[i]);
+        entry[i].t.data = *fct_sae_part_at((fct_sae *)(uintptr_t)s, named[i].part);
+        column_major[i] = named[i].transposed;
     }
     desc.entry = entry;
     desc.n = n;
