@@ -9,14 +9,17 @@
 #include <string.h>
 
 #include "train/fast.h"
+
+#include "train/adam.h"
+#include "train/engine.h"
 #include "train/variant.h"
 
-static const double beta1 = 0.9, beta2 = 0.999;
-
-bool fct_fast_fits(const fct_train_plan *p)
+/* Codes of a fixed number a row, in every step; the rest as it updates: gradients are never
+   whole. */
+static bool fits(const fct_train_plan *p)
 {
-    return (!p->variant || p->variant == &fct_variant_topk) && p->grad_clip == 0 &&
-           p->k_warmup == 0 && p->decoder_norm <= FCT_DECODER_PROJECT;
+    return !p->variant->dense && p->grad_clip == 0 && p->k_warmup == 0 &&
+           p->decoder_norm <= FCT_DECODER_PROJECT;
 }
 
 /* ---- memory ---- */
@@ -32,7 +35,7 @@ static fct_status measure_arena(fct_fast *f, fct_trainee *t)
     FCT_TRY(fct_arena_init(&dry, 0));
     cx->arena = &dry;
     FCT_TRY(fct_op_select(cx, &(fct_select_args){.enc = &f->enc, .rows = t->batch, .k = p->k}));
-    if (f->scaled)
+    if (!fct_dist_alone(p->ranks))
         FCT_TRY(fct_op_sparse_outer(
             cx, &(fct_sparse_outer_args){.rows = t->batch, .k = p->k, .n = p->f, .d = d}));
     FCT_TRY(fct_op_sparse_error(
@@ -53,43 +56,55 @@ static fct_status measure_arena(fct_fast *f, fct_trainee *t)
     return FCT_OK;
 }
 
-fct_status fct_fast_new(fct_fast **out, fct_trainee *t)
+static fct_status take_scratch(fct_fast *f, fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    int64_t d = t->sae->d;
-    fct_status st = FCT_OK;
-    fct_fast *f;
-    FCT_TRY(fct_new(out, 1, sizeof *f));
-    f = *out;
-    FCT_TRY_OUT(fct_backend_find(&t->engine.cx.be, NULL));
-    FCT_TRY_OUT(fct_encoder_init(&f->enc, t->engine.cx.be, p->product, p->f, d));
-    FCT_TRY_OUT(fct_new(&f->sum, d, sizeof *f->sum));
-    FCT_TRY_OUT(fct_new(&f->through, d, sizeof *f->through));
-    FCT_TRY_OUT(fct_new(&f->g_sum, d, sizeof *f->g_sum));
-    FCT_TRY_OUT(fct_new(&f->more, p->f, sizeof *f->more));
-    if (!fct_dist_alone(p->ranks)) {
-        int64_t codes;
-        FCT_TRY_OUT(fct_mul_i64(&codes, t->batch, p->k));
-        FCT_TRY_OUT(fct_new(&f->scaled, codes, sizeof *f->scaled));
-        FCT_TRY_OUT(fct_new(&f->all, p->f, sizeof *f->all));
-        for (int64_t i = 0; i < p->f; i++) f->all[i] = (int32_t)i;
+    int64_t rows = t->batch, some = fct_fast_aux_rows(t), d = t->sae->d, f32 = sizeof(float);
+    bool ranks = !fct_dist_alone(p->ranks);
+    const fct_scratch part[] = {
+        {&t->value, rows, p->k, f32},
+        {&t->coef, rows, p->k, f32},
+        {&t->index, rows, p->k, sizeof(int32_t)},
+        {&t->aux_value, some, p->auxk, f32},
+        {&t->aux_coef, some, p->auxk, f32},
+        {&t->aux_index, some, p->auxk, sizeof(int32_t)},
+        {&f->sum, d, 1, sizeof(double)},
+        {&f->through, d, 1, f32},
+        {&f->g_sum, d, 1, sizeof(double)},
+        {&f->more, p->f, 1, sizeof(int32_t)},
+        {&f->scaled, ranks ? rows : 0, p->k, f32},
+        {&f->all, ranks ? p->f : 0, 1, sizeof(int32_t)},
+    };
+    FCT_TRY(fct_scratch_take(part, FCT_COUNT(part)));
+    for (int64_t i = 0; i < p->f && ranks; i++) f->all[i] = (int32_t)i;
+    for (int w = 0; w < FCT_PARAM_COUNT && ranks; w++) {
+        int64_t n;
+        if (fct_trainee_param(t, w, &n)) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
     }
-    FCT_TRY_OUT(measure_arena(f, t));
-out:
-    if (st != FCT_OK) {
-        fct_fast_free(f);
-        *out = NULL;
-    }
-    return st;
+    return FCT_OK;
 }
 
-void fct_fast_free(fct_fast *f)
+static fct_status fast_new(fct_trainee *t)
 {
-    if (!f) return;
-    void *part[] = {f->sum,   f->through, f->g_sum,  f->more,  f->dead,   f->w_enc,
-                    f->w_dec, f->b_enc,   f->g_enc,  f->g_dec, f->g_bias, f->z,
-                    f->dz,    f->g_out,   f->scaled, f->all};
+    const fct_train_plan *p = &t->plan;
+    FCT_TRY(fct_new(&t->fast, 1, sizeof *t->fast));
+    FCT_TRY(take_scratch(t->fast, t));
+    FCT_TRY(fct_backend_find(&t->engine.cx.be, NULL));
+    FCT_TRY(fct_encoder_init(&t->fast->enc, t->engine.cx.be, p->product, p->f, t->sae->d));
+    return measure_arena(t->fast, t);
+}
+
+static void fast_free(fct_trainee *t)
+{
+    fct_fast *f = t->fast;
+    void *part[] = {t->value, t->coef, t->index, t->aux_value, t->aux_coef, t->aux_index};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
+    for (int w = 0; w < FCT_PARAM_COUNT; w++) fct_free(t->grad[w]);
+    fct_sae_engine_clear(&t->engine);
+    if (!f) return;
+    void *own[] = {f->sum,   f->through, f->g_sum,  f->more, f->dead, f->w_enc, f->w_dec,  f->b_enc,
+                   f->g_enc, f->g_dec,   f->g_bias, f->z,    f->dz,   f->g_out, f->scaled, f->all};
+    for (size_t i = 0; i < FCT_COUNT(own); i++) fct_free(own[i]);
     fct_encoder_clear(&f->enc);
     fct_free(f);
 }
@@ -159,7 +174,7 @@ static fct_status aux_term(fct_trainee *t)
     return FCT_OK;
 }
 
-fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev)
+static fct_status fast_backward(fct_trainee *t, const float *rows, bool want_ev)
 {
     FCT_TRY(forward(t, rows));
     FCT_TRY(aux_term(t));
@@ -219,25 +234,23 @@ static fct_status whole_gradients(fct_trainee *t)
     return fct_dist_sum_f32(p->ranks, bias, p->f);
 }
 
-static void update_bias(fct_trainee *t, const fct_adam_args *a)
+static void update_bias(fct_trainee *t, const fct_adam *a)
 {
     const fct_fast *f = t->fast;
     float *w = t->sae->b_dec, *m = t->m[FCT_PARAM_B_DEC], *v = t->v[FCT_PARAM_B_DEC];
     for (int64_t i = 0; i < t->sae->d; i++) {
         double g = ((double)f->scale + f->aux_bias) * f->sum[i] - (double)f->through[i];
         if (f->m > 0 && t->plan.aux == FCT_AUX_SDXL_UNBOX) g += f->g_sum[i];
-        m[i] += (float)(1 - beta1) * ((float)g - m[i]);
-        v[i] = v[i] * a->beta2 + (float)(1 - beta2) * (float)g * (float)g;
-        w[i] -= a->rate * (m[i] / (sqrtf(v[i]) / a->root + a->eps));
+        fct_adam_move(&w[i], &m[i], &v[i], (float)g, a);
     }
 }
 
-fct_status fct_fast_update(fct_trainee *t)
+static fct_status fast_update(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
     fct_sae *s = t->sae;
     fct_fast *f = t->fast;
-    double lr = fct_train_plan_lr(p, t->now.step), n = (double)(t->now.step + 1);
+    const fct_adam adam = fct_adam_of(t);
     fct_adam_args a = {.index = t->index,
                        .value = t->value,
                        .coef = t->coef,
@@ -261,11 +274,11 @@ fct_status fct_fast_update(fct_trainee *t)
                        .b_enc = s->b_enc,
                        .m_bias = t->m[FCT_PARAM_B_ENC],
                        .v_bias = t->v[FCT_PARAM_B_ENC],
-                       .rate = (float)(lr / (1 - pow(beta1, n))),
-                       .root = (float)sqrt(1 - pow(beta2, n)),
-                       .eps = (float)p->eps,
-                       .beta1 = (float)beta1,
-                       .beta2 = (float)beta2,
+                       .rate = adam.rate,
+                       .root = adam.root,
+                       .eps = adam.eps,
+                       .beta1 = adam.beta1,
+                       .beta2 = adam.beta2,
                        .through = f->through,
                        .enc = &f->enc};
     if (!fct_dist_alone(p->ranks)) {
@@ -277,7 +290,16 @@ fct_status fct_fast_update(fct_trainee *t)
         a.more_bias = t->grad[FCT_PARAM_B_ENC];
     }
     FCT_TRY(fct_op_adam(&t->engine.cx, &a));
-    update_bias(t, &a);
-    t->now.step++;
+    update_bias(t, &adam);
     return FCT_OK;
 }
+
+const fct_engine fct_engine_fast = {
+    .name = "fast",
+    .reduced = true,
+    .fits = fits,
+    .new = fast_new,
+    .free = fast_free,
+    .backward = fast_backward,
+    .update = fast_update,
+};

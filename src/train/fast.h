@@ -28,13 +28,6 @@ struct fct_fast {
     int32_t *all;  /* [F] every feature's own number */
 };
 
-bool fct_fast_fits(const fct_train_plan *p); /* whether it can do what the plan says */
-fct_status fct_fast_new(fct_fast **out, fct_trainee *t) FCT_MUST_CHECK;
-void fct_fast_free(fct_fast *f);
-/* As fct_trainee_backward, but for the gradients of F rows, which fct_fast_update makes. */
-fct_status fct_fast_backward(fct_trainee *t, const float *rows, bool want_ev) FCT_MUST_CHECK;
-fct_status fct_fast_update(fct_trainee *t) FCT_MUST_CHECK;
-
 /* The aux term of a batch with dead features, from t->error and what is known of its spread:
    t->now.aux, gradients of the dead features (fast_aux.c). */
 fct_status fct_fast_aux(fct_trainee *t, double spread) FCT_MUST_CHECK;

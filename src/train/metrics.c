@@ -140,8 +140,8 @@ static int64_t list_scalars(fct_tfevents_scalar out[MAX_SCALARS], const fct_trai
     int64_t n = 0;
     for (int64_t i = 0; i < MAX_SCALARS && all[i].tag; i++)
         if (isfinite(all[i].value)) out[n++] = all[i];
-    if (t->variant->penalty && isfinite(t->now.penalty))
-        out[n++] = (fct_tfevents_scalar){t->variant->penalty, t->now.penalty};
+    if (t->plan.variant->penalty && isfinite(t->now.penalty))
+        out[n++] = (fct_tfevents_scalar){t->plan.variant->penalty, t->now.penalty};
     return n;
 }
 

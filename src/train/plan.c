@@ -12,29 +12,66 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/fast.h"
+#include "train/engine.h"
 #include "train/variant.h"
 
 static const struct preset {
     const char *name, *arch;
-    int64_t k, auxk, batch, dead_rows,
-        calibration_batches; /* calibration_batches 0: a quarter of the data, at most 32,768 rows */
-    double factor, lr;
+    int64_t k, auxk, batch, dead_rows;
+    int64_t calibration_batches; /* 0: a quarter of the data, at most MAX_CALIBRATION rows */
+    double factor;               /* features as a multiple of the rows' width */
+    double lr;
     fct_lr_decay lr_decay;
     double decay_part; /* lr falls over one in so many of the steps, the last ones */
-    bool warmup;       /* a twentieth of the steps, at most 1,000 */
-    double grad_clip;
+    bool warmup;       /* lr rises over a twentieth of the steps, at most MAX_WARMUP */
+    double grad_clip;  /* 0: none */
     fct_normalize normalize;
 } preset_table[] = {
-    {"unboxing", "topk", 10, 256, 4096, 10000000, 10, 4, 1e-4, FCT_LR_CONSTANT, 5, false, 0,
-     FCT_NORMALIZE_NONE},
-    {"demo", "topk", 8, 32, 2048, 120000, 0, 2, 1e-3, FCT_LR_LINEAR, 3, false, 0,
-     FCT_NORMALIZE_NONE},
-    {"modern", "batchtopk", 20, 256, 4096, 2000000, 0, 8, 3e-4, FCT_LR_LINEAR, 5, true, 1,
-     FCT_NORMALIZE_NORM},
+    {
+        .name = "unboxing",
+        .arch = "topk",
+        .k = 10,
+        .auxk = 256,
+        .batch = 4096,
+        .dead_rows = 10000000,
+        .calibration_batches = 10,
+        .factor = 4,
+        .lr = 1e-4,
+        .lr_decay = FCT_LR_CONSTANT,
+        .decay_part = 5,
+        .normalize = FCT_NORMALIZE_NONE,
+    },
+    {
+        .name = "demo",
+        .arch = "topk",
+        .k = 8,
+        .auxk = 32,
+        .batch = 2048,
+        .dead_rows = 120000,
+        .factor = 2,
+        .lr = 1e-3,
+        .lr_decay = FCT_LR_LINEAR,
+        .decay_part = 3,
+        .normalize = FCT_NORMALIZE_NONE,
+    },
+    {
+        .name = "modern",
+        .arch = "batchtopk",
+        .k = 20,
+        .auxk = 256,
+        .batch = 4096,
+        .dead_rows = 2000000,
+        .factor = 8,
+        .lr = 3e-4,
+        .lr_decay = FCT_LR_LINEAR,
+        .decay_part = 5,
+        .warmup = true,
+        .grad_clip = 1,
+        .normalize = FCT_NORMALIZE_NORM,
+    },
 };
 
-enum { DEMO_CALIBRATION = 32768, LOG_EVERY = 100, GROUPS = 5, MAX_WARMUP = 1000 };
+enum { MAX_CALIBRATION = 32768, LOG_EVERY = 100, GROUPS = 5, MAX_WARMUP = 1000 };
 
 static fct_status find_preset(const struct preset **out, const char *name)
 {
@@ -177,11 +214,6 @@ static fct_status set_sizes(fct_train_plan *p, const fct_train_desc *desc,
     return FCT_OK;
 }
 
-int64_t fct_train_plan_mixed(const fct_train_plan *p)
-{
-    return p->mixed ? p->n_parts : 1;
-}
-
 /* As many rows of every block. */
 static fct_status check_mixed(const fct_train_plan *p)
 {
@@ -225,7 +257,7 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
                               const struct preset *base, int64_t total)
 {
     p->train_calibration = base->calibration_batches == 0;
-    int64_t quarter = total >= 0 && total / 4 < DEMO_CALIBRATION ? total / 4 : DEMO_CALIBRATION;
+    int64_t quarter = total >= 0 && total / 4 < MAX_CALIBRATION ? total / 4 : MAX_CALIBRATION;
     p->calibration_rows =
         chosen(desc->calibration_rows,
                base->calibration_batches ? base->calibration_batches * p->batch : quarter);
@@ -259,21 +291,12 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc,
     return FCT_OK;
 }
 
-/* The fast step knows TopK with everything as the plain step has it. */
 static fct_status set_engine(fct_train_plan *p, const fct_train_desc *desc, int64_t d)
 {
     const fct_backend *be;
-    p->fast = desc->engine != FCT_ENGINE_PLAIN;
+    FCT_TRY(fct_engine_choose(&p->engine, p, desc->engine));
     p->product = FCT_PRODUCT_F32;
-    if (p->fast && !fct_fast_fits(p)) {
-        if (desc->engine == FCT_ENGINE_FAST)
-            return fct_fail(FCT_ERR_UNSUPPORTED,
-                            "the fast engine trains TopK autoencoders of a constant k, without "
-                            "gradient clipping, with --decoder-norm project: use --engine auto "
-                            "or plain");
-        p->fast = false;
-    }
-    if (!p->fast) return FCT_OK;
+    if (!p->engine->reduced) return FCT_OK;
     FCT_TRY(fct_backend_find(&be, NULL));
     p->product = be->product(p->f, d, p->k);
     return FCT_OK;
@@ -401,11 +424,6 @@ fct_status fct_train_plan_of_rows(fct_train_plan *out, const fct_train_desc *des
     return resolve(out, desc, &parts, *out_d, total, init);
 }
 
-int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
-{
-    return p->dead_rows > 0 && p->dead_rows < p->batch ? 1 : p->dead_rows / p->batch;
-}
-
 static const char *const lr_decay_name[] = {"preset", "none", "linear", "cosine"};
 static const char *const decoder_norm_name[] = {"preset", "project", "unit", "free"};
 static const char *const normalize_name[] = {"preset", "none", "mean", "norm", "mean-norm"};
@@ -421,7 +439,7 @@ static fct_status add(json_t *to, json_t *more) /* takes more */
 /* Options that only some runs have: left out where they are not in use. */
 static fct_status describe_more(json_t *j, const fct_train_plan *p)
 {
-    const fct_variant *v = p->variant ? p->variant : &fct_variant_topk;
+    const fct_variant *v = p->variant;
     if (v->sparsity > 0)
         FCT_TRY(add(j, json_pack("{s:f, s:I}", "sparsity", p->sparsity, "sparsity_warmup",
                                  (json_int_t)p->sparsity_warmup)));
@@ -444,7 +462,7 @@ static fct_status describe_more(json_t *j, const fct_train_plan *p)
 
 fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_t d)
 {
-    const fct_variant *v = p->variant ? p->variant : &fct_variant_topk;
+    const fct_variant *v = p->variant;
     *out = json_pack(
         "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:f, s:f, s:f, s:s, s:I, "
         "s:b, s:s, s:I, s:s, s:s, s:s, s:s}",
@@ -458,7 +476,7 @@ fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p, int64_
         p->auto_scale ? "calibration" : "option", "aux_dead_steps",
         (json_int_t)fct_train_plan_dead_steps(p), "decoder_norm",
         decoder_norm_name[p->decoder_norm], "normalize", normalize_name[p->normalize], "engine",
-        p->fast ? "fast" : "plain", "encoder_product", fct_product_name(p->product));
+        p->engine->name, "encoder_product", fct_product_name(p->product));
     if (!*out) return fct_fail(FCT_ERR_MEMORY, "out of memory: the description of a training run");
     fct_status st = describe_more(*out, p);
     if (st != FCT_OK) {

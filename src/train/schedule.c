@@ -34,3 +34,13 @@ double fct_train_plan_unit(const fct_train_plan *p, int64_t d)
 {
     return sqrt((double)d / p->loss_scale);
 }
+
+int64_t fct_train_plan_mixed(const fct_train_plan *p)
+{
+    return p->mixed ? p->n_parts : 1;
+}
+
+int64_t fct_train_plan_dead_steps(const fct_train_plan *p)
+{
+    return p->dead_rows > 0 && p->dead_rows < p->batch ? 1 : p->dead_rows / p->batch;
+}

@@ -1,17 +1,35 @@
-/* step.c - losses and gradients of a TopK autoencoder, written out, and the pieces of them that the
-   other variants share (variant.h).
+/* step.c - the pieces of a step's losses and gradients that architectures share: which features are
+   dead, the aux term, what is measured, gradients through codes of a fixed number a row.
 
-   With a = x - b_dec, z = relu(topk(W_enc a + b_enc)), x' = W_decT z + b_dec, on a batch of B rows
-   of D numbers: loss = scale * mean((x' - x)²) + aux_coef * mean((e' - e)²) / mean((mean_rows(e) -
-   e)²) e is what x' misses and e' the decode of the auxk strongest *dead* features, so that these
-   learn what is missing and revive. clean: e = x - x', e' without a bias. authors: e = x - x' +
-   b_dec, e' + b_dec, and this last bias is not detached (their code). Both e are constants to the
-   gradient. A term that is 0/0 counts as 0. The aux term is there from the first step: with no dead
-   feature e' is 0 (or b_dec). */
+   On a batch of B rows of D numbers, with x' the reconstruction, the aux term is
+
+       mean((e' - e)²) / mean((mean_rows(e) - e)²)
+
+   e is what x' misses, and e' the decode of the auxk strongest *dead* features, so that these learn
+   what is missing and revive (Gao et al. 2024, appendix A.2).
+
+       clean        e = x - x',           e' without a bias
+       sdxl-unbox   e = x - x' + b_dec,   e' + b_dec, and this last bias is not detached (its code)
+
+   Both e are constants to the gradient. A term that is 0/0 counts as 0. The aux term is there from
+   the first step: with no dead feature e' is 0 (or b_dec). */
 #include <math.h>
 #include <string.h>
 
+#include "train/engine.h"
 #include "train/variant.h"
+
+/* ---- memory ---- */
+
+fct_status fct_scratch_take(const fct_scratch *part, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t numbers;
+        FCT_TRY(fct_mul_i64(&numbers, part[i].rows, part[i].width));
+        FCT_TRY(fct_new(part[i].at, numbers, part[i].size));
+    }
+    return FCT_OK;
+}
 
 /* ---- small loops; sums in f64 over eight lanes ---- */
 
@@ -26,7 +44,7 @@ FCT_CLONES double fct_sum_squares(const float *x, int64_t n)
     return sum;
 }
 
-FCT_CLONES static void subtract(float *y, const float *a, const float *b, int64_t n)
+FCT_CLONES void fct_subtract(float *y, const float *a, const float *b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = a[i] - b[i];
 }
@@ -108,34 +126,6 @@ fct_status fct_step_select_aux(fct_trainee *t)
                                                        .value = t->aux_value});
 }
 
-static fct_status forward(fct_trainee *t, const float *x)
-{
-    const fct_train_plan *p = &t->plan;
-    const fct_sae *s = t->sae;
-    fct_cx *cx = &t->engine.cx;
-    FCT_TRY(fct_sae_preact(&t->engine, s, x, t->batch, t->centred, t->pre));
-    FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
-                                             .rows = t->batch,
-                                             .n = p->f,
-                                             .k = t->k,
-                                             .index = t->index,
-                                             .value = t->value}));
-    for (int64_t i = 0; i < t->batch * t->k; i++)
-        if (t->value[i] > fct_fired_above) t->not_fired[t->index[i]] = 0;
-    FCT_TRY(fct_step_count_dead(t));
-    FCT_TRY(fct_step_select_aux(t));
-    FCT_TRY(fct_op_sparse_decode(cx, &(fct_sparse_decode_args){.index = t->index,
-                                                               .value = t->value,
-                                                               .rows = t->batch,
-                                                               .k = t->k,
-                                                               .d = s->d,
-                                                               .table = s->w_dec,
-                                                               .bias = s->b_dec,
-                                                               .y = t->error}));
-    subtract(t->error, t->error, x, t->batch * s->d); /* x' - x */
-    return FCT_OK;
-}
-
 /* Uses aux_out for e'. */
 fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
 {
@@ -161,7 +151,7 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     FCT_TRY(column_spread(t, t->sum, t->sum + s->d, t->g_aux));
     double spread = 0;
     for (int64_t i = 0; i < s->d; i++) spread += t->sum[s->d + i];
-    subtract(t->g_aux, t->aux_out, t->g_aux, n); /* e' - e */
+    fct_subtract(t->g_aux, t->aux_out, t->g_aux, n); /* e' - e */
     double miss = fct_sum_squares(t->g_aux, n);
     FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
     if (!(spread > 0)) return FCT_OK;
@@ -267,34 +257,12 @@ fct_status fct_step_loss(fct_trainee *t, double more)
                     (long long)(t->now.step + 1), p->lr);
 }
 
-static fct_status topk_backward(fct_trainee *t, const float *rows, bool want_ev)
-{
-    const fct_train_plan *p = &t->plan;
-    int64_t n = t->batch * t->sae->d, active = 0;
-    bool aux;
-    FCT_TRY(forward(t, rows));
-    t->now.mse = fct_sum_squares(t->error, n) / fct_step_numbers(t);
-    FCT_TRY(fct_dist_sum_f64(p->ranks, &t->now.mse, 1));
-    FCT_TRY(fct_step_aux_loss(t, &aux));
-    FCT_TRY(fct_step_loss(t, 0));
-    if (want_ev) {
-        for (int64_t i = 0; i < t->batch * t->k; i++) active += t->value[i] > 0;
-        FCT_TRY(fct_step_measure(t, rows, active));
-    }
-    fct_step_clear_gradients(t);
-    fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
-    FCT_TRY(fct_step_backward_codes(t, t->g_rec, t->index, t->value, t->coef, t->k));
-    if (aux && t->now.n_dead > 0)
-        FCT_TRY(
-            fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
-    return fct_step_backward_bias(t, aux, t->grad[FCT_PARAM_B_ENC]);
-}
+/* ---- the decoder ---- */
 
-const fct_variant fct_variant_topk = {
-    .name = "topk",
-    .codes = "the k strongest features of every row",
-    .has_k = true,
-    .has_aux = true,
-    .kind = FCT_SAE_TOPK,
-    .backward = topk_backward,
-};
+void fct_sae_normalise_decoder(fct_sae *s)
+{
+    for (int64_t f = 0; f < s->f; f++) {
+        float *w = s->w_dec + f * s->d, norm = (float)sqrt(fct_sum_squares(w, s->d));
+        if (norm > 0) fct_scale_to(w, w, 1 / norm, s->d);
+    }
+}

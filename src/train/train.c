@@ -209,7 +209,7 @@ static void say_start(const training *tr, const fct_trainee *t)
         tr->desc->log, FCT_LOG_INFO,
         "training%s%s: %s, D %lld, %lld features, k %lld, auxk %lld (%s), batch %lld, %lld "
         "steps, lr %g, loss scale %g, seed %llu",
-        t->name ? " " : "", t->name ? t->name : "", t->variant->name, (long long)t->sae->d,
+        t->name ? " " : "", t->name ? t->name : "", t->plan.variant->name, (long long)t->sae->d,
         (long long)p->f, (long long)p->k, (long long)p->auxk,
         p->aux == FCT_AUX_SDXL_UNBOX ? "authors" : "clean", (long long)p->batch,
         (long long)p->steps, p->lr, p->loss_scale, (unsigned long long)p->seed);

@@ -8,6 +8,7 @@
 
 /* ---- training ---- */
 typedef struct fct_variant fct_variant; /* variant.h */
+typedef struct fct_engine fct_engine;   /* engine.h */
 typedef struct fct_fast fct_fast;       /* fast.h */
 
 typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
@@ -21,8 +22,8 @@ typedef struct fct_train_plan { /* resolved options: the preset's values where t
     bool calibrate; /* bias and scale from the first rows; false: start from given weights and scale
                      */
     bool train_calibration; /* the calibration rows are trained on as well */
-    bool fast;              /* the fast step (fast.h) */
-    fct_product product;    /* what the fast step's encoder product runs in */
+    const fct_engine *engine; /* NULL: plain */
+    fct_product product;      /* what the fast engine's encoder product runs in */
     /* what some variants have */
     double sparsity, bandwidth, init_threshold;
     int64_t groups;
@@ -87,7 +88,6 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
     fct_train_metrics *metrics; /* [n_metrics] of room for room_metrics */
     int64_t n_metrics, room_metrics;
     fct_train_plan plan;
-    const fct_variant *variant;
     fct_sae *sae;
     float *threshold_ln, *b_mag, *r_mag; /* [F] each, NULL where the variant has none */
     float *grad[FCT_PARAM_COUNT], *m[FCT_PARAM_COUNT], *v[FCT_PARAM_COUNT];
@@ -99,7 +99,7 @@ typedef struct fct_trainee { /* one SAE being trained; the loop holds a list of 
                                     as they are */
     float *average[FCT_PARAM_COUNT]; /* of the weights; NULL: none is kept */
     fct_sae_engine engine;
-    fct_fast *fast; /* NULL: the plain step */
+    fct_fast *fast; /* the fast engine's own; NULL: another engine */
     /* scratch of one step */
     float *z, *g_pre;        /* [B,F], of variants with dense codes */
     float *g_gate, *through; /* [B,F], [F]: gated */

@@ -7,91 +7,57 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/fast.h"
+#include "train/engine.h"
 #include "train/variant.h"
 
 enum { MEDIAN_ROWS = 32768 };
 
 void fct_trainee_clear(fct_trainee *t)
 {
-    void *part[] = {t->pre,     t->centred,     t->error,     t->aux_out,   t->g_rec,
-                    t->g_aux,   t->value,       t->aux_value, t->coef,      t->aux_coef,
-                    t->index,   t->aux_index,   t->dead,      t->sum,       t->not_fired,
-                    t->z,       t->g_pre,       t->g_gate,    t->rows,      t->nested,
-                    t->through, t->per_feature, t->row_mean,  t->row_scale, t->threshold_ln,
-                    t->b_mag,   t->r_mag};
+    void *part[] = {t->centred,  t->error,     t->dead,         t->sum,   t->not_fired, t->rows,
+                    t->row_mean, t->row_scale, t->threshold_ln, t->b_mag, t->r_mag};
+    if (t->plan.engine) t->plan.engine->free(t);
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
-        fct_free(t->grad[w]);
         fct_free(t->m[w]);
         fct_free(t->v[w]);
         fct_free(t->average[w]);
     }
-    fct_fast_free(t->fast);
-    fct_sae_engine_clear(&t->engine);
     fct_sae_free(t->sae);
     fct_free(t->lost);
     fct_free(t->metrics);
     *t = (fct_trainee){0};
 }
 
+/* What every engine needs; its own scratch it takes itself. */
 static fct_status take_memory(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    const fct_variant *v = t->variant;
-    int64_t rows = t->batch, d = t->sae->d, k = p->k > p->k_start ? p->k : p->k_start;
-    int64_t codes = v->dense ? p->f : 0, gated = v->has_magnitude ? p->f : 0;
-    int64_t whole = p->fast ? 0 : rows, some = p->fast ? fct_fast_aux_rows(t) : rows;
+    int64_t rows = t->batch, d = t->sae->d;
     bool normal = p->normalize > FCT_NORMALIZE_NONE;
-    if (v->dense) k = 0;
-    const struct {
-        void *at;
-        int64_t rows, width, size;
-    } part[] = {
-        {&t->pre, whole, p->f, sizeof(float)},
+    int64_t scales = normal ? fct_train_plan_mixed(p) : 0;
+    const fct_scratch part[] = {
         {&t->centred, rows, d, sizeof(float)},
         {&t->error, rows, d, sizeof(float)},
-        {&t->aux_out, whole, d, sizeof(float)},
-        {&t->g_rec, whole, d, sizeof(float)},
-        {&t->g_aux, whole, d, sizeof(float)},
-        {&t->value, rows, k, sizeof(float)},
-        {&t->coef, rows, k, sizeof(float)},
-        {&t->index, rows, k, sizeof(int32_t)},
-        {&t->aux_value, some, p->auxk, sizeof(float)},
-        {&t->aux_coef, some, p->auxk, sizeof(float)},
-        {&t->aux_index, some, p->auxk, sizeof(int32_t)},
         {&t->dead, p->f, 1, 1},
         {&t->not_fired, p->f, 1, sizeof(int64_t)},
         {&t->sum, 4, d, sizeof(double)},
-        {&t->z, rows, codes, sizeof(float)},
-        {&t->g_pre, rows, codes, sizeof(float)},
-        {&t->g_gate, rows, gated, sizeof(float)},
-        {&t->through, gated, 1, sizeof(float)},
-        {&t->nested, v->has_groups ? rows * p->groups : 0, d, sizeof(float)},
-        {&t->per_feature, 2, codes, sizeof(double)},
         {&t->rows, normal ? rows : 0, d, sizeof(float)},
     };
-    for (size_t i = 0; i < FCT_COUNT(part); i++) {
-        int64_t n;
-        FCT_TRY(fct_mul_i64(&n, part[i].rows, part[i].width));
-        FCT_TRY(fct_new(part[i].at, n, part[i].size));
-    }
+    FCT_TRY(fct_scratch_take(part, FCT_COUNT(part)));
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
         int64_t n;
         if (!fct_trainee_param(t, w, &n)) continue;
-        if (!p->fast || !fct_dist_alone(p->ranks)) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->m[w], n, sizeof(float)));
         FCT_TRY(fct_new(&t->v[w], n, sizeof(float)));
         if (p->ema > 0) FCT_TRY(fct_new(&t->average[w], n, sizeof(float)));
     }
     if (normal) {
-        int64_t numbers = fct_train_plan_mixed(p) * d;
-        FCT_TRY(fct_new(&t->row_mean, numbers, sizeof(float)));
-        FCT_TRY(fct_new(&t->row_scale, numbers, sizeof(float)));
-        for (int64_t i = 0; i < numbers; i++) t->row_scale[i] = 1;
+        FCT_TRY(fct_new(&t->row_mean, scales * d, sizeof(float)));
+        FCT_TRY(fct_new(&t->row_scale, scales * d, sizeof(float)));
+        for (int64_t i = 0; i < scales * d; i++) t->row_scale[i] = 1;
     }
-    if (p->fast) return fct_fast_new(&t->fast, t);
-    return fct_sae_engine_init(&t->engine, rows, d, p->f, k > p->auxk ? k : p->auxk);
+    return p->engine->new (t);
 }
 
 /* Encoder as nn.Linear starts, U(±1/√D); the decoder its copy, or drawn in the same way, with rows
@@ -120,12 +86,12 @@ static void take_thresholds(fct_trainee *t)
 static fct_status init_more(fct_trainee *t, const fct_sae *init)
 {
     int64_t f = t->plan.f;
-    if (t->variant->has_threshold) {
+    if (t->plan.variant->has_threshold) {
         FCT_TRY(fct_new(&t->threshold_ln, f, sizeof *t->threshold_ln));
         for (int64_t i = 0; i < f; i++) t->threshold_ln[i] = (float)log(t->plan.init_threshold);
         if (init && !t->plan.auto_scale) take_thresholds(t);
     }
-    if (t->variant->has_magnitude) {
+    if (t->plan.variant->has_magnitude) {
         FCT_TRY(fct_new(&t->b_mag, f, sizeof *t->b_mag));
         FCT_TRY(fct_new(&t->r_mag, f, sizeof *t->r_mag));
     }
@@ -150,7 +116,9 @@ static fct_status set_blocks(fct_trainee *t)
 fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t d,
                             const fct_sae *init)
 {
-    *t = (fct_trainee){.plan = *plan, .variant = plan->variant ? plan->variant : &fct_variant_topk};
+    *t = (fct_trainee){.plan = *plan};
+    if (!t->plan.variant) t->plan.variant = &fct_variant_topk;
+    if (!t->plan.engine) t->plan.engine = &fct_engine_plain;
     int64_t k = plan->k > 0 ? plan->k : 1, blocks = fct_train_plan_mixed(plan), first;
     t->batch = fct_dist_part(plan->ranks, plan->batch / blocks, &first) * blocks;
     fct_status st =
@@ -317,12 +285,6 @@ fct_status fct_trainee_check_shared(const fct_trainee *t, const fct_trainee *wit
 
 /* ---- what comes out ---- */
 
-const float *fct_trainee_result(const fct_trainee *t, int which, int64_t *out_n)
-{
-    const float *now = fct_trainee_param(t, which, out_n);
-    return t->average[which] && t->now.step > 0 ? t->average[which] : now;
-}
-
 /* From an SAE of normalised rows to one of rows as they are. With one scale for a whole row codes
    are divided by it; a crosscoder's blocks have scales of their own, which go into its weights. */
 static void unfold(const fct_trainee *t, fct_sae *s, int64_t block)
@@ -356,7 +318,7 @@ fct_status fct_trainee_export_block(const fct_trainee *t, int64_t block, fct_sae
         const float *from = fct_trainee_result(t, w, &n);
         memcpy(to[w], from, (size_t)n * sizeof *from);
     }
-    if (t->variant->finish) FCT_TRY_OUT(t->variant->finish(t, s));
+    if (t->plan.variant->finish) FCT_TRY_OUT(t->plan.variant->finish(t, s));
     if (t->row_mean) unfold(t, s, block);
     *out = s;
     return FCT_OK;

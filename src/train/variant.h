@@ -1,5 +1,5 @@
 /* variant.h - the table of autoencoders that can be trained, and the pieces of a step that they
-   share. A variant is a file variant_NAME.c (TopK: step.c): losses and gradients of one batch, and
+   share. A variant is a file variants/NAME.c: losses and gradients of one batch, and
    what inference needs at the end. Everything around that (batches, calibration, schedules, decoder
    norms, Adam, averages, checkpoints) is the same for all and knows only this table. */
 #ifndef FCT_SAE_VARIANT_H
@@ -42,6 +42,7 @@ double fct_step_numbers(const fct_trainee *t); /* in the rows of the whole batch
 double fct_sum_squares(const float *x, int64_t n);
 void fct_scale_to(float *y, const float *x, float by, int64_t n);
 void fct_add_columns(double *sum, const float *x, int64_t n, int64_t d);
+void fct_subtract(float *y, const float *a, const float *b, int64_t n);
 /* After not_fired was set to 0 for the features of this batch: counts the step, finds the dead. */
 fct_status fct_step_count_dead(fct_trainee *t) FCT_MUST_CHECK;
 /* The auxk strongest dead features of t->pre into aux_index and aux_value, when there are any. */
@@ -90,7 +91,7 @@ fct_status fct_dense_end(fct_trainee *t, bool aux, float *through) FCT_MUST_CHEC
    z > 0) and to W_dec's. */
 double fct_dense_l1(fct_trainee *t, const float *z, float *g_z);
 
-/* ---- selection over a whole batch (variant_batchtopk.c) ---- */
+/* ---- selection over a whole batch (variants/batchtopk.c) ---- */
 /* z [B,F] = the B*k largest of relu(t->pre), elsewhere 0; ties to the lower place. The running
    threshold takes part of it. */
 fct_status fct_batch_select(fct_trainee *t) FCT_MUST_CHECK;

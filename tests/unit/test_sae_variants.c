@@ -166,7 +166,7 @@ static double code(const tiny *m, int r, int f)
 {
     double q = product(m, r, f), u = q + m->p[FCT_PARAM_B_ENC][f];
     if (!(m->t->z[r * TF + f] > 0)) return 0;
-    if (m->t->variant->has_magnitude)
+    if (m->t->plan.variant->has_magnitude)
         return exp(m->p[FCT_PARAM_R_MAG][f]) * q + m->p[FCT_PARAM_B_MAG][f];
     return u;
 }
@@ -241,20 +241,20 @@ static double tiny_loss(const tiny *m)
         return smooth;
     }
     double loss = p->loss_scale * miss(m, TF) + p->aux_coef * aux_term(m);
-    if (m->t->variant->has_groups) {
+    if (m->t->plan.variant->has_groups) {
         loss -= p->loss_scale * miss(m, TF);
         for (int g = 0; g < TG; g++) loss += p->loss_scale * miss(m, TF >> (TG - 1 - g)) / TG;
     }
     for (int r = 0; r < TB; r++)
         for (int f = 0; f < TF; f++) {
             double u = product(m, r, f) + m->p[FCT_PARAM_B_ENC][f];
-            if (m->t->variant->has_threshold)
+            if (m->t->plan.variant->has_threshold)
                 penalty += m->t->z[r * TF + f] > 0;
             else if (u > 0)
                 penalty += u * length_of(m, f) / unit;
         }
-    if (m->t->variant->sparsity > 0) loss += p->sparsity * penalty / TB;
-    if (m->t->variant->has_magnitude) loss += p->loss_scale * frozen_miss(m);
+    if (m->t->plan.variant->sparsity > 0) loss += p->sparsity * penalty / TB;
+    if (m->t->plan.variant->has_magnitude) loss += p->loss_scale * frozen_miss(m);
     return loss;
 }
 
