@@ -75,6 +75,11 @@ FCT_API const fct_model_info *fct_model_get_info(const fct_model *m);
    these. */
 FCT_API int64_t fct_model_count_steps(const fct_model_info *info, int64_t steps);
 
+/* The block with this short or full name, in the model's block table; FCT_ERR_MISSING lists the
+   blocks that there are. */
+FCT_API fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info,
+                                  const char *name) FCT_MUST_CHECK;
+
 /* Blocks named by a comma-separated list of short names, full names and globs, in running order,
    without repeats. *out: array of pointers into the model's block table, released with
    fct_blocks_free. A name that fits none is an error listing the blocks. */

@@ -21,24 +21,6 @@ bool fct_run_guided(const fct_run_desc *resolved)
     return resolved->guidance > 1;
 }
 
-fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info, const char *name)
-{
-    *out = NULL;
-    for (int64_t i = 0; i < info->n_blocks; i++)
-        if (strcmp(info->block[i].short_name, name) == 0 || strcmp(info->block[i].name, name) == 0)
-            *out = &info->block[i];
-    if (*out) return FCT_OK;
-    fct_str list = {0};
-    fct_status st = FCT_OK;
-    for (int64_t i = 0; i < info->n_blocks && st == FCT_OK; i++)
-        st = fct_str_printf(&list, "%s%s", i ? ", " : "", info->block[i].short_name);
-    if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_MISSING, "there is no block \"%s\"; this model has %s", name,
-                      list.p ? list.p : "none");
-    fct_str_clear(&list);
-    return st;
-}
-
 /* ---- one edit ---- */
 
 static fct_status check_feature(const fct_sae *sae, const char *block, int64_t f)

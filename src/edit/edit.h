@@ -136,9 +136,6 @@ fct_status fct_edit_tap(void *user, const fct_tap_event *event,
 /* desc with the model's defaults in place of zeros (size, steps, guidance). */
 void fct_run_resolve(fct_run_desc *d, const fct_model_info *info);
 bool fct_run_guided(const fct_run_desc *resolved);
-/* The block with this short or full name; an error lists the blocks. */
-fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info,
-                          const char *name) FCT_MUST_CHECK;
 fct_status fct_edit_set_open_at(fct_edit_set **out, fct_session *session, const fct_run_desc *desc,
                                 fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
                                 int depth) FCT_MUST_CHECK;

@@ -1,21 +1,8 @@
 /* blocks.c - lists the transformer blocks of a model's U-Net and finds them by name: short names
    (down.2.1), diffusers' names, and globs of either. */
-#include <stdio.h>
 #include <string.h>
 
 #include "model/model.h"
-
-/* unet.down_blocks.2.attentions.1 -> down.2.1, unet.mid_block.attentions.0 -> mid.0 */
-static fct_status short_name(char **out, const char *name)
-{
-    int a, b;
-    if (sscanf(name, "unet.down_blocks.%d.attentions.%d", &a, &b) == 2)
-        return fct_format(out, "down.%d.%d", a, b);
-    if (sscanf(name, "unet.up_blocks.%d.attentions.%d", &a, &b) == 2)
-        return fct_format(out, "up.%d.%d", a, b);
-    if (sscanf(name, "unet.mid_block.attentions.%d", &b) == 1) return fct_format(out, "mid.%d", b);
-    return fct_strdup(out, name);
-}
 
 /* How often the map was halved on the way to a stage. */
 static int64_t downscale_at(const fct_stages *list, int64_t stage)
@@ -38,7 +25,7 @@ fct_status fct_model_list_blocks(fct_model *m)
         if (mod->block < 0) continue;
         fct_block_info *b = &m->block[mod->block];
         char *text = NULL;
-        FCT_TRY(short_name(&text, mod->name));
+        FCT_TRY(fct_block_name_short(&text, mod->name));
         b->name = mod->name;
         b->short_name = text;
         b->stage = mod->stage;
@@ -62,17 +49,26 @@ void fct_model_clear_blocks(fct_model *m)
 
 /* ---- finding blocks ---- */
 
-static fct_status no_such_block(const fct_model *m, const char *name)
+static fct_status no_such_block(const fct_block_info *block, int64_t n, const char *name)
 {
     fct_str list = {0};
     fct_status st = FCT_OK;
-    for (int64_t i = 0; i < m->n_blocks && st == FCT_OK; i++)
-        st = fct_str_printf(&list, "%s%s", i ? ", " : "", m->block[i].short_name);
+    for (int64_t i = 0; i < n && st == FCT_OK; i++)
+        st = fct_str_printf(&list, "%s%s", i ? ", " : "", block[i].short_name);
     if (st == FCT_OK)
-        st = fct_fail(FCT_ERR_MISSING, "no block is called \"%s\"; this model has %s", name,
+        st = fct_fail(FCT_ERR_MISSING, "there is no block \"%s\"; this model has %s", name,
                       list.p ? list.p : "none");
     fct_str_clear(&list);
     return st;
+}
+
+fct_status fct_block_find(const fct_block_info **out, const fct_model_info *info, const char *name)
+{
+    *out = NULL;
+    for (int64_t i = 0; i < info->n_blocks; i++)
+        if (strcmp(info->block[i].short_name, name) == 0 || strcmp(info->block[i].name, name) == 0)
+            *out = &info->block[i];
+    return *out ? FCT_OK : no_such_block(info->block, info->n_blocks, name);
 }
 
 /* Marks what one entry of the list names. */
@@ -88,7 +84,7 @@ static fct_status mark_blocks(uint8_t *wanted, const fct_model *m, const char *e
         wanted[i] = 1;
         any = true;
     }
-    if (st == FCT_OK && !any) st = no_such_block(m, s.p ? s.p : "");
+    if (st == FCT_OK && !any) st = no_such_block(m->block, m->n_blocks, s.p ? s.p : "");
     fct_str_clear(&s);
     return st;
 }

@@ -279,7 +279,7 @@ static void test_blocks(void **s)
     assert_string_equal(b[1]->name, "unet.mid_block.attentions.0");
     assert_string_equal(b[4]->short_name, "up.0.2");
     fct_blocks_free(b);
-    assert_fails(FCT_ERR_MISSING, "no block is called \"left\"",
+    assert_fails(FCT_ERR_MISSING, "there is no block \"left\"",
                  fct_model_find_blocks(&b, &n, f.m, "mid.0,left"));
     fct_blocks_free(b);
     const fct_model_info *i = fct_model_get_info(f.m);
