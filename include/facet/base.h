@@ -44,6 +44,10 @@ FCT_API const char *fct_status_name(fct_status st);
 FCT_API const char *fct_error_text(void); /* of the calling thread; "" when nothing failed yet */
 FCT_API const char *fct_version(void);    /* "0.1.0" */
 
+/* Releases whatever facet hands out as a plain pointer or array (paths, texts, ids, lists); NULL is
+   fine. Structs are released by the function named beside them. Any thread. */
+FCT_API void fct_free(void *p);
+
 /* In structs of options 0 means the default. FCT_NONE in a number means that there is to be none of
    it: the 0 that is said. Texts and JSON show it as 0. */
 enum { FCT_NONE = -1 };

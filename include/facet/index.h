@@ -33,7 +33,7 @@ typedef struct fct_feature_map { /* one feature over one picture's grid */
     float *map; /* [h,w]; owned by the result that holds it */
 } fct_feature_map;
 
-/* "BLOCK:FEATURE", as in edits: only how it is written. block (may be NULL): fct_path_free. */
+/* "BLOCK:FEATURE", as in edits: only how it is written. block (may be NULL): fct_free. */
 FCT_API fct_status fct_feature_split(char **block, int64_t *feature,
                                      const char *text) FCT_MUST_CHECK;
 /* The same as a feature of these SAEs. */

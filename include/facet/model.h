@@ -40,9 +40,8 @@ FCT_API void fct_model_close(fct_model *m);
 
 /* Where a model is: `name` may be a folder or a hub name ("stabilityai/sdxl-turbo", looked up in
    the local cache); NULL: the demo model ($FACET_MODELS/demo, the installed data folder, then next
-   to the program). *out_path: release with fct_path_free. */
+   to the program). *out_path: release with fct_free. */
 FCT_API fct_status fct_model_find(char **out_path, const char *name) FCT_MUST_CHECK;
-FCT_API void fct_path_free(char *path);
 
 typedef struct fct_block_info { /* a transformer block (Transformer2DModel) of the U-Net */
     const char *name;           /* "unet.down_blocks.2.attentions.1" */
@@ -81,11 +80,10 @@ FCT_API fct_status fct_block_find(const fct_block_info **out, const fct_model_in
                                   const char *name) FCT_MUST_CHECK;
 
 /* Blocks named by a comma-separated list of short names, full names and globs, in running order,
-   without repeats. *out: array of pointers into the model's block table, released with
-   fct_blocks_free. A name that fits none is an error listing the blocks. */
+   without repeats. *out: array of pointers into the model's block table, released with fct_free. A
+   name that fits none is an error listing the blocks. */
 FCT_API fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n,
                                          const fct_model *m, const char *list) FCT_MUST_CHECK;
-FCT_API void fct_blocks_free(const fct_block_info **blocks);
 
 /* ---- taps: watch or edit any named module of the U-Net ---- */
 typedef enum fct_tap_what { FCT_TAP_IN, FCT_TAP_OUT, FCT_TAP_DELTA } fct_tap_what;
@@ -170,12 +168,10 @@ typedef struct fct_run_result {
 
 FCT_API void fct_run_result_clear(fct_run_result *r);
 
-/* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length; *out released
- *with fct_path_free's twin fct_ids_free. out_cut (may be NULL): text that did not fit, NULL when
- *all did. */
+/* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length. out_cut (may
+   be NULL): text that did not fit, NULL when all did. Release both with fct_free. */
 FCT_API fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *prompt,
                                       int32_t **out, int64_t *out_n, char **out_cut) FCT_MUST_CHECK;
-FCT_API void fct_ids_free(int32_t *ids);
 
 #ifdef __cplusplus
 }

@@ -104,7 +104,7 @@ typedef struct fct_edit { /* zero-initialised or filled by parse; strings and ar
    and what would be right. */
 FCT_API fct_status fct_edit_parse(fct_edit *out, const char *text) FCT_MUST_CHECK;
 /* The canonical text of an edit, which parses back to the same (files are named, not held).
-   Release out with fct_path_free. */
+   Release out with fct_free. */
 FCT_API fct_status fct_edit_text(char **out, const fct_edit *e) FCT_MUST_CHECK;
 /* Reads what an edit names: mask pictures, source recipes. Relative paths are taken from `folder`
    (NULL: the working directory). Does nothing the second time. fct_edit_run and fct_edit_set_open
@@ -160,7 +160,7 @@ FCT_API fct_status fct_recipe_read(fct_recipe *out, const char *path) FCT_MUST_C
 /* The same from memory; reads no file. name: for errors. */
 FCT_API fct_status fct_recipe_parse(fct_recipe *out, const void *data, int64_t n,
                                     const char *name) FCT_MUST_CHECK;
-/* JSON; release with fct_path_free. */
+/* JSON; release with fct_free. */
 FCT_API fct_status fct_recipe_text(char **out, const fct_recipe *r) FCT_MUST_CHECK;
 FCT_API fct_status fct_recipe_write(const fct_recipe *r, const char *path) FCT_MUST_CHECK;
 /* The picture's texts: `parameters` (the line that other tools read) and `facet` (the whole

@@ -142,10 +142,9 @@ FCT_API int fct_sae_lost_stats(const fct_sae *s, fct_sae_layout layout, const ch
 FCT_API fct_status fct_sae_save_stats(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
 /* Folders below `root` that hold an SAE for `block` (NULL: any), as fct_sae_load would search them;
-   sorted. Release each and the array with fct_sae_paths_free. */
+   sorted. One block of memory: release the array with fct_free. */
 FCT_API fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root,
                                 const char *block) FCT_MUST_CHECK;
-FCT_API void fct_sae_paths_free(char **paths, int64_t n);
 
 /* ---- rows to codes and back ---- */
 

@@ -96,7 +96,7 @@ static fct_status open_blocks(demo *d)
         int64_t n = 0;
         FCT_TRY(fct_model_find_blocks(&found, &n, d->model, block_name[b]));
         d->block[b].info = found[0];
-        fct_blocks_free(found);
+        fct_free(found);
     }
     return FCT_OK;
 }
@@ -114,7 +114,7 @@ fct_status demo_open(demo *d)
     fct_status st = fct_model_open(&d->model, &desc);
     if (st == FCT_OK)
         st = fct_session_open(&d->session, d->model, &(fct_session_desc){.log = d->log});
-    fct_path_free(path);
+    fct_free(path);
     FCT_TRY(st);
     d->info = fct_model_get_info(d->model);
     st = open_world(d);

@@ -112,10 +112,3 @@ fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n, co
     fct_free(wanted);
     return st;
 }
-
-void fct_blocks_free(const fct_block_info **blocks)
-{
-    void *p;
-    memcpy(&p, &blocks, sizeof p);
-    fct_free(p);
-}

@@ -242,8 +242,3 @@ fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *promp
     *out = NULL;
     return st;
 }
-
-void fct_ids_free(int32_t *ids)
-{
-    fct_free(ids);
-}

@@ -20,7 +20,7 @@ uint64_t fct_capture_seed(const fct_capture_desc *desc, int64_t i)
 
 void fct_capture_plan_clear(fct_capture_plan *p)
 {
-    fct_blocks_free(p->block);
+    fct_free(p->block);
     fct_free(p->at_steps);
     fct_free(p->grid);
     fct_str_clear(&p->json);

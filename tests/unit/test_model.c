@@ -278,10 +278,10 @@ static void test_blocks(void **s)
     assert_int_equal(b[0]->downscale, 4);
     assert_string_equal(b[1]->name, "unet.mid_block.attentions.0");
     assert_string_equal(b[4]->short_name, "up.0.2");
-    fct_blocks_free(b);
+    fct_free(b);
     assert_fails(FCT_ERR_MISSING, "there is no block \"left\"",
                  fct_model_find_blocks(&b, &n, f.m, "mid.0,left"));
-    fct_blocks_free(b);
+    fct_free(b);
     const fct_model_info *i = fct_model_get_info(f.m);
     assert_int_equal(i->n_blocks, 11);
     assert_int_equal(i->vae_factor, 8);
@@ -516,7 +516,7 @@ static void test_find(void **s)
     assert_ok(fct_file_write(file, "abc\n", 4));
     assert_ok(fct_model_find(&path, "stabilityai/sdxl-turbo"));
     assert_non_null(strstr(path, "snapshots/abc"));
-    fct_path_free(path);
+    fct_free(path);
     assert_int_equal(setenv("FACET_MODELS", temp_path("models"), 1), 0);
     snprintf(file, sizeof file, "%s/demo", temp_path("models"));
     assert_ok(fct_dir_make(file));
@@ -524,7 +524,7 @@ static void test_find(void **s)
     assert_ok(fct_file_write(file, "{}", 2));
     assert_ok(fct_model_find(&path, NULL));
     assert_non_null(strstr(path, "models/demo"));
-    fct_path_free(path);
+    fct_free(path);
 }
 
 /* Every allocation of opening and running fails once: a status, a sentence, no leak. */

@@ -298,7 +298,7 @@ static void check_text(const twin *t, fct_model *m)
         fct_arena_clear(&arena);
         fct_free(got);
         fct_free(want);
-        fct_ids_free(ids);
+        fct_free(ids);
         from += c;
     }
     double d = distance(vector, pooled->data, fct_tensor_count(pooled));

@@ -312,7 +312,7 @@ static void test_authors_and_finding(void **state)
     int64_t n;
     assert_ok(fct_sae_find(&path, &n, root, "unet.up_blocks.0.attentions.1"));
     assert_int_equal(n, 2);
-    fct_sae_paths_free(path, n);
+    fct_free(path);
     remove_tree(root);
     fct_sae_free(s);
 }

@@ -68,7 +68,7 @@ static void test_converted(void **state)
     int64_t n;
     assert_ok(fct_sae_find(&path, &n, temp_path(""), "up.0.1"));
     assert_int_equal(n, 3); /* by its name, by cfg.json, by facet.json */
-    fct_sae_paths_free(path, n);
+    fct_free(path);
     remove_tree(root);
     remove_tree(ours);
     remove_tree(back);

@@ -140,7 +140,7 @@ static fct_status run(fct_cli *c)
     fct_cli_say(c, "model      %s: %s", name ? "given" : "demo model", path);
     fct_status st = try_model(c, path);
     if (st == FCT_OK) fct_cli_say(c, "all is well");
-    fct_path_free(path);
+    fct_free(path);
     return st;
 }
 

@@ -117,7 +117,7 @@ static fct_status info_saes(fct_cli *c, const char *path, bool *found)
     fct_status st = fct_sae_find(&paths, &n, path, NULL);
     *found = st == FCT_OK && n > 0;
     for (int64_t i = 0; i < n && st == FCT_OK; i++) st = put_sae(c, paths[i], list);
-    fct_sae_paths_free(paths, n);
+    fct_free(paths);
     if (*found) {
         fct_cli_put(c, "kind", json_string("sae"));
         fct_cli_put(c, "saes", list);
@@ -176,7 +176,7 @@ static fct_status say_recipe(fct_cli *c, const fct_recipe *r)
         char *text = NULL;
         FCT_TRY(fct_edit_text(&text, &r->edit[i]));
         fct_cli_say(c, "  edit       %s", text);
-        fct_path_free(text);
+        fct_free(text);
     }
     for (int64_t i = 0; i < r->n_saes; i++)
         fct_cli_say(c, "  sae        %s=%s", r->sae[i].block,
@@ -203,7 +203,7 @@ static fct_status info_recipe(fct_cli *c, const char *path, const char *what)
 out:
     json_decref(j);
     fct_free(data);
-    fct_path_free(text);
+    fct_free(text);
     fct_recipe_clear(&r);
     return st;
 }
@@ -286,7 +286,7 @@ static fct_status run(fct_cli *c)
     char *found = NULL; /* a name in the hub's cache */
     FCT_TRY(fct_model_find(&found, path));
     fct_status st = info_model(c, found);
-    fct_path_free(found);
+    fct_free(found);
     return st;
 }
 

@@ -37,7 +37,7 @@ fct_status fct_cli_model_open(fct_model **out, const fct_cli *c, bool no_vae)
     if (!name) fct_cli_note(c, "no --model: using the demo model in %s", path);
     fct_status st = open_at(out, c, path, fct_cli_text(c, "backend"),
                             precisions[fct_cli_choice(c, "dtype")], no_vae);
-    fct_path_free(path);
+    fct_free(path);
     return st;
 }
 
@@ -72,7 +72,7 @@ fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_rec
     FCT_TRY(find_recipe_model(&path, c, r));
     if (!fct_cli_given(c, "model")) fct_cli_note(c, "the recipe's model: %s", path);
     fct_status st = open_at(out, c, path, backend, precision, false);
-    fct_path_free(path);
+    fct_free(path);
     FCT_TRY(st);
     const char *is = fct_model_get_info(*out)->precision;
     if (!keep_precision && !fct_cli_given(c, "dtype") && r->precision &&

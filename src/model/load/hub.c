@@ -153,8 +153,3 @@ fct_status fct_model_find(char **out_path, const char *name)
     if (!hub) return fct_fail(FCT_ERR_MISSING, "%s: no such folder", name);
     return find_in_cache(out_path, name);
 }
-
-void fct_path_free(char *path)
-{
-    fct_free(path);
-}

@@ -53,12 +53,6 @@ out:
     return st;
 }
 
-void fct_sae_paths_free(char **paths, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) fct_free(paths[i]);
-    fct_free(paths);
-}
-
 /* Whether a part of the path names the block, in full or in short: the folder itself, or as the
  * authors name runs, BLOCK_k... */
 static bool path_names(const char *path, size_t root, const char *block)
@@ -140,6 +134,22 @@ static fct_status find_all(found *all, const char *root)
     return search(all, root, 0);
 }
 
+/* The array with its texts behind it, so that one call of the user's releases all. */
+static fct_status in_one_block(char ***out, const found *f)
+{
+    int64_t bytes = f->n * (int64_t)sizeof *f->path;
+    for (int64_t i = 0; i < f->n; i++) bytes += (int64_t)strlen(f->path[i]) + 1;
+    FCT_TRY(fct_new(out, bytes, 1));
+    char *text = (char *)(*out + f->n);
+    for (int64_t i = 0; i < f->n; i++) {
+        size_t n = strlen(f->path[i]) + 1;
+        memcpy(text, f->path[i], n);
+        (*out)[i] = text;
+        text += n;
+    }
+    return FCT_OK;
+}
+
 fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root, const char *block)
 {
     fct_status st = FCT_OK;
@@ -152,11 +162,10 @@ fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *root, con
         if (!yes) FCT_TRY_OUT(fits(&yes, all.path[i], strlen(root), block));
         if (yes) FCT_TRY_OUT(add(&fit, all.path[i]));
     }
-    *out_paths = fit.path;
+    FCT_TRY_OUT(in_one_block(out_paths, &fit));
     *out_n = fit.n;
-    fit = (found){0};
 out:
-    fct_sae_paths_free(all.path, all.n);
-    fct_sae_paths_free(fit.path, fit.n);
+    fct_names_free(all.path, all.n);
+    fct_names_free(fit.path, fit.n);
     return st;
 }

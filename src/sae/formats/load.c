@@ -116,6 +116,6 @@ fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block)
         fct_sae_free(*out);
         *out = NULL;
     }
-    fct_sae_paths_free(path, n);
+    fct_free(path);
     return st;
 }
