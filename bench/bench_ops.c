@@ -162,7 +162,8 @@ static void set_up(work *w, const fct_backend *be, const bench_case *c)
     fct_dtype t = c->dtype;
     fct_rng r;
     fct_rng_init(&r, 1);
-    *w = (work){.c = c, .cx = {.be = be}};
+    *w = (work){.c = c};
+    die(fct_cx_open(&w->cx, be, NULL));
     double m = (double)n[0];
     switch (c->op) {
     case CONV:
@@ -310,6 +311,7 @@ static fct_status run_case(work *w)
 static void clear(work *w)
 {
     fct_weight_clear(&w->w);
+    fct_cx_close(&w->cx);
     fct_arena_clear(&w->arena);
     for (int i = 0; i < w->n_memory; i++) fct_free(w->memory[i]);
 }

@@ -162,7 +162,7 @@ static void start_product(bench *b)
     fct_arena dry;
     b->x = fct_tensor_of(NULL, FCT_BF16, 2, (int64_t[]){b->batch, s->d});
     b->y = fct_tensor_of(NULL, FCT_BF16, 2, (int64_t[]){b->batch, s->f});
-    b->cx.be = b->t.engine.cx.be;
+    die(fct_cx_open(&b->cx, b->t.engine.cx.be, NULL));
     die(fct_weight_pack(
         b->cx.be, &b->w,
         &(fct_pack_desc){.kind = FCT_PACK_LINEAR, .dtype = FCT_BF16, .part = &part, .n_parts = 1}));

@@ -16,12 +16,19 @@
 
 typedef struct fct_backend fct_backend;
 
-typedef struct fct_cx { /* everything an operation needs besides its arguments; one thread at a time
-                         */
+typedef struct fct_plans fct_plans;
+
+/* Everything an operation needs besides its arguments: one thread's at a time. Opened once and
+   kept, since its plans (what the backend made of the shapes it met) cost more than most runs of
+   them. Weights are shared by all contexts. */
+typedef struct fct_cx {
     const fct_backend *be;
-    fct_arena *arena;
+    fct_arena *arena; /* the caller's: set before each use */
     const fct_log *log;
+    fct_plans *plans; /* the backend's own */
 } fct_cx;
+fct_status fct_cx_open(fct_cx *out, const fct_backend *be, const fct_log *log) FCT_MUST_CHECK;
+void fct_cx_close(fct_cx *cx); /* zero-initialised is fine; the arena stays the caller's */
 
 typedef enum fct_act {
     FCT_ACT_NONE,
@@ -50,13 +57,14 @@ typedef struct fct_pack_desc {
                     kernels may be kept in a second form, about twice as fast for five times the
                     memory (VAE) */
 } fct_pack_desc;
-typedef struct fct_weight { /* filled by pack; the backend's own data behind `impl` */
+/* Filled by pack, then only read: any number of contexts use it at once. */
+typedef struct fct_weight {
     fct_pack_kind kind;
     fct_dtype dtype;
     int64_t out, in, kh, kw;
     int64_t bytes; /* held by impl */
     const fct_backend *be;
-    void *impl;
+    void *impl; /* the backend's own data */
 } fct_weight;
 
 /* ---- argument structs: outputs last in meaning, but named, so order does not matter ---- */
@@ -277,6 +285,8 @@ struct fct_backend {
     const char *name; /* "ref", "cpu" */
     fct_status (*pack)(const fct_backend *be, fct_weight *out, const fct_pack_desc *desc);
     void (*unpack)(fct_weight *w); /* releases impl */
+    fct_status (*plans_new)(fct_plans **out); /* NULL where there is nothing to remember */
+    void (*plans_free)(fct_plans *p);
     /* What the product of select runs in here, by instruction set, shape and k: a table. */
     fct_product (*product)(int64_t n, int64_t d, int64_t k);
     fct_status (*encoder_new)(fct_encoder *enc); /* product, n and d are set */

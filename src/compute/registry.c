@@ -12,6 +12,8 @@ static fct_status check_complete(const fct_backend *be)
     if (!be->op) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no %s", be->name, #op);
     MEMBER(pack)
     MEMBER(unpack)
+    MEMBER(plans_new)
+    MEMBER(plans_free)
     MEMBER(product)
     MEMBER(encoder_new)
     MEMBER(encoder_free)

@@ -307,6 +307,7 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     json_t *root = NULL;
     char *path = NULL, *weights = NULL;
     const char *format = NULL, *file = NULL;
+    const fct_backend *be;
     loading l = {0};
     *out = NULL;
     FCT_TRY_OUT(fct_path_join(&path, folder, "checker.json"));
@@ -327,8 +328,9 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     FCT_TRY_OUT(fct_st_open(&l.weights, weights));
     FCT_TRY_OUT(fct_new(&l.c, 1, sizeof *l.c));
     l.where = path;
+    FCT_TRY_OUT(fct_backend_find(&be, backend));
+    FCT_TRY_OUT(fct_cx_open(&l.c->cx, be, NULL));
     l.c->cx.arena = &l.c->arena;
-    FCT_TRY_OUT(fct_backend_find(&l.c->cx.be, backend));
     FCT_TRY_OUT(load_input(l.c, json_object_get(root, "input"), path));
     FCT_TRY_OUT(fct_json_f64(&l.c->unreadable_above, root, "unreadable_above", 0.5, path));
     FCT_TRY_OUT(load_layers(&l, json_object_get(root, "layers")));
@@ -363,6 +365,7 @@ void fct_checker_free(fct_checker *c)
     fct_free(c->layer);
     fct_free(c->made);
     fct_free(c->head);
+    fct_cx_close(&c->cx);
     fct_arena_clear(&c->arena);
     fct_free(c);
 }

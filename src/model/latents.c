@@ -10,7 +10,8 @@ static fct_status run_vae(fct_session *s, vae_job job, void *self)
     fct_arena dry = {0};
     if (!s->m->has_vae) return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded");
     int before = fct_session_enter(s);
-    fct_rt rt = {.cx = {.be = s->m->be, .arena = &dry, .log = s->log}, .dtype = FCT_F32};
+    fct_rt rt = {.cx = s->cx, .dtype = FCT_F32};
+    rt.cx.arena = &dry;
     fct_status st = job(&rt, s->m, self, true);
     if (st == FCT_OK) st = fct_session_reserve(s, dry.peak);
     rt.cx.arena = &s->arena;

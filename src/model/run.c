@@ -126,12 +126,13 @@ static fct_status pass(fct_work *w, fct_arena *arena, fct_run_result *out)
     const fct_model *m = w->m;
     bool done = false;
     w->arena = arena;
-    w->rt = (fct_rt){.cx = {.be = m->be, .arena = arena, .log = w->s->log},
+    w->rt = (fct_rt){.cx = w->s->cx,
                      .dtype = m->dtype,
                      .taps = w->taps.n ? &w->taps : NULL,
                      .behind_delta = out && w->n_keep > 0 ? keep_moment : NULL,
                      .behind_user = w,
                      .event = {.steps = w->sampler.n, .items = w->n, .guided = w->guided}};
+    w->rt.cx.arena = arena;
     FCT_TRY(take_all(w));
     if (!w->resume) FCT_TRY(fct_work_encode(w));
     if (out && w->resume) fct_moment_restore(w);

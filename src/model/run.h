@@ -36,6 +36,7 @@ struct fct_session {
     const fct_model *m;
     const fct_log *log;
     int threads;
+    fct_cx cx; /* its plans are kept from run to run */
     fct_arena arena;
     fct_kept kept;
     fct_session_counts counts;

@@ -27,6 +27,11 @@ fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_ses
     s->kept.budget = desc->keep_bytes == FCT_NONE ? 0
                      : desc->keep_bytes           ? desc->keep_bytes
                                                   : USUAL_KEEP;
+    fct_status st = fct_cx_open(&s->cx, m->be, s->log);
+    if (st != FCT_OK) {
+        fct_session_close(s);
+        return st;
+    }
     *out = s;
     return FCT_OK;
 }
@@ -36,6 +41,7 @@ void fct_session_close(fct_session *s)
     if (!s) return;
     fct_kept_clear(&s->kept);
     fct_arena_clear(&s->arena);
+    fct_cx_close(&s->cx);
     fct_free(s);
 }
 

@@ -14,10 +14,11 @@ int64_t fct_sae_chunk(const fct_sae *s)
 
 fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64_t f, int64_t k)
 {
-    fct_arena dry;
+    fct_arena dry = {0};
+    const fct_backend *be;
     *e = (fct_sae_engine){0};
-    FCT_TRY(fct_backend_find(&e->cx.be, NULL));
-    FCT_TRY(fct_arena_init(&dry, 0));
+    FCT_TRY(fct_backend_find(&be, NULL));
+    FCT_TRY(fct_cx_open(&e->cx, be, NULL));
     e->cx.arena = &dry;
     FCT_TRY(fct_op_topk(&e->cx, &(fct_topk_args){.rows = rows, .n = f, .k = k}));
     FCT_TRY(fct_op_matmul(
@@ -33,6 +34,7 @@ fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64
 
 void fct_sae_engine_clear(fct_sae_engine *e)
 {
+    fct_cx_close(&e->cx);
     fct_arena_clear(&e->arena);
     *e = (fct_sae_engine){0};
 }

@@ -87,10 +87,12 @@ static fct_status take_scratch(fct_fast *f, fct_trainee *t)
 static fct_status fast_new(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
+    const fct_backend *be;
     FCT_TRY(fct_new(&t->fast, 1, sizeof *t->fast));
     FCT_TRY(take_scratch(t->fast, t));
-    FCT_TRY(fct_backend_find(&t->engine.cx.be, NULL));
-    FCT_TRY(fct_encoder_init(&t->fast->enc, t->engine.cx.be, p->product, p->f, t->sae->d));
+    FCT_TRY(fct_backend_find(&be, NULL));
+    FCT_TRY(fct_cx_open(&t->engine.cx, be, NULL));
+    FCT_TRY(fct_encoder_init(&t->fast->enc, be, p->product, p->f, t->sae->d));
     return measure_arena(t->fast, t);
 }
 

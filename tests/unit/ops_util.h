@@ -152,7 +152,9 @@ static inline void arena_from_dry(fct_arena *real, const fct_arena *dry)
 #define RUN(op, backend, args)                          \
     do {                                                \
         fct_arena dry_ = {0}, real_;                    \
-        fct_cx cx_ = {.be = (backend), .arena = &dry_}; \
+        fct_cx cx_;                                     \
+        assert_ok(fct_cx_open(&cx_, (backend), NULL));  \
+        cx_.arena = &dry_;                              \
         assert_ok(fct_op_##op(&cx_, (args)));           \
         assert_int_equal(dry_.used, 0);                 \
         arena_from_dry(&real_, &dry_);                  \
@@ -161,6 +163,7 @@ static inline void arena_from_dry(fct_arena *real, const fct_arena *dry)
         assert_int_equal(real_.used, 0);                \
         assert_int_equal(real_.peak, dry_.peak);        \
         fct_arena_clear(&real_);                        \
+        fct_cx_close(&cx_);                             \
     } while (0)
 
 static inline void pack_one(fct_weight *w, const fct_backend *be, fct_pack_kind kind,

@@ -287,14 +287,17 @@ static void check_text(const twin *t, fct_model *m)
             memcpy(want + k * c, (const float *)text->data + k * width + from,
                    (size_t)c * sizeof *want);
         fct_arena arena;
+        fct_rt rt = {.dtype = FCT_F32};
         assert_ok(fct_arena_init(&arena, 1 << 24));
-        fct_rt rt = {.cx = {.be = m->be, .arena = &arena}, .dtype = FCT_F32};
+        assert_ok(fct_cx_open(&rt.cx, m->be, NULL));
+        rt.cx.arena = &arena;
         assert_ok(fct_clip_encode(&rt, m->clip[i], ids, 1, tokens,
                                   fct_tensor_of(got, FCT_F32, 3, (int64_t[]){1, tokens, c}),
                                   vector));
         double d = distance(got, want, tokens * c);
         print_message("  twin %s text encoder %d: %.2e\n", t->name, i + 1, d);
         assert_true(d <= 1e-5);
+        fct_cx_close(&rt.cx);
         fct_arena_clear(&arena);
         fct_free(got);
         fct_free(want);

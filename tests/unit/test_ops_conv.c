@@ -221,12 +221,15 @@ static void test_scratch_too_small(void **state)
     fct_weight w;
     pack_one(&w, CPU, FCT_PACK_CONV, FCT_F32, &t);
     fct_arena arena;
+    fct_cx cx;
     assert_ok(fct_arena_init(&arena, 128));
-    fct_cx cx = {.be = CPU, .arena = &arena};
+    assert_ok(fct_cx_open(&cx, CPU, NULL));
+    cx.arena = &arena;
     fct_conv2d_args a = {
         .x = x, .y = y, .w = &w, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
-    assert_true(fct_op_conv2d(&cx, &a) != FCT_OK);
+    assert_fails(fct_op_conv2d(&cx, &a), FCT_ERR_MEMORY, "the arena has 128 bytes");
     assert_int_equal(arena.used, 0);
+    fct_cx_close(&cx);
     fct_arena_clear(&arena);
     fct_weight_clear(&w);
     pool_clear(&p);

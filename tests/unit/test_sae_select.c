@@ -150,7 +150,9 @@ static int64_t check_product(const fct_sae *s, const float *x, int64_t k, fct_pr
     int32_t *index;
     int64_t again = 0;
     char text[128];
-    assert_ok(fct_backend_find(&cx.be, NULL));
+    const fct_backend *be;
+    assert_ok(fct_backend_find(&be, NULL));
+    assert_ok(fct_cx_open(&cx, be, NULL));
     assert_ok(fct_encoder_init(&enc, cx.be, product, s->f, s->d));
     assert_ok(fct_new(&centred, CHECKED * s->d, sizeof *centred));
     assert_ok(fct_new(&value, CHECKED * k, sizeof *value));
@@ -186,6 +188,7 @@ static int64_t check_product(const fct_sae *s, const float *x, int64_t k, fct_pr
                                 .value = value,
                                 .any_order = a.any_order},
                    text);
+    fct_cx_close(&cx);
     fct_arena_clear(&arena);
     fct_encoder_clear(&enc);
     fct_free(centred);

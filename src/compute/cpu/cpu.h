@@ -1,7 +1,9 @@
-/* cpu.h - the inward header of the cpu backend: weights with their plans, scratch for each thread,
-   and the pieces that operations share. Only the thread that owns the model calls in; the loops
-   open parallel regions themselves. Results do not depend on the number of threads except through
-   oneDNN's products (which are the same for the same number). */
+/* cpu.h - the inward header of the cpu backend: packed weights, the plans of a context, scratch for
+   each thread, and the pieces that operations share.
+
+   A context is one thread's at a time; the loops open parallel regions themselves. Weights are
+   shared by all contexts. Results do not depend on the number of threads except through oneDNN's
+   products (which are the same for the same number). */
 #ifndef FCT_COMPUTE_CPU_CPU_H
 #define FCT_COMPUTE_CPU_CPU_H
 
@@ -10,23 +12,24 @@
 #include "compute/view.h"
 
 /* ---- weights (weights.c) ---- */
-enum { CPU_PLANS = 8 }; /* shapes a weight remembers; the oldest makes room */
 
-typedef struct cpu_weight { /* behind fct_weight.impl */
+/* Behind fct_weight.impl; only read once it is packed. */
+typedef struct cpu_weight {
     dn *d;
-    dn_packed *packed, *winograd; /* the second form: NULL unless it pays */
-    struct {
-        dn_shape shape;
-        dn_plan *plan;
-    } slot[CPU_PLANS];
-    int next; /* the slot to be replaced */
+    dn_packed *packed;
+    dn_packed *winograd; /* the second form: NULL unless it pays */
 } cpu_weight;
 
 fct_status cpu_pack(const fct_backend *be, fct_weight *out,
                     const fct_pack_desc *desc) FCT_MUST_CHECK;
 void cpu_unpack(fct_weight *w);
 
-/* Runs the product or convolution `s` with the weight's plan for it; in a dry run only counts the
+/* ---- a context's plans (plans.c) ---- */
+
+fct_status cpu_plans_new(fct_plans **out) FCT_MUST_CHECK;
+void cpu_plans_free(fct_plans *p);
+
+/* Runs the product or convolution `s` with the context's plan for it; in a dry run only counts the
  * scratch. */
 fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
                           const dn_io *io) FCT_MUST_CHECK;

@@ -38,6 +38,7 @@ dnnl_status_t dn_md_rows(dn_md *m, const dnnl_dim_t *d, dnnl_data_type_t t,
                          const dnnl_dim_t *strides);
 dnnl_status_t dn_md_copy(dn_md *m, dn_md_ref from);
 int64_t dn_md_bytes(dn_md_ref m);
+bool dn_md_same(dn_md_ref a, dn_md_ref b);
 
 dnnl_status_t dn_post_act(dnnl_post_ops_t po, dnnl_alg_kind_t alg, float alpha);
 dnnl_status_t dn_matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dn_md_ref x, dn_md_ref w,

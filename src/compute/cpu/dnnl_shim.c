@@ -1,5 +1,7 @@
-/* dnnl_shim.c - weights packed once in the layout that oneDNN likes best, and plans: primitives for
-   one exact shape each, products and convolutions with what is fused into them. */
+/* dnnl_shim.c - packs weights once in the layout that oneDNN likes best, and makes plans:
+   primitives for one exact shape each, products and convolutions with what is fused into them. */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "compute/cpu/dnnl_inner.h"
@@ -130,11 +132,23 @@ static bool is_slow(const char *impl)
 
 /* ---- packed weights ---- */
 
+typedef struct dn_copy dn_copy;
+struct dn_copy { /* the weight in another layout; never changed once it is in the list */
+    dn_md layout;
+    dnnl_memory_t memory; /* over `data` */
+    void *data;
+    dn_copy *next;
+};
+
 struct dn_packed {
+    dn *d;
     dn_md layout;
     dnnl_memory_t memory; /* over `data` */
     void *data;
     dn_shape shape; /* the canonical one: its dimensions say what the plain weight looks like */
+    _Atomic(dn_copy *) copies; /* read without the lock, added to under it */
+    pthread_mutex_t lock;
+    bool has_lock;
 };
 
 static bool is_fast_at(dn *d, const dn_shape *s, dn_md_ref layout)
@@ -167,7 +181,10 @@ fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n)
     fct_status st = FCT_OK;
     FCT_TRY(fct_new(out, 1, sizeof **out));
     dn_packed *p = *out;
+    p->d = d;
     p->shape = shape[0];
+    p->has_lock = pthread_mutex_init(&p->lock, NULL) == 0;
+    if (!p->has_lock) FCT_TRY_OUT(fct_fail(FCT_ERR_MEMORY, "no lock for a weight"));
     FCT_TRY_OUT(choose_layout(&p->layout, d, shape, n));
     FCT_TRY_OUT(fct_new(&p->data, dn_md_bytes(dn_md_get(&p->layout)), 1));
     DN_TRY_OUT(dnnl_memory_create(&p->memory, dn_md_get(&p->layout), d->engine, p->data),
@@ -198,21 +215,72 @@ out:
     return st;
 }
 
-fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain)
+static void copy_free(dn_copy *c)
 {
-    return dn_packed_fill_from(p, d, plain, FCT_F32);
+    if (c->memory) dnnl_memory_destroy(c->memory);
+    dn_md_clear(&c->layout);
+    fct_free(c->data);
+    fct_free(c);
 }
 
-fct_status dn_packed_fill_from(dn_packed *p, dn *d, const void *plain, fct_dtype dtype)
+static void drop_copies(dn_packed *p)
+{
+    for (dn_copy *c = atomic_exchange(&p->copies, NULL), *next; c; c = next) {
+        next = c->next;
+        copy_free(c);
+    }
+}
+
+static dn_copy *find_copy(dn_packed *p, dn_md_ref layout)
+{
+    dn_copy *c = atomic_load_explicit(&p->copies, memory_order_acquire);
+    while (c && !dn_md_same(dn_md_get(&c->layout), layout)) c = c->next;
+    return c;
+}
+
+/* Called under the lock. */
+static fct_status add_copy(dn_packed *p, dn_md_ref layout)
+{
+    fct_status st = FCT_OK;
+    dn_copy *c;
+    FCT_TRY(fct_new(&c, 1, sizeof *c));
+    DN_TRY_OUT(dn_md_copy(&c->layout, layout), "weights");
+    FCT_TRY_OUT(fct_new(&c->data, dn_md_bytes(layout), 1));
+    DN_TRY_OUT(dnnl_memory_create(&c->memory, layout, p->d->engine, c->data), "weights");
+    FCT_TRY_OUT(reorder(p->d, dn_md_get(&p->layout), p->memory, layout, c->memory));
+    c->next = atomic_load_explicit(&p->copies, memory_order_relaxed);
+    atomic_store_explicit(&p->copies, c, memory_order_release);
+    return FCT_OK;
+out:
+    copy_free(c);
+    return st;
+}
+
+static fct_status want_copy(dn_packed *p, dn_md_ref layout)
+{
+    if (find_copy(p, layout)) return FCT_OK;
+    pthread_mutex_lock(&p->lock);
+    fct_status st = find_copy(p, layout) ? FCT_OK : add_copy(p, layout);
+    pthread_mutex_unlock(&p->lock);
+    return st;
+}
+
+fct_status dn_packed_fill(dn_packed *p, const float *plain)
+{
+    return dn_packed_fill_from(p, plain, FCT_F32);
+}
+
+fct_status dn_packed_fill_from(dn_packed *p, const void *plain, fct_dtype dtype)
 {
     operands o = operands_of(&p->shape);
     dn_md md = {0};
     dnnl_memory_t memory = NULL;
     fct_status st = FCT_OK;
+    drop_copies(p);
     DN_TRY_OUT(dn_md_tag(&md, o.nd, o.w, type_of(dtype), o.plain_tag), "weights");
-    DN_TRY_OUT(dnnl_memory_create(&memory, dn_md_get(&md), d->engine, dn_unconst(plain)),
+    DN_TRY_OUT(dnnl_memory_create(&memory, dn_md_get(&md), p->d->engine, dn_unconst(plain)),
                "weights");
-    FCT_TRY_OUT(reorder(d, dn_md_get(&md), memory, dn_md_get(&p->layout), p->memory));
+    FCT_TRY_OUT(reorder(p->d, dn_md_get(&md), memory, dn_md_get(&p->layout), p->memory));
 out:
     if (memory) dnnl_memory_destroy(memory);
     dn_md_clear(&md);
@@ -227,6 +295,8 @@ int64_t dn_packed_bytes(const dn_packed *p)
 void dn_packed_free(dn_packed *p)
 {
     if (!p) return;
+    drop_copies(p);
+    if (p->has_lock) pthread_mutex_destroy(&p->lock);
     if (p->memory) dnnl_memory_destroy(p->memory);
     dn_md_clear(&p->layout);
     fct_free(p->data);
@@ -238,9 +308,9 @@ void dn_packed_free(dn_packed *p)
 struct dn_plan {
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t prim;
-    dnnl_memory_t x, w, bias, residual, y,
-        pad; /* w: this plan's own copy of the weights, or NULL */
-    void *w_data;
+    dnnl_memory_t x, bias, residual, y, pad;
+    dn_md packed; /* the layout that it was made for */
+    bool copied;  /* it runs with a copy of the weight, in the primitive's own layout */
     int64_t pad_bytes;
     const char *impl;
     int act_at_residual; /* index of the residual among the post-ops */
@@ -266,18 +336,20 @@ static fct_status plan_residual(dn_plan *p, dn *d, const dn_shape *s)
 }
 
 /* oneDNN's choice for the packed layout; where that is its slow reference, its choice for a free
-   layout and a copy of the weights in that layout, which the plan keeps. Seen with small odd
-   channel counts on small maps. */
+   layout, for a copy of the weight. Seen with small odd channel counts on small maps. */
 static fct_status plan_choose(dn_plan *p, dn *d, const dn_shape *s, const dn_packed *w)
 {
+    DN_TRY(dn_md_copy(&p->packed, dn_md_get(&w->layout)), "layout");
     fct_status st = make_pd(&p->pd, d, s, dn_md_get(&w->layout));
     if (st == FCT_OK && !is_slow(impl_of(p->pd))) return FCT_OK;
     if (p->pd) dnnl_primitive_desc_destroy(p->pd);
-    FCT_TRY(make_pd(&p->pd, d, s, NULL));
-    dn_md_ref want = dnnl_primitive_desc_query_md(p->pd, dnnl_query_weights_md, 0);
-    FCT_TRY(fct_new(&p->w_data, dn_md_bytes(want), 1));
-    DN_TRY(dnnl_memory_create(&p->w, want, d->engine, p->w_data), "weights");
-    return reorder(d, dn_md_get(&w->layout), w->memory, want, p->w);
+    p->copied = true;
+    return make_pd(&p->pd, d, s, NULL);
+}
+
+static dn_md_ref plan_layout(const dn_plan *p)
+{
+    return dnnl_primitive_desc_query_md(p->pd, dnnl_query_weights_md, 0);
 }
 
 fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed *w)
@@ -310,13 +382,23 @@ out:
 void dn_plan_free(dn_plan *p)
 {
     if (!p) return;
-    const dnnl_memory_t memory[] = {p->x, p->w, p->bias, p->residual, p->y, p->pad};
+    const dnnl_memory_t memory[] = {p->x, p->bias, p->residual, p->y, p->pad};
     for (size_t i = 0; i < FCT_COUNT(memory); i++)
         if (memory[i]) dnnl_memory_destroy(memory[i]);
-    fct_free(p->w_data);
+    dn_md_clear(&p->packed);
     if (p->prim) dnnl_primitive_destroy(p->prim);
     if (p->pd) dnnl_primitive_desc_destroy(p->pd);
     fct_free(p);
+}
+
+bool dn_plan_fits(const dn_plan *p, const dn_packed *w)
+{
+    return dn_md_same(dn_md_get(&p->packed), dn_md_get(&w->layout));
+}
+
+fct_status dn_plan_ready(const dn_plan *p, dn_packed *w)
+{
+    return p->copied ? want_copy(w, plan_layout(p)) : FCT_OK;
 }
 
 int64_t dn_plan_scratch(const dn_plan *p)
@@ -334,7 +416,12 @@ bool dn_plan_is_slow(const dn_plan *p)
 
 fct_status dn_plan_run(dn_plan *p, dn *d, const dn_io *io)
 {
-    dnnl_memory_t weights = p->w ? p->w : io->w->memory;
+    dnnl_memory_t weights = io->w->memory;
+    if (p->copied) {
+        const dn_copy *copy = find_copy(io->w, plan_layout(p));
+        if (!copy) return fct_fail(FCT_ERR_INTERNAL, "a plan runs before its weight is ready");
+        weights = copy->memory;
+    }
     DN_TRY(dnnl_memory_set_data_handle(p->x, dn_unconst(io->x)), "input");
     DN_TRY(dnnl_memory_set_data_handle(p->y, io->y), "output");
     DN_TRY(dnnl_memory_set_data_handle(p->pad, io->scratch), "scratch");

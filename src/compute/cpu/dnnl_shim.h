@@ -2,10 +2,12 @@
    Everything that differs between oneDNN 2 and 3 is behind this header; nobody but its own files,
    dnnl_*.c, includes dnnl.h.
 
-   A *packed* weight has the layout that oneDNN chose at a canonical size; a *plan* is a primitive
-   for one exact shape that takes this layout. Where a shape's only fast primitive wants another
-   one, the plan keeps its own copy of the weight. Scratch is the caller's (user-mode scratchpad),
-   so that memory can be counted before it is taken. */
+   A *packed* weight has the layout that oneDNN chose at a canonical size, and is only read once
+   it is filled: any number of threads may run with it. A *plan* is a primitive for one exact
+   shape that takes this layout, with the handles of one thread's run; all weights of that shape
+   and layout share it. Where a shape's only fast primitive wants another layout, the weight is
+   copied into it once, under a lock, and keeps that copy for all plans. Scratch is the caller's
+   (user-mode scratchpad), so that memory can be counted before it is taken. */
 #ifndef FCT_COMPUTE_CPU_DNNL_SHIM_H
 #define FCT_COMPUTE_CPU_DNNL_SHIM_H
 
@@ -29,7 +31,7 @@ typedef struct dn_shape {
     int64_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
 } dn_shape;
 
-typedef struct dn dn;               /* engine and stream */
+typedef struct dn dn;               /* engine and stream; one thread at a time */
 typedef struct dn_packed dn_packed; /* a weight in oneDNN's layout */
 typedef struct dn_plan dn_plan;     /* a primitive for one shape */
 
@@ -39,27 +41,30 @@ fct_status dn_beside(dn **out, const dn *d) FCT_MUST_CHECK;
 void dn_close(dn *d);
 
 /* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else
- * that of the first shape. */
+ * that of the first shape. d outlives the weight. */
 fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n) FCT_MUST_CHECK;
 /* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout
- * is bf16. */
-fct_status dn_packed_fill(dn_packed *p, dn *d, const float *plain) FCT_MUST_CHECK;
+ * is bf16. Nobody else may use the weight meanwhile; copies in other layouts are dropped. */
+fct_status dn_packed_fill(dn_packed *p, const float *plain) FCT_MUST_CHECK;
 /* The same from plain weights of another type: products of int8 take int8. */
-fct_status dn_packed_fill_from(dn_packed *p, dn *d, const void *plain,
-                               fct_dtype dtype) FCT_MUST_CHECK;
+fct_status dn_packed_fill_from(dn_packed *p, const void *plain, fct_dtype dtype) FCT_MUST_CHECK;
 int64_t dn_packed_bytes(const dn_packed *p);
 void dn_packed_free(dn_packed *p);
 
+/* A plan for this shape and all weights in w's layout; nothing of w is kept. */
 fct_status dn_plan_new(dn_plan **out, dn *d, const dn_shape *s, const dn_packed *w) FCT_MUST_CHECK;
+bool dn_plan_fits(const dn_plan *p, const dn_packed *w); /* w has the layout it was made for */
+/* Makes the copy of w that the plan's run wants, where it is not there yet. */
+fct_status dn_plan_ready(const dn_plan *p, dn_packed *w) FCT_MUST_CHECK;
 void dn_plan_free(dn_plan *p);
 int64_t dn_plan_scratch(const dn_plan *p); /* bytes; the run wants them 64-byte aligned */
-const char *dn_plan_impl(
-    const dn_plan *p);                  /* oneDNN's name for what it runs: "brgconv:avx512_core" */
+/* oneDNN's name for what it runs: "brgconv:avx512_core". */
+const char *dn_plan_impl(const dn_plan *p);
 bool dn_plan_is_slow(const dn_plan *p); /* oneDNN's own reference loops */
 
 typedef struct dn_io {
     const void *x;
-    const dn_packed *w;
+    dn_packed *w;
     const float *bias;
     const void *residual;
     void *y, *scratch;

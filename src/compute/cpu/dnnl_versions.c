@@ -111,6 +111,11 @@ int64_t dn_md_bytes(dn_md_ref m)
     return (int64_t)dnnl_memory_desc_get_size(m);
 }
 
+bool dn_md_same(dn_md_ref a, dn_md_ref b)
+{
+    return dnnl_memory_desc_equal(a, b) != 0;
+}
+
 dnnl_status_t dn_reorder_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t e, dn_md_ref from,
                             dn_md_ref to)
 {

@@ -247,8 +247,8 @@ fct_status cpu_encoder_finish(cpu_encoder *e, const fct_encoder *enc, const floa
         for (int64_t f = 0; f < enc->n; f++) /* maxima lose NaN */
             if (!isfinite(e->norm[f]) || !isfinite(e->miss[f])) e->norm_max = NAN;
     }
-    if (e->byte) return dn_packed_fill_from(e->packed, e->d, e->byte, FCT_I8);
-    return dn_packed_fill_from(e->packed, e->d, w, FCT_F32);
+    if (e->byte) return dn_packed_fill_from(e->packed, e->byte, FCT_I8);
+    return dn_packed_fill_from(e->packed, w, FCT_F32);
 }
 
 fct_status cpu_encoder_fill(fct_cx *cx, const fct_encoder_fill_args *a)
@@ -278,7 +278,7 @@ void cpu_encoder_close_lanes(cpu_encoder *e)
 fct_status cpu_encoder_open_lanes(cpu_encoder *e, const fct_encoder *enc)
 {
     int threads = fct_threads();
-    if (e->lane && e->shape.threads == threads) return FCT_OK;
+    if (e->lane && e->shape.threads == threads) return dn_plan_ready(e->lane[0].plan, e->packed);
     cpu_encoder_close_lanes(e);
     e->shape.threads = threads;
     int lanes = enc->product == FCT_PRODUCT_F32 ? 1 : threads;
@@ -288,5 +288,5 @@ fct_status cpu_encoder_open_lanes(cpu_encoder *e, const fct_encoder *enc)
         FCT_TRY(dn_beside(&l->d, e->d));
         FCT_TRY(dn_plan_new(&l->plan, l->d, &e->shape, e->packed));
     }
-    return FCT_OK;
+    return dn_plan_ready(e->lane[0].plan, e->packed);
 }

@@ -12,6 +12,8 @@ static fct_status describe(fct_str *out)
 const fct_backend fct_backend_cpu = {.name = "cpu",
                                      .pack = cpu_pack,
                                      .unpack = cpu_unpack,
+                                     .plans_new = cpu_plans_new,
+                                     .plans_free = cpu_plans_free,
                                      .product = cpu_product,
                                      .encoder_new = cpu_encoder_new,
                                      .encoder_free = cpu_encoder_free,

@@ -1,8 +1,5 @@
-/* weights.c - packing for oneDNN, and the plans a weight remembers: making a primitive costs 0.1 to
-   7 ms, running the smallest one some microseconds, and a model meets each weight at very few
-   shapes. */
-#include <string.h>
-
+/* weights.c - packs weights for oneDNN: into the layout that is fast at the sizes models run,
+   and for some convolutions into Winograd's form beside it. From then on they are only read. */
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/winograd.h"
 #include "compute/pack.h"
@@ -72,7 +69,7 @@ fct_status cpu_pack(const fct_backend *be, fct_weight *out, const fct_pack_desc 
         FCT_TRY_OUT(fct_pack_rows(copy, desc, out, 0, out->out));
         plain = copy;
     }
-    FCT_TRY_OUT(dn_packed_fill(w->packed, w->d, plain));
+    FCT_TRY_OUT(dn_packed_fill(w->packed, plain));
     out->bytes = dn_packed_bytes(w->packed);
     if (cpu_winograd_fits(out, desc->map)) {
         FCT_TRY_OUT(cpu_winograd_pack(w, out, plain));
@@ -87,59 +84,9 @@ void cpu_unpack(fct_weight *out)
 {
     cpu_weight *w = out->impl;
     if (!w) return;
-    for (int i = 0; i < CPU_PLANS; i++) dn_plan_free(w->slot[i].plan);
     dn_packed_free(w->packed);
     dn_packed_free(w->winograd);
     dn_close(w->d);
     fct_free(w);
     out->impl = NULL;
-}
-
-static fct_status find_plan(dn_plan **out, fct_cx *cx, cpu_weight *w, const dn_packed *packed,
-                            const dn_shape *want)
-{
-    dn_shape s = *want;
-    s.threads = fct_threads(); /* a primitive is made for a number of threads */
-    for (int i = 0; i < CPU_PLANS; i++)
-        if (w->slot[i].plan && memcmp(&w->slot[i].shape, &s, sizeof s) == 0) {
-            *out = w->slot[i].plan;
-            return FCT_OK;
-        }
-    FCT_TRY(dn_plan_new(out, w->d, &s, packed));
-    if (dn_plan_is_slow(*out))
-        fct_log_line(cx->log, FCT_LOG_DEBUG,
-                     "oneDNN has only its reference loops for a %s of %lldx%lld weights",
-                     s.kind == DN_CONV ? "convolution" : "product", (long long)s.n, (long long)s.k);
-    dn_plan_free(w->slot[w->next].plan);
-    w->slot[w->next].shape = s;
-    w->slot[w->next].plan = *out;
-    w->next = (w->next + 1) % CPU_PLANS;
-    return FCT_OK;
-}
-
-static fct_status run(fct_cx *cx, cpu_weight *w, const dn_packed *packed, const dn_shape *s,
-                      const dn_io *io)
-{
-    dn_plan *plan;
-    FCT_TRY(find_plan(&plan, cx, w, packed, s));
-    fct_mark mark = fct_arena_mark(cx->arena);
-    dn_io full = *io;
-    full.w = packed;
-    FCT_TRY(fct_arena_take(cx->arena, &full.scratch, dn_plan_scratch(plan), 1));
-    fct_status st = fct_arena_dry(cx->arena) ? FCT_OK : dn_plan_run(plan, w->d, &full);
-    fct_arena_reset(cx->arena, mark);
-    return st;
-}
-
-fct_status cpu_weight_run(fct_cx *cx, const fct_weight *weight, const dn_shape *s, const dn_io *io)
-{
-    cpu_weight *w = weight->impl;
-    return run(cx, w, w->packed, s, io);
-}
-
-fct_status cpu_winograd_product(fct_cx *cx, const fct_weight *weight, const dn_shape *s,
-                                const dn_io *io)
-{
-    cpu_weight *w = weight->impl;
-    return run(cx, w, w->winograd, s, io);
 }

@@ -72,7 +72,7 @@ fct_status cpu_winograd_pack(cpu_weight *w, const fct_weight *sizes, const float
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < n; i++) transform_kernel(u + i, n, plain + i * 9);
     fct_status st = dn_packed_new(&w->winograd, w->d, &s, 1);
-    if (st == FCT_OK) st = dn_packed_fill(w->winograd, w->d, u);
+    if (st == FCT_OK) st = dn_packed_fill(w->winograd, u);
     fct_free(u);
     return st;
 }

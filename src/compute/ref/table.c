@@ -27,6 +27,18 @@ static void unpack(fct_weight *w)
     w->impl = NULL;
 }
 
+/* Plain loops have nothing to remember. */
+static fct_status plans_new(fct_plans **out)
+{
+    *out = NULL;
+    return FCT_OK;
+}
+
+static void plans_free(fct_plans *p)
+{
+    (void)p;
+}
+
 static bool has_bf16(void)
 {
     return false;
@@ -60,6 +72,8 @@ static void encoder_free(fct_encoder *enc)
 const fct_backend fct_backend_ref = {.name = "ref",
                                      .pack = pack,
                                      .unpack = unpack,
+                                     .plans_new = plans_new,
+                                     .plans_free = plans_free,
                                      .product = product,
                                      .encoder_new = encoder_new,
                                      .encoder_free = encoder_free,
