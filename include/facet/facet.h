@@ -16,6 +16,7 @@
 #include "facet/base.h"
 #include "facet/dist.h"
 #include "facet/edit.h"
+#include "facet/eval.h"
 #include "facet/image.h"
 #include "facet/index.h"
 #include "facet/model.h"

@@ -66,7 +66,6 @@ typedef struct fct_model_info {
     int64_t n_stages;
     const char *scheduler; /* class name */
     int64_t trailing;      /* training steps of a scheduler with trailing spacing; 0: others */
-    bool is_demo;
 } fct_model_info;
 FCT_API const fct_model_info *fct_model_get_info(const fct_model *m);
 /* How many steps a run of `steps` (0: the model's) really has: with trailing spacing diffusers'

@@ -287,14 +287,14 @@ typedef struct fct_failure {
 } fct_failure;
 void fct_failure_keep(fct_failure *f, fct_status st, int64_t job); /* job: from 0 */
 fct_status fct_failure_status(const fct_failure *f) FCT_MUST_CHECK;
-/* Jobs 0 .. n-1, in any order, on `hands` threads: what a job uses must be its hand's own (0 ..
-   hands-1) or only read. Meanwhile facet computes each with one thread (inside a job
+/* Jobs 0 .. n-1, in any order, on `workers` threads: what a job uses must be its worker's own (0 ..
+   workers-1) or only read. Meanwhile facet computes each with one thread (inside a job
    fct_threads() is 1). When one fails those after it no longer start; the first failure by number
    is the caller's. Progress is told by the calling thread. */
 typedef struct fct_share_desc {
     int64_t n;
-    int hands; /* at most fct_threads() */
-    fct_status (*job)(void *self, int hand, int64_t i);
+    int workers; /* at most fct_threads() */
+    fct_status (*job)(void *self, int worker, int64_t i);
     void *self;
     const fct_log *log;
     const char *what;

@@ -62,9 +62,9 @@ fct_status fct_share(const fct_share_desc *d)
 {
     fct_failure failure = {0};
     int64_t done = 0;
-#pragma omp parallel num_threads(d->hands)
+#pragma omp parallel num_threads(d->workers)
     {
-        int hand = fct_thread_index();
+        int worker = fct_thread_index();
         fct_threads_set(1);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < d->n; i++) {
@@ -75,8 +75,8 @@ fct_status fct_share(const fct_share_desc *d)
                 continue; /* those before it run, so that the first one of all is told */
 #pragma omp atomic read
             so_far = done;
-            if (hand == 0) fct_log_progress(d->log, d->what, so_far, d->n);
-            fct_status st = d->job(d->self, hand, i);
+            if (worker == 0) fct_log_progress(d->log, d->what, so_far, d->n);
+            fct_status st = d->job(d->self, worker, i);
             if (st != FCT_OK) fct_failure_keep(&failure, st, i);
 #pragma omp atomic update
             done++;

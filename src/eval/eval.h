@@ -1,91 +1,17 @@
-/* eval.h - the inward header of eval/: measures on pictures and codes, and the truth of the demo
-   model's world.
-
-   The demo model draws a world whose factors are known. fct_world tells which of them a caption
-   names; fct_checker, a small network that is no part of the generating model, reads them off a
-   picture, or answers that it cannot. So what an edit does can be scored against the truth. */
+/* eval.h - the inward header of eval/: what a loaded checker is made of. */
 #ifndef FCT_EVAL_EVAL_H
 #define FCT_EVAL_EVAL_H
 
 #include "base/base.h"
 #include "compute/backend.h"
+#include "facet/eval.h"
 #include "tensor/tensor.h"
 
-/* ---- the world (world.c) ---- */
-
-typedef struct fct_world_value {
-    char *name;  /* "star" */
-    char **word; /* what captions call it: "star", "stars"; none: it is never said */
-    int64_t n_words;
-} fct_world_value;
-
-typedef struct fct_world_factor {
-    char *name; /* "shape" */
-    fct_world_value *value;
-    int64_t n_values;
-    int64_t unsaid; /* the value that silence means; -1: the noise decides */
-} fct_world_factor;
-
-typedef struct fct_world {
-    fct_world_factor *factor;
-    int64_t n_factors;
-} fct_world;
-
-enum { FCT_WORLD_MAX_FACTORS = 16 };
-
-/* Reads world.json. A word is ASCII letters and digits, as fct_world_read_caption cuts captions;
-   any other could never be found and is refused. Release with fct_world_clear. */
-fct_status fct_world_load(fct_world *out, const char *path) FCT_MUST_CHECK;
-void fct_world_clear(fct_world *w);
-/* Which value of each factor the caption names: named[n_factors], -1 where it names none. Words are
-   whole words, in any case; where two values of one factor are named, the first in the caption
-   counts. */
-void fct_world_read_caption(const fct_world *w, const char *caption, int32_t *named);
-/* The factor called `name`, or -1. */
-int64_t fct_world_find(const fct_world *w, const char *name);
-
-/* ---- the checker (checker_load.c, checker.c) ---- */
-
-typedef struct fct_checker fct_checker;
-
-typedef struct fct_checker_head { /* a group of the network's outputs: one factor, "readable", or
-                                     the centres */
-    char *name;
-    bool points;          /* coordinates; else classes */
-    int64_t offset, size; /* which outputs */
-    char **value;         /* names of the classes */
-} fct_checker_head;
-
-enum { FCT_CHECKER_MAX_HEADS = 16, FCT_CHECKER_MAX_POINTS = 8 };
-
-typedef struct fct_reading {                  /* what the checker sees in one picture */
-    bool readable;                            /* false: every other answer is void */
-    float unreadable;                         /* probability that nothing can be told */
-    int32_t value[FCT_CHECKER_MAX_HEADS];     /* per head: its most probable class; -1 for points */
-    float probability[FCT_CHECKER_MAX_HEADS]; /* of that class */
-    float point[FCT_CHECKER_MAX_POINTS];      /* x, y of the first object, of the second: in picture
-                                                 widths, y down */
-} fct_reading;
-
-/* `folder` holds checker.json and the weights it names; the layout is described in the README
-   beside them. backend: NULL is cpu. Every layer is checked against its weights' shapes before
-   anything runs. */
-fct_status fct_checker_load(fct_checker **out, const char *folder,
-                            const char *backend) FCT_MUST_CHECK;
-void fct_checker_free(fct_checker *c);
-const fct_checker_head *fct_checker_heads(const fct_checker *c, int64_t *n);
-/* The head called `name`, or -1. */
-int64_t fct_checker_find(const fct_checker *c, const char *name);
-/* pixels [n,height,width,3], RGB; the size must be the checker's own. out [n]. */
-fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
-                            int64_t height, fct_reading *out) FCT_MUST_CHECK;
-/* The same, as the network's raw outputs: logits [n,outputs]; outputs is the size of its last
- * layer. */
+/* As fct_checker_read, but the network's raw outputs: logits [n,outputs]; outputs is the size of
+   its last layer. (checker.c) */
 fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
                            int64_t height, float *logits) FCT_MUST_CHECK;
 int64_t fct_checker_outputs(const fct_checker *c);
-
-/* Inside, for checker_load.c and checker.c. */
 
 typedef enum fct_checker_op {
     FCT_CHECKER_CONV,
@@ -123,22 +49,5 @@ struct fct_checker {
 };
 
 fct_status fct_checker_make_arena(fct_checker *c) FCT_MUST_CHECK; /* as large as a dry run says */
-
-/* ---- measures (measures.c) ---- */
-
-/* Mean absolute difference of two pictures' bytes, as values in [0,1]. */
-double fct_eval_pixel_change(const uint8_t *a, const uint8_t *b, int64_t n);
-
-typedef struct fct_f1 {
-    double f1; /* with positives and negatives weighing the same; always-on gives 2/3 */
-    double hit,
-        false_alarm; /* shares of the positives and of the negatives that are above the threshold */
-    double threshold;
-} fct_f1;
-/* How well `score > threshold` tells the positives. want [n]: 1 positive, 0 negative, others left
-   out. NULL scores or a missing class give f1 0. */
-fct_f1 fct_eval_f1(const float *score, const int8_t *want, int64_t n, double threshold);
-/* The best of the thresholds 0, .05, .1, .2, .35, .5 times the largest score; NULL as above. */
-fct_f1 fct_eval_best_f1(const float *score, const int8_t *want, int64_t n);
 
 #endif

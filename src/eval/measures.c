@@ -1,4 +1,4 @@
-/* measures.c - figures that compare pictures, and activations with labels. */
+/* measures.c - computes figures that compare pictures, and activations with labels. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -9,6 +9,13 @@ double fct_eval_pixel_change(const uint8_t *a, const uint8_t *b, int64_t n)
     int64_t sum = 0;
     for (int64_t i = 0; i < n; i++) sum += abs((int)a[i] - (int)b[i]);
     return n > 0 ? (double)sum / (255.0 * (double)n) : 0;
+}
+
+double fct_eval_length(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
 }
 
 /* Balanced: with hit rate h and false-alarm rate f, precision is h/(h+f) and recall h, as if there

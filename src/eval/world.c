@@ -1,4 +1,4 @@
-/* world.c - the factors of the demo model's world, and which of them a caption names.
+/* world.c - reads the factors of the demo model's world, and finds which of them a caption names.
 
    Read from world.json, so that a world with other factors needs no other code. */
 #include <string.h>
@@ -138,4 +138,9 @@ int64_t fct_world_find(const fct_world *w, const char *name)
     for (int64_t i = 0; i < w->n_factors; i++)
         if (strcmp(w->factor[i].name, name) == 0) return i;
     return -1;
+}
+
+const char *fct_world_word(const fct_world *w, int64_t factor, int64_t value)
+{
+    return factor < 0 || value < 0 ? "" : w->factor[factor].value[value].name;
 }

@@ -155,7 +155,6 @@ static fct_status describe(fct_model *m)
 {
     const fct_ints *size = &m->unet_config.sample_size;
     fct_model_info *f = &m->info;
-    char *world = NULL;
     f->path = m->path;
     f->name = m->name;
     f->hash = m->hash;
@@ -176,10 +175,6 @@ static fct_status describe(fct_model *m)
     f->scheduler = m->scheduler_config.class_name;
     if (m->scheduler_config.spacing == FCT_SPACING_TRAILING)
         f->trailing = m->scheduler_config.train_steps;
-    FCT_TRY(fct_path_join(
-        &world, m->path, "world.json")); /* only the demo model describes the world that it draws */
-    f->is_demo = fct_path_exists(world);
-    fct_free(world);
     return FCT_OK;
 }
 

@@ -393,7 +393,7 @@ static void test_share(void **state)
     int before = fct_threads();
     jobs all = {.bad = -1}, some = {.bad = BAD};
     assert_int_equal(
-        fct_share(&(fct_share_desc){.n = JOBS, .hands = before, .job = run_job, .self = &all}),
+        fct_share(&(fct_share_desc){.n = JOBS, .workers = before, .job = run_job, .self = &all}),
         FCT_OK);
     for (int i = 0; i < JOBS; i++) {
         assert_int_equal(all.runs[i], 1);
@@ -402,13 +402,13 @@ static void test_share(void **state)
     }
     assert_int_equal(fct_threads(), before);
     assert_int_equal(
-        fct_share(&(fct_share_desc){.n = JOBS, .hands = 1, .job = run_job, .self = &some}),
+        fct_share(&(fct_share_desc){.n = JOBS, .workers = 1, .job = run_job, .self = &some}),
         FCT_ERR_IO);
     assert_string_equal(fct_error_text(), "job 17");
     for (int i = 0; i < JOBS; i++) assert_int_equal(some.runs[i], i <= BAD);
     some = (jobs){.bad = BAD};
     assert_int_equal(
-        fct_share(&(fct_share_desc){.n = JOBS, .hands = before, .job = run_job, .self = &some}),
+        fct_share(&(fct_share_desc){.n = JOBS, .workers = before, .job = run_job, .self = &some}),
         FCT_ERR_IO);
     assert_string_equal(fct_error_text(), "job 17");
     for (int i = 0; i <= BAD; i++)

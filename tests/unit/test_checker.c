@@ -3,6 +3,7 @@
 #include "fct_test.h"
 
 #include "eval/eval.h"
+#include "twin.h"
 
 static const char *demo_path(const char *relative)
 {
@@ -242,6 +243,9 @@ static void test_world(void **state)
             assert_string_equal(w.factor[f].value[named[f]].name, captions[i].value);
     }
     assert_int_equal(fct_world_find(&w, "mood"), -1);
+    assert_string_equal(fct_world_word(&w, 0, 0), w.factor[0].value[0].name);
+    assert_string_equal(fct_world_word(&w, -1, 0), "");
+    assert_string_equal(fct_world_word(&w, 0, -1), "");
     assert_int_equal(w.factor[fct_world_find(&w, "shape")].unsaid, -1);
     const fct_world_factor *light = &w.factor[fct_world_find(&w, "light")];
     assert_string_equal(light->value[light->unsaid].name, "plain");
@@ -295,6 +299,9 @@ static void test_measures(void **state)
                                       4) == (255 + 255 + 51) / 255.0 / 4);
     assert_true(fct_eval_pixel_change((const uint8_t[]){7}, (const uint8_t[]){9}, 0) == 0);
 
+    assert_true(fct_eval_length((const float[]){3, -4, 12}, 3) == 13);
+    assert_true(fct_eval_length(NULL, 0) == 0);
+
     static const float score[] = {5, 4, 0, 3, 0, 0, 9};
     static const int8_t want[] = {1, 1, 1, 0, 0, 0, -1}; /* the last is left out */
     fct_f1 r = fct_eval_f1(score, want, 7, 0);
@@ -311,13 +318,33 @@ static void test_measures(void **state)
     assert_true(fct_eval_best_f1(NULL, want, 7).f1 == 0);
 }
 
+/* ---- the truth protocol ---- */
+
+static void test_truth_wants_a_world(void **state)
+{
+    (void)state;
+    fct_model *m = NULL; /* a twin has no world */
+    char folder[1024];
+    fct_truth *t = (fct_truth *)&m;
+    snprintf(folder, sizeof folder, "%s", temp_path("twin"));
+    assert_ok(twin_write(test_path("golden/twin/a.json"), folder));
+    assert_ok(
+        fct_model_open(&m, &(fct_model_desc){.path = folder, .precision = FCT_PRECISION_F32}));
+    assert_fails(FCT_ERR_MISSING, "brings no world",
+                 fct_truth_open(&t, &(fct_truth_desc){.model = m, .out = temp_path("out")}));
+    assert_null(t);
+    assert_false(fct_path_exists(temp_path("out")));
+    fct_truth_close(NULL);
+    fct_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tiny),      cmocka_unit_test(test_demo),
         cmocka_unit_test(test_malformed), cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_world),     cmocka_unit_test(test_world_malformed),
-        cmocka_unit_test(test_measures),
+        cmocka_unit_test(test_measures),  cmocka_unit_test(test_truth_wants_a_world),
     };
     return cmocka_run_group_tests(tests, NULL, temp_clear);
 }

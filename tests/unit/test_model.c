@@ -288,7 +288,6 @@ static void test_blocks(void **s)
     assert_int_equal(i->default_width, 128);
     assert_int_equal(i->default_steps, 30);
     assert_string_equal(i->scheduler, "EulerAncestralDiscreteScheduler");
-    assert_false(i->is_demo);
     close_twin(&f);
 }
 

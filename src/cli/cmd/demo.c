@@ -1,100 +1,105 @@
-/* demo.c - `facet demo`: the whole road on the model that facet carries, ending in a page of
- * evidence. */
+/* demo.c - `facet demo`: runs the whole road on the model that facet carries, and ends in a page of
+   evidence. */
 #include <inttypes.h>
+#include <string.h>
 
-#include "cli/demo.h"
+#include "cli/cli.h"
+#include "facet/eval.h"
+#include "report/truth_page.h"
 
 /* What an earlier run left says nothing about this one until the page is written again. */
-static fct_status prepare(const demo *d)
+static fct_status remove_page(const char *dir)
 {
-    static const char *const stale[] = {"index.html", "summary.json"};
-    static const char *const folders[] = {"pictures", "saes", "controls"};
-    for (size_t i = 0; i < FCT_COUNT(stale) + FCT_COUNT(folders); i++) {
-        bool file = i < FCT_COUNT(stale);
-        char *path = NULL;
-        FCT_TRY(fct_path_join(&path, d->dir, file ? stale[i] : folders[i - FCT_COUNT(stale)]));
-        fct_status st = file ? fct_file_remove(path) : fct_dir_make(path);
-        fct_free(path);
-        FCT_TRY(st);
-    }
-    return FCT_OK;
+    char *path = NULL;
+    FCT_TRY(fct_path_join(&path, dir, "index.html"));
+    fct_status st = fct_file_remove(path);
+    fct_free(path);
+    return st;
 }
 
-typedef struct stage {
-    const char *what;
-    fct_status (*run)(demo *d);
-} stage;
-
-static const stage stages[] = {
-    {"capturing and training", demo_learn},
-    {"choosing features", demo_choose},
-    {"interpretable: cards, their strongest pictures, icons", demo_show_cards},
-    {"causal: painting words beside random directions", demo_cause},
-    {"specialised: blocks zeroed and rebuilt", demo_specialise},
-    {"writing the summary", demo_write_summary},
-    {"writing the page", demo_write_page},
-};
-
-static fct_status make(demo *d)
+static fct_status open_model(fct_model **out, const fct_cli *c)
 {
-    FCT_TRY(fct_cli_check_dir(d->dir));
-    FCT_TRY(demo_open(d));
-    FCT_TRY(prepare(d));
-    for (size_t i = 0; i < FCT_COUNT(stages); i++) {
-        fct_cli_note(d->cli, "%zu/%zu %s (%.0f s so far)", i + 1, FCT_COUNT(stages), stages[i].what,
-                     fct_seconds() - d->started);
-        FCT_TRY(fct_log_check_stop(d->log));
-        FCT_TRY(stages[i].run(d));
-    }
-    return FCT_OK;
+    char *path = NULL;
+    FCT_TRY(fct_model_find(&path, fct_cli_text(c, "model")));
+    fct_model_desc desc = {.path = path,
+                           .backend = fct_cli_text(c, "backend"),
+                           .precision = FCT_PRECISION_F32,
+                           .log = fct_cli_log(c)};
+    fct_status st = fct_model_open(out, &desc);
+    fct_free(path);
+    return st;
+}
+
+/* What painting the block's best card does beyond a random direction. */
+static double gain_of(const fct_truth_block *b)
+{
+    const fct_truth_card *c = &b->card[b->best_card];
+    return c->share[FCT_TRUTH_PAINTED] - c->share[FCT_TRUTH_DIRECTION];
 }
 
 /* What to try next: a feature that was found to do something, if there is one. */
-static void say_next(const demo *d)
+static void say_next(fct_cli *c, const fct_truth_result *r, const char *dir)
 {
-    int64_t block = DEMO_BLOCKS - 1;
-    for (int64_t b = 0; b < DEMO_BLOCKS; b++) {
-        int64_t c = d->block_card[b], now = d->block_card[block];
-        if (c < 0) continue;
-        double gain =
-            d->block[b].card[c].share[DEMO_PAINTED] - d->block[b].card[c].share[DEMO_DIRECTION];
-        if (now < 0 || gain > d->block[block].card[now].share[DEMO_PAINTED] -
-                                  d->block[block].card[now].share[DEMO_DIRECTION])
-            block = b;
+    const fct_truth_block *best = &r->block[FCT_TRUTH_BLOCKS - 1];
+    for (int64_t i = 0; i < FCT_TRUTH_BLOCKS; i++) {
+        const fct_truth_block *b = &r->block[i];
+        if (b->best_card < 0) continue;
+        if (best->best_card < 0 || gain_of(b) > gain_of(best)) best = b;
     }
-    const demo_block *b = &d->block[block];
-    int64_t card = d->block_card[block];
-    fct_cli_say(d->cli, "see       %s/index.html", d->dir);
+    const fct_truth_card *card = best->best_card >= 0 ? &best->card[best->best_card] : NULL;
+    fct_cli_say(c, "see       %s/index.html", dir);
     fct_cli_say(
-        d->cli,
+        c,
         "paint     facet generate -p \"a shape\" --seed 7 --sae %s/saes --edit \"%s:%" PRId64
         " +%.0f\" -o painted.png",
-        d->dir, b->info->short_name, card >= 0 ? b->card[card].feature : 0,
-        card >= 0 && b->card[card].strength > 0 ? b->card[card].strength : 4);
-    fct_cli_say(d->cli,
-                "look      facet features look %s/pictures/show-0.png --sae %s/saes -o look",
-                d->dir, d->dir);
+        dir, best->name, card ? card->feature : 0, card && card->strength > 0 ? card->strength : 4);
+    fct_cli_say(c, "look      facet features look %s/pictures/show-0.png --sae %s/saes -o look",
+                dir, dir);
+}
+
+static fct_status put_summary(fct_cli *c, const fct_truth *t)
+{
+    char *text = NULL;
+    json_t *summary = NULL;
+    FCT_TRY(fct_truth_summary(&text, t));
+    fct_status st = fct_json_parse(&summary, text, (int64_t)strlen(text), "the summary");
+    if (st == FCT_OK) fct_cli_put(c, "summary", summary);
+    fct_free(text);
+    return st;
+}
+
+static fct_status run_protocol(fct_cli *c, fct_truth *t, const char *dir)
+{
+    const fct_truth_result *r = fct_truth_get_result(t);
+    FCT_TRY(remove_page(dir));
+    FCT_TRY(fct_truth_run(t));
+    FCT_TRY(truth_page_write(r, dir));
+    FCT_TRY(put_summary(c, t));
+    fct_cli_note(c, "%" PRId64 " pictures, %.0f s", r->pictures, r->seconds);
+    fct_cli_put(c, "page", json_sprintf("%s/index.html", dir));
+    fct_cli_put(c, "seconds", json_real(r->seconds));
+    say_next(c, r, dir);
+    return FCT_OK;
 }
 
 static fct_status run(fct_cli *c)
 {
-    demo *d = NULL;
+    fct_status st = FCT_OK;
+    fct_model *model = NULL;
+    fct_truth *truth = NULL;
+    const char *dir = fct_cli_text(c, "output");
     fct_memory_keep();
-    FCT_TRY(fct_new(&d, 1, sizeof *d));
-    *d = (demo){.cli = c,
-                .log = fct_cli_log(c),
-                .dir = fct_cli_text(c, "output"),
-                .seed = (uint64_t)fct_cli_i64(c, "seed"),
-                .started = fct_seconds()};
-    fct_status st = make(d);
-    if (st == FCT_OK) {
-        fct_cli_note(c, "%" PRId64 " pictures, %.0f s", demo_runs(d), fct_seconds() - d->started);
-        fct_cli_put(c, "page", json_sprintf("%s/index.html", d->dir));
-        fct_cli_put(c, "seconds", json_real(fct_seconds() - d->started));
-        say_next(d);
-    }
-    demo_close(d);
-    fct_free(d);
+    FCT_TRY_OUT(fct_cli_check_dir(dir));
+    FCT_TRY_OUT(open_model(&model, c));
+    FCT_TRY_OUT(fct_truth_open(&truth, &(fct_truth_desc){.model = model,
+                                                         .out = dir,
+                                                         .seed = (uint64_t)fct_cli_i64(c, "seed"),
+                                                         .quick = fct_cli_flag(c, "quick"),
+                                                         .log = fct_cli_log(c)}));
+    FCT_TRY_OUT(run_protocol(c, truth, dir));
+out:
+    fct_truth_close(truth);
+    fct_model_close(model);
     return st;
 }
 

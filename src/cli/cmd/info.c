@@ -18,16 +18,28 @@ static bool holds(const char *dir, const char *file)
 
 /* ---- a model: from its files' headers, without packing weights ---- */
 
+/* Only the demo model describes the world that it draws. */
+static fct_status has_world(bool *out, const char *path)
+{
+    char *world = NULL;
+    FCT_TRY(fct_path_join(&world, path, "world.json"));
+    *out = fct_path_exists(world);
+    fct_free(world);
+    return FCT_OK;
+}
+
 static fct_status info_model(fct_cli *c, const char *path)
 {
     fct_model *m = NULL;
+    bool demo;
+    FCT_TRY(has_world(&demo, path));
     FCT_TRY(fct_model_open(&m, &(fct_model_desc){.path = path,
                                                  .precision = FCT_PRECISION_F32,
                                                  .no_vae = true,
                                                  .log = fct_cli_log(c)}));
     const fct_model_info *i = fct_model_get_info(m);
     json_t *blocks = json_array();
-    fct_cli_say(c, "%s: a model of the SDXL family%s", path, i->is_demo ? " (the demo model)" : "");
+    fct_cli_say(c, "%s: a model of the SDXL family%s", path, demo ? " (the demo model)" : "");
     fct_cli_say(c, "  name       %s\n  hash       %s\n  scheduler  %s", i->name, i->hash,
                 i->scheduler);
     fct_cli_say(c, "  defaults   %" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g",
@@ -53,7 +65,7 @@ static fct_status info_model(fct_cli *c, const char *path)
     fct_cli_put(c, "guidance", json_real(i->default_guidance));
     fct_cli_put(c, "latent_channels", json_integer(i->latent_channels));
     fct_cli_put(c, "vae_scaling", json_real(i->vae_scaling));
-    fct_cli_put(c, "is_demo", json_boolean(i->is_demo));
+    fct_cli_put(c, "is_demo", json_boolean(demo));
     fct_cli_put(c, "blocks", blocks);
     fct_model_close(m);
     return FCT_OK;

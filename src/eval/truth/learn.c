@@ -1,48 +1,50 @@
-/* demo_learn.c - captures what the four blocks write, trains an SAE for each, and reads the codes
-   of the held-out pictures.
+/* learn.c - captures what the four blocks write, trains an SAE for each, and reads the codes of the
+   held-out pictures.
 
    Rows come from stores on disk, as they would for any other model: DIR/store (training prompts)
    and DIR/store-heldout (the pairs of `choose`, then those of `show`). An interrupted capture goes
    on from its last full shard. */
-#include "cli/demo.h"
+#include "eval/truth/truth.h"
 
 static const char blocks[] = "down.2.1,mid.0,up.0.0,up.0.1";
 
-static fct_status capture(demo *d, const fct_prompt *prompts, int64_t n, const char *folder)
+static fct_status capture(fct_truth *t, const fct_prompt *prompts, int64_t n, const char *folder)
 {
     char *out = NULL;
-    FCT_TRY(fct_path_join(&out, d->dir, folder));
-    fct_capture_desc desc = {.session = d->session,
+    FCT_TRY(fct_path_join(&out, t->dir, folder));
+    fct_capture_desc desc = {.session = t->session,
                              .prompts = prompts,
                              .n_prompts = n,
                              .blocks = blocks,
-                             .seed = d->seed,
+                             .seed = t->result.seed,
                              .out = out,
-                             .log = d->log};
+                             .log = t->log};
     fct_status st = fct_capture(&desc, NULL);
     fct_free(out);
     return st;
 }
 
-static fct_status capture_all(demo *d)
+static fct_status capture_all(fct_truth *t)
 {
     fct_prompt *pairs = NULL;
-    FCT_TRY(capture(d, d->train.item, d->n_train, "store"));
-    int64_t n = d->choose.n + d->show.n;
+    FCT_TRY(capture(t, t->train.item, t->result.n_train, "store"));
+    int64_t n = t->result.choose.n + t->result.show.n;
     FCT_TRY(fct_new(&pairs, n, sizeof *pairs));
     for (int64_t i = 0; i < n; i++) {
-        const demo_pair *p = i < d->choose.n ? &d->choose.pair[i] : &d->show.pair[i - d->choose.n];
+        const fct_truth_pair *p = i < t->result.choose.n
+                                      ? &t->result.choose.pair[i]
+                                      : &t->result.show.pair[i - t->result.choose.n];
         pairs[i] = (fct_prompt){.text = p->prompt, .seed = p->seed, .has_seed = true};
     }
-    fct_status st = capture(d, pairs, n, "store-heldout");
+    fct_status st = capture(t, pairs, n, "store-heldout");
     fct_free(pairs);
     return st;
 }
 
-static fct_status open_store(demo *d, fct_store **out, const char *folder)
+static fct_status open_store(fct_truth *t, fct_store **out, const char *folder)
 {
     char *path = NULL;
-    FCT_TRY(fct_path_join(&path, d->dir, folder));
+    FCT_TRY(fct_path_join(&path, t->dir, folder));
     fct_status st = fct_store_open(out, path);
     fct_free(path);
     return st;
@@ -50,24 +52,25 @@ static fct_status open_store(demo *d, fct_store **out, const char *folder)
 
 /* ---- training ---- */
 
-static fct_status train_and_save(demo *d, demo_block *b, const fct_store *store, const char *dir)
+static fct_status train_and_save(fct_truth *t, fct_truth_block *b, const fct_store *store,
+                                 const char *dir)
 {
     fct_status st = FCT_OK;
     fct_row_source rows = {0};
     fct_sae *sae = NULL;
-    const char *name = b->info->short_name;
+    const char *name = b->name;
     FCT_TRY(fct_store_rows(
         &rows, store,
-        &(fct_rows_desc){.block = name, .order = FCT_ORDER_SHUFFLED, .seed = d->seed}));
+        &(fct_rows_desc){.block = name, .order = FCT_ORDER_SHUFFLED, .seed = t->result.seed}));
     fct_train_desc desc = {.preset = "demo",
-                           .steps = d->size.steps,
-                           .seed = d->seed,
+                           .steps = t->result.size.steps,
+                           .seed = t->result.seed,
                            .block = name,
-                           .model = d->info->name,
-                           .log = d->log};
+                           .model = t->result.model->name,
+                           .log = t->log};
     FCT_TRY_OUT(fct_sae_train(&sae, &rows, &desc, &b->report));
     FCT_TRY_OUT(rows.rewind(rows.self, 0));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, 0, NULL, d->log));
+    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, 0, NULL, t->log));
     FCT_TRY_OUT(fct_sae_save(sae, dir, NULL));
 out:
     rows.close(rows.self);
@@ -76,13 +79,13 @@ out:
 }
 
 /* The set reads the SAE back from the folder, so that recipes name a place where it really is. */
-static fct_status train_block(demo *d, demo_block *b, const fct_store *store)
+static fct_status train_block(fct_truth *t, fct_truth_block *b, const fct_store *store)
 {
     char *dir = NULL, *text = NULL;
-    FCT_TRY(fct_format(&dir, "%s/saes/%s", d->dir, b->info->short_name));
-    fct_status st = train_and_save(d, b, store, dir);
-    if (st == FCT_OK) st = fct_format(&text, "%s=%s", b->info->short_name, dir);
-    if (st == FCT_OK) st = fct_sae_set_add(&d->saes, d->info, text);
+    FCT_TRY(fct_format(&dir, "%s/saes/%s", t->dir, b->name));
+    fct_status st = train_and_save(t, b, store, dir);
+    if (st == FCT_OK) st = fct_format(&text, "%s=%s", b->name, dir);
+    if (st == FCT_OK) st = fct_sae_set_add(&t->saes, t->result.model, text);
     fct_free(text);
     fct_free(dir);
     return st;
@@ -98,7 +101,7 @@ static void measure_levels(float *level, const fct_sae *sae, const int32_t *inde
         level[index[i] * n + i / (grid * sae->k)] += value[i] / (float)grid;
 }
 
-static fct_status encode_set(demo_block *b, const fct_store *store, int64_t at, int64_t first,
+static fct_status encode_set(fct_truth_block *b, const fct_store *store, int64_t at, int64_t first,
                              int64_t n, int part)
 {
     const fct_sae *sae = b->sae;
@@ -126,44 +129,43 @@ out:
     return st;
 }
 
-static fct_status measure_block(demo *d, demo_block *b, const fct_store *store)
+static fct_status measure_block(fct_truth *t, fct_truth_block *b, const fct_store *store)
 {
     int64_t at = 0;
-    FCT_TRY(fct_store_find_block(&at, store, b->info->short_name));
+    FCT_TRY(fct_store_find_block(&at, store, b->name));
     const fct_store_block *info = &fct_store_get_info(store)->block[at];
-    b->sae = fct_sae_set_find(&d->saes, b->info->name);
+    b->sae = fct_sae_set_find(&t->saes, b->name);
     b->grid_h = info->grid_h;
     b->grid_w = info->grid_w;
-    FCT_TRY(encode_set(b, store, at, 0, d->choose.n, 0));
-    FCT_TRY(encode_set(b, store, at, d->choose.n, d->show.n, 1));
+    FCT_TRY(encode_set(b, store, at, 0, t->result.choose.n, 0));
+    FCT_TRY(encode_set(b, store, at, t->result.choose.n, t->result.show.n, 1));
     fct_row_source rows = {0};
     int64_t grid = b->grid_h * b->grid_w;
     FCT_TRY(fct_store_rows(&rows, store,
-                           &(fct_rows_desc){.block = b->info->short_name,
-                                            .first = d->choose.n * grid,
-                                            .n = d->show.n * grid}));
+                           &(fct_rows_desc){.block = b->name,
+                                            .first = t->result.choose.n * grid,
+                                            .n = t->result.show.n * grid}));
     fct_status st = fct_sae_measure_quality(b->sae, &rows, 0, &b->quality);
     rows.close(rows.self);
     return st;
 }
 
-fct_status demo_learn(demo *d)
+fct_status fct_truth_learn(fct_truth *t)
 {
     fct_status st = FCT_OK;
     fct_store *train = NULL, *held = NULL;
-    FCT_TRY(capture_all(d));
-    FCT_TRY_OUT(open_store(d, &train, "store"));
-    FCT_TRY_OUT(open_store(d, &held, "store-heldout"));
-    for (int64_t i = 0; i < DEMO_BLOCKS; i++) {
-        demo_block *b = &d->block[i];
-        fct_log_line(d->log, FCT_LOG_INFO, "training the SAE of %s", b->info->short_name);
-        FCT_TRY_OUT(train_block(d, b, train));
-        FCT_TRY_OUT(measure_block(d, b, held));
-        fct_log_line(d->log, FCT_LOG_INFO,
+    FCT_TRY(capture_all(t));
+    FCT_TRY_OUT(open_store(t, &train, "store"));
+    FCT_TRY_OUT(open_store(t, &held, "store-heldout"));
+    for (int64_t i = 0; i < FCT_TRUTH_BLOCKS; i++) {
+        fct_truth_block *b = &t->result.block[i];
+        fct_log_line(t->log, FCT_LOG_INFO, "training the SAE of %s", b->name);
+        FCT_TRY_OUT(train_block(t, b, train));
+        FCT_TRY_OUT(measure_block(t, b, held));
+        fct_log_line(t->log, FCT_LOG_INFO,
                      "%s: explained variance %.3f, %.1f features a position, %.0f %% never active, "
                      "on held-out pictures",
-                     b->info->short_name, b->quality.ev, b->quality.l0,
-                     100 * b->quality.dead_share);
+                     b->name, b->quality.ev, b->quality.l0, 100 * b->quality.dead_share);
     }
 out:
     fct_store_close(train);
