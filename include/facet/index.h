@@ -69,15 +69,12 @@ FCT_API void fct_look_clear(fct_look *l);
 typedef struct fct_top_desc {
     const fct_block_feature *feature; /* several are found in one pass */
     int64_t n_features;
-    const fct_prompt *prompts; /* prompt i, from 0, has its own seed, or else seed + i */
+    const fct_prompt *prompts; /* prompt i, from 0, has its own seed, or else the settings' + i */
     int64_t n_prompts;
-    uint64_t seed;
-    int64_t top;                         /* pictures a feature; 0: 9 */
-    int64_t width, height, steps, batch; /* 0: the model's; batch 0: 8 */
-    double guidance;
-    bool has_guidance;
-    const char *negative;
-    bool no_pictures; /* ranks and maps only */
+    const fct_settings *settings; /* NULL: all the model's */
+    int64_t top;                  /* pictures a feature; 0: 9 */
+    int64_t batch;                /* prompts in one run; 0: 8 */
+    bool no_pictures;             /* ranks and maps only */
     const fct_log *log;
 } fct_top_desc;
 typedef struct fct_top_example {
@@ -105,11 +102,9 @@ typedef struct fct_icon_desc {
     fct_block_feature feature;
     double strength; /* 0: 1 */
     fct_edit_unit unit;
-    const uint64_t *seeds;
-    int64_t n_seeds; /* 0: seeds 0, 1, 2 */
-    int64_t width, height, steps;
-    double guidance;
-    bool has_guidance;
+    const uint64_t *seeds;        /* of the columns, each added to the settings' */
+    int64_t n_seeds;              /* 0: seeds 0, 1, 2 */
+    const fct_settings *settings; /* NULL: all the model's */
 } fct_icon_desc;
 typedef struct fct_icon {
     fct_image *icon;  /* [n]: with the feature alone; each carries its recipe */

@@ -1,4 +1,5 @@
-/* facet/model.h - a loaded text-to-image model of the SDXL family, runs of it, and taps into it.
+/* facet/model.h - loads a text-to-image model of the SDXL family and tells what it is: its blocks,
+   its defaults, its tokens.
 
    Do this:
        fct_model *m = NULL;
@@ -83,89 +84,6 @@ FCT_API fct_status fct_block_find(const fct_block_info **out, const fct_model_in
    name that fits none is an error listing the blocks. */
 FCT_API fct_status fct_model_find_blocks(const fct_block_info ***out, int64_t *out_n,
                                          const fct_model *m, const char *list) FCT_MUST_CHECK;
-
-/* ---- taps: watch or edit any named module of the U-Net ---- */
-typedef enum fct_tap_what { FCT_TAP_IN, FCT_TAP_OUT, FCT_TAP_DELTA } fct_tap_what;
-
-typedef struct fct_tap_event {
-    const char *name;            /* full diffusers name */
-    const fct_block_info *block; /* when the module is a transformer block, else NULL */
-    fct_tap_what what;
-    int64_t step, steps; /* counted from 1 */
-    int64_t first_item;  /* number of the run's first item in this batch */
-    int64_t items;       /* items in this batch */
-    bool guided; /* true: rows [0,items) of the batch are uncond, [items, 2·items) cond; false: rows
-                    are items */
-} fct_tap_event;
-
-/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed
-   in place when the tap says `edits` (for DELTA: block output = block input + value). Returning an
-   error ends the run with it. */
-typedef fct_status (*fct_tap_fn)(void *user, const fct_tap_event *event, fct_tensor *value);
-
-typedef struct fct_tap {
-    const char *module; /* full name, short name or glob. Modules with weights and the blocks made
-                           of them have names; activations, dropouts and lists do not */
-    fct_tap_what what;  /* DELTA of a transformer block: f32 result of its proj_out, before the
-                           residual is added; of other modules: out - in, refused where the shapes
-                           differ or where it is edited */
-    bool edits;
-    /* the steps in which it is called, both included; 0, 0: all */
-    int64_t first_step, last_step;
-    /* With `edits`: a hash of all that the tap does to a value, so that equal keys mean equal
-       results on equal input. The session then keeps moments and resumes from them. NULL: not
-       known, and runs with this tap run whole */
-    const char *key;
-    void *user;
-    fct_tap_fn fn;
-} fct_tap;
-
-/* ---- runs ---- */
-typedef struct fct_run_item {
-    const char *prompt;   /* NULL is "" */
-    const char *prompt_2; /* for the second encoder; NULL or "": prompt */
-    uint64_t seed;
-} fct_run_item;
-
-typedef enum fct_noise_dtype { FCT_NOISE_F32, FCT_NOISE_F16, FCT_NOISE_BF16 } fct_noise_dtype;
-
-typedef struct fct_run_desc {
-    const fct_run_item *items;
-    int64_t n_items;  /* they run as one batch */
-    bool joint_noise; /* one draw for the whole batch from items[0].seed, as diffusers does with one
-                         generator; false: every item its own generator */
-    int64_t width, height; /* pixels, divisible by 8; 0: the model's */
-    int64_t steps;         /* 0: the model's */
-    double guidance;       /* <= 1: none; use has_guidance for an explicit 0 */
-    bool has_guidance;
-    const char *negative, *negative_2; /* negative NULL: the pipeline's force_zeros_for_empty_prompt
-                                          decides; negative_2 NULL or "": negative */
-    int64_t original_width, original_height, crop_left, crop_top, target_width,
-        target_height; /* SDXL's size inputs; 0: the picture's */
-    fct_noise_dtype noise_dtype;
-    const fct_tap *taps;
-    int64_t n_taps;
-    bool no_decode; /* latents only */
-    bool
-        stop_after_taps; /* the last step that runs ends after the last tapped stage, and nothing is
-                            decoded; the steps before it run whole, since it needs their latents */
-    int64_t stop_step;   /* with stop_after_taps: the last step that runs; 0: the last one */
-    /* Blocks ("up.0.1", "*") behind whose first delta the session keeps a moment, for edits that
-       are still to come. NULL: only where the taps that edit begin. */
-    const char *keep;
-    const float *init_noise; /* [n_items, latent_channels, H, W] as torch lays it out; replaces the
-                                drawn initial noise (before the scheduler's scale); NULL: drawn */
-} fct_run_desc;
-
-typedef struct fct_run_result {
-    fct_tensor latents; /* f32 [B,C,h,w] as torch lays it out, before division by the scaling
-                           factor; owned; not there if stopped early */
-    uint8_t *pixels;    /* [B,height,width,3] RGB; owned; NULL with no_decode */
-    int64_t n, width, height;
-    char *warning; /* e.g. which prompt words were cut; NULL: none; owned */
-} fct_run_result;
-
-FCT_API void fct_run_result_clear(fct_run_result *r);
 
 /* Token ids of one encoder (0 or 1) for a prompt, padded to the encoder's length. out_cut (may
    be NULL): text that did not fit, NULL when all did. Release both with fct_free. */

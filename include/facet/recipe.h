@@ -30,7 +30,7 @@
 #define FACET_RECIPE_H
 
 #include "facet/image.h"
-#include "facet/model.h"
+#include "facet/session.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -138,15 +138,8 @@ struct fct_recipe { /* zero-initialised is empty; all strings and arrays owned. 
     fct_run_item *item; /* the whole batch; its strings are owned here */
     int64_t n_items;
     int64_t index; /* which item of the batch this picture is, from 0 */
-    bool joint_noise;
-    char *negative, *negative_2;
-    int64_t width, height, steps;
-    double guidance;
-    bool has_guidance; /* false: the model's */
-    fct_noise_dtype noise_dtype;
-    int64_t original_width, original_height, crop_left, crop_top; /* 0: the picture's */
-    int64_t target_width, target_height;                          /* 0: the picture's */
-    fct_recipe_sae *sae;                                          /* those that the edits use */
+    fct_settings settings; /* owns its texts; without a seed, which the items have */
+    fct_recipe_sae *sae;   /* those that the edits use */
     int64_t n_saes;
     fct_edit *edit;
     int64_t n_edits;

@@ -1,4 +1,5 @@
-/* facet/session.h - sessions: one caller's runs of a loaded model.
+/* facet/session.h - runs a loaded model: settings, taps that watch and edit its blocks, and
+   sessions, each of which is one caller's runs.
 
    Do this:
        fct_model *m = NULL;
@@ -6,8 +7,10 @@
        fct_run_result r = {0};
        fct_model_open(&m, &(fct_model_desc){.path = "models/demo"});
        fct_session_open(&s, m, NULL);
-       fct_run_item item = {.prompt = "two blue stars"};
-       fct_session_run(s, &(fct_run_desc){.items = &item, .n_items = 1}, &r);
+       fct_run_item item = {.prompt = "two blue stars", .seed = 7};
+       fct_settings settings = {.steps = 4, .guidance = 2};
+       fct_run_desc run = {.items = &item, .n_items = 1, .settings = &settings};
+       fct_session_run(s, &run, &r);
        // r.pixels, r.width, r.height
        fct_run_result_clear(&r);
        fct_session_close(s);
@@ -26,6 +29,120 @@
 extern "C" {
 #endif
 
+/* ---- settings ---- */
+typedef enum fct_noise_dtype { FCT_NOISE_F32, FCT_NOISE_F16, FCT_NOISE_BF16 } fct_noise_dtype;
+
+/* What a run is told beside its prompts. 0 and NULL are the defaults, most of them the model's;
+   FCT_NONE is an explicit 0. Recipes, captures and searches hold the same struct. */
+typedef struct fct_settings {
+    /* Item i of a run has this plus the item's own; prompt i, from 0, of a capture or a search this
+       plus i, unless the prompt has one of its own. */
+    uint64_t seed;
+    /* One draw for the whole batch from the first item's seed, as diffusers does with one
+       generator; false: every item its own generator. */
+    bool joint_noise;
+    /* What guidance leads away from. NULL: the pipeline's force_zeros_for_empty_prompt decides;
+       "": an encoded empty prompt. negative_2, for the second encoder: NULL or "": negative. */
+    const char *negative, *negative_2;
+    int64_t width, height; /* pixels, divisible by 8; 0: the model's */
+    int64_t steps;         /* of denoising; 0: the model's */
+    double guidance;       /* classifier-free; up to 1 and FCT_NONE: none; 0: the model's */
+    fct_noise_dtype noise_dtype;
+    /* SDXL's size inputs; 0: the picture's */
+    int64_t original_width, original_height, crop_left, crop_top, target_width, target_height;
+} fct_settings;
+
+/* The rows that describe the struct's fields (base/option.h), in the order in which recipes have
+   them. */
+FCT_API const struct fct_option *fct_settings_table(void);
+/* in (NULL: all defaults) with the model's defaults in place of zeros. Guidance 0 stays FCT_NONE,
+   so that resolving again changes nothing. out's texts are in's; out may be in. */
+FCT_API void fct_settings_resolve(fct_settings *out, const fct_settings *in,
+                                  const fct_model_info *info);
+/* Of resolved settings: whether the batch has an unconditional half too. */
+FCT_API bool fct_settings_guided(const fct_settings *resolved);
+/* The guidance as people and files read it: 0, not FCT_NONE. */
+FCT_API double fct_settings_guidance(const fct_settings *s);
+/* Whether the model can make pictures of that size, from noise of that type. */
+FCT_API fct_status fct_settings_check(const fct_settings *resolved,
+                                      const fct_model_info *info) FCT_MUST_CHECK;
+/* A copy (in NULL: of all defaults) that owns its texts: release them with fct_settings_clear. */
+FCT_API fct_status fct_settings_copy(fct_settings *out, const fct_settings *in) FCT_MUST_CHECK;
+FCT_API void fct_settings_clear(fct_settings *s);
+
+/* ---- taps: watch or edit any named module of the U-Net ---- */
+typedef enum fct_tap_what { FCT_TAP_DELTA, FCT_TAP_IN, FCT_TAP_OUT } fct_tap_what;
+
+typedef struct fct_tap_event {
+    const char *name;            /* full diffusers name */
+    const fct_block_info *block; /* when the module is a transformer block, else NULL */
+    fct_tap_what what;
+    int64_t step, steps; /* counted from 1 */
+    int64_t first_item;  /* number of the run's first item in this batch */
+    int64_t items;       /* items in this batch */
+    bool guided; /* true: rows [0,items) of the batch are uncond, [items, 2·items) cond; false: rows
+                    are items */
+} fct_tap_event;
+
+/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed
+   in place when the tap says `edits` (for DELTA: block output = block input + value). Returning an
+   error ends the run with it. */
+typedef fct_status (*fct_tap_fn)(void *user, const fct_tap_event *event, fct_tensor *value);
+
+typedef struct fct_tap {
+    const char *module; /* full name, short name or glob. Modules with weights and the blocks made
+                           of them have names; activations, dropouts and lists do not */
+    fct_tap_what what;  /* DELTA of a transformer block: f32 result of its proj_out, before the
+                           residual is added; of other modules: out - in, refused where the shapes
+                           differ or where it is edited */
+    bool edits;
+    /* the steps in which it is called, both included; 0, 0: all */
+    int64_t first_step, last_step;
+    /* With `edits`: a hash of all that the tap does to a value, so that equal keys mean equal
+       results on equal input. The session then keeps moments and resumes from them. NULL: not
+       known, and runs with this tap run whole */
+    const char *key;
+    void *user;
+    fct_tap_fn fn;
+} fct_tap;
+
+/* ---- runs ---- */
+typedef struct fct_run_item {
+    const char *prompt;   /* NULL is "" */
+    const char *prompt_2; /* for the second encoder; NULL or "": prompt */
+    uint64_t seed;        /* added to the settings' */
+} fct_run_item;
+
+typedef struct fct_run_desc {
+    const fct_run_item *items;
+    int64_t n_items;              /* they run as one batch */
+    const fct_settings *settings; /* NULL: all the model's */
+    const fct_tap *taps;
+    int64_t n_taps;
+    bool no_decode; /* latents only */
+    /* The last step that runs ends after the last tapped stage, and nothing is decoded; the steps
+       before it run whole, since it needs their latents. */
+    bool stop_after_taps;
+    int64_t stop_step; /* with stop_after_taps: the last step that runs; 0: the last one */
+    /* Blocks ("up.0.1", "*") behind whose first delta the session keeps a moment, for edits that
+       are still to come. NULL: only where the taps that edit begin. */
+    const char *keep;
+    /* [n_items, latent_channels, H, W] as torch lays it out; replaces the drawn initial noise
+       (before the scheduler's scale); NULL: drawn. */
+    const float *init_noise;
+} fct_run_desc;
+
+typedef struct fct_run_result {
+    fct_tensor latents; /* f32 [B,C,h,w] as torch lays it out, before division by the scaling
+                           factor; owned; not there if stopped early */
+    uint8_t *pixels;    /* [B,height,width,3] RGB; owned; NULL with no_decode */
+    int64_t n, width, height;
+    char *warning; /* e.g. which prompt words were cut; NULL: none; owned */
+} fct_run_result;
+
+FCT_API void fct_run_result_clear(fct_run_result *r);
+
+/* ---- sessions ---- */
 typedef struct fct_session fct_session;
 
 typedef struct fct_session_desc {

@@ -32,7 +32,7 @@ extern "C" {
 /* ---- prompts ---- */
 typedef struct fct_prompt {
     const char *text;
-    uint64_t seed; /* used when has_seed; else prompt i gets the capture's seed + i */
+    uint64_t seed; /* used when has_seed; else prompt i, from 0, gets the settings' + i */
     bool has_seed;
 } fct_prompt;
 typedef struct fct_prompts {
@@ -55,26 +55,26 @@ FCT_API void fct_prompts_clear(fct_prompts *p);
 /* ---- capture ---- */
 typedef enum fct_branch { FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH } fct_branch;
 
+/* The type of rows on disk; i8 has a scale for each row. */
+typedef enum fct_store_dtype {
+    FCT_STORE_DEFAULT,
+    FCT_STORE_F16,
+    FCT_STORE_BF16,
+    FCT_STORE_F32,
+    FCT_STORE_I8
+} fct_store_dtype;
+
 typedef struct fct_capture_desc { /* zero is the default */
     fct_session *session;
     const fct_prompt *prompts;
     int64_t n_prompts;
     const char *blocks; /* comma-separated names and globs; NULL: "*" */
-    fct_tap_what what;  /* use has_what for an explicit FCT_TAP_IN; default FCT_TAP_DELTA */
-    bool has_what;
-    int64_t steps;           /* 0: the model's */
-    const int64_t *at_steps; /* from 1, ascending; NULL: every step */
+    fct_tap_what what;
+    const fct_settings *settings; /* NULL: all the model's; prompt i, from 0, has its seed + i */
+    const int64_t *at_steps;      /* from 1, ascending; NULL: every step */
     int64_t n_at_steps;
-    double guidance; /* as fct_run_desc */
-    bool has_guidance;
-    const char *negative;
-    fct_branch branch;     /* uncond and both need guidance > 1 */
-    uint64_t seed;         /* prompt i, from 0, uses seed + i */
-    int64_t width, height; /* 0: the model's */
-    /* FCT_F16, FCT_BF16, FCT_F32, or FCT_I8 with a scale for each row; use has_store_dtype for an
-       explicit f32; default f16 */
-    fct_dtype store_dtype;
-    bool has_store_dtype;
+    fct_branch branch;           /* uncond and both need guidance > 1 */
+    fct_store_dtype store_dtype; /* DEFAULT: f16 */
     int64_t batch; /* prompts in one run; 0: by the latents' size. Stored: rows are equal only at
                       equal batches */
     int64_t shard_bytes; /* about so many bytes of rows in a shard; 0: 32 MiB */
@@ -110,8 +110,7 @@ typedef struct fct_import_desc {
     int64_t n_files;
     const char *tensor; /* name within .safetensors; NULL: the only 2-D tensor */
     const char *block;  /* NULL: "rows" */
-    fct_dtype store_dtype;
-    bool has_store_dtype; /* false: the first file's type when it is f16, bf16 or f32, else f32 */
+    fct_store_dtype store_dtype; /* DEFAULT: the first file's when it is f16, bf16, f32; else f32 */
     int64_t shard_bytes;
     const char *out;
     const fct_log *log;

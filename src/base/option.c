@@ -85,6 +85,8 @@ static fct_status append_bounds(fct_str *out, const fct_option *row)
         return fct_str_printf(out, "from %g to %g", row->lo, row->hi);
     }
     FCT_TRY(fct_str_printf(out, "from %" PRId64, bound(row->lo)));
+    if (row->kind == FCT_OPTION_U64 && bound_u64(row->hi) == UINT64_MAX)
+        return fct_str_printf(out, " to %" PRIu64, UINT64_MAX);
     FCT_TRY(row->hi >= 9.2e18 ? fct_str_append(out, " up")
                               : fct_str_printf(out, " to %" PRId64, bound(row->hi)));
     return row->multiple > 1 ? fct_str_printf(out, ", divisible by %" PRId64, row->multiple)

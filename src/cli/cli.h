@@ -19,7 +19,7 @@
 #ifndef FCT_CLI_CLI_H
 #define FCT_CLI_CLI_H
 
-#include "base/base.h"
+#include "base/option.h"
 #include "dist/dist.h"
 
 /* ---- tables ---- */
@@ -37,8 +37,13 @@ typedef enum fct_cli_kind {
     FCT_CLI_KIND_COUNT
 } fct_cli_kind;
 
+/* A table of the library (fct_settings_table): its rows describe the fields of a struct. */
+typedef const fct_option *(*fct_cli_table)(void);
+
 typedef struct fct_cli_option { /* a row; a row without a name ends the table */
     const char *name;           /* "width" for --width */
+    fct_cli_table table;        /* not NULL: the option says a field of that table's struct */
+    const char *field;          /* NULL: the field is called like the option */
     char letter;                /* 'W' for -W; 0: none */
     fct_cli_kind kind;
     const char *value;     /* placeholder in help: "N", "DIR"; NULL for flags */
@@ -107,6 +112,9 @@ void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a,
                   int64_t *b); /* SIZE and PAIR; 0, 0 when not given */
 int64_t fct_cli_choice(const fct_cli *c, const char *option); /* position in `choices`, from 0 */
 int64_t fct_cli_operands(const fct_cli *c);
+/* Options that say fields of a table's struct, into that struct: those that were given. Texts stay
+   the command line's. */
+fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table) FCT_MUST_CHECK;
 const char *fct_cli_operand_at(const fct_cli *c, int64_t i);
 /* Wrong use that no table can see: "--branch uncond needs --guidance above 1". Exit code 2, with a
  * hint at --help. */

@@ -28,6 +28,7 @@ typedef struct train_rows { /* zero-initialised is empty */
     fct_model *made_by;
     fct_session *session;
     fct_prompts prompts;
+    fct_settings settings;          /* of the runs that make the rows */
     char *blocks;                   /* "down.2.1,up.0.1": those that the model is watched at */
     const char *model, *model_hash; /* NULL: unknown */
     fct_row_source *source;         /* [n]: trained on */

@@ -74,6 +74,18 @@ void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a, int64_t *b)
     *b = v->b;
 }
 
+fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table)
+{
+    for (int64_t i = 0; i < c->n_values; i++) {
+        const fct_cli_value *v = &c->value[i];
+        if (v->row->table != table || !v->given) continue;
+        const char *field = v->row->field ? v->row->field : v->row->name;
+        FCT_TRY(fct_where(fct_option_parse(to, fct_option_find(table(), field), v->text[v->n - 1]),
+                          "--%s", v->row->name));
+    }
+    return FCT_OK;
+}
+
 const char *fct_cli_operand_at(const fct_cli *c, int64_t i)
 {
     return i >= 0 && i < c->n_operands ? c->operand[i] : NULL;

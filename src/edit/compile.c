@@ -7,20 +7,6 @@
 
 #include "edit/edit.h"
 
-void fct_run_resolve(fct_run_desc *d, const fct_model_info *info)
-{
-    if (d->width == 0) d->width = info->default_width;
-    if (d->height == 0) d->height = info->default_height;
-    if (d->steps == 0) d->steps = info->default_steps;
-    if (d->guidance == 0 && !d->has_guidance) d->guidance = info->default_guidance;
-    d->has_guidance = true;
-}
-
-bool fct_run_guided(const fct_run_desc *resolved)
-{
-    return resolved->guidance > 1;
-}
-
 /* ---- one edit ---- */
 
 static fct_status check_feature(const fct_sae *sae, const char *block, int64_t f)
@@ -90,18 +76,17 @@ static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
     return find_unit(&c->unit, c->sae, e);
 }
 
-static fct_status check_window(fct_compiled *c, const fct_model_info *info,
-                               const fct_run_desc *desc)
+static fct_status check_window(fct_compiled *c, const fct_model_info *info, const fct_settings *run)
 {
     const fct_edit *e = c->edit;
-    int64_t last = fct_model_count_steps(info, desc->steps);
+    int64_t last = fct_model_count_steps(info, run->steps);
     c->first_step = e->first_step > 0 ? e->first_step : 1;
     c->last_step = e->first_step > 0 ? e->last_step : last;
     if (c->last_step > last)
         return fct_fail(FCT_ERR_ARG,
                         "the run has %" PRId64 " step%s, but the edit speaks of step %" PRId64,
                         last, last == 1 ? "" : "s", c->last_step);
-    if (e->branch == FCT_HALF_UNCOND && !fct_run_guided(desc))
+    if (e->branch == FCT_HALF_UNCOND && !fct_settings_guided(run))
         return fct_fail(FCT_ERR_ARG,
                         "branch=uncond needs guidance above 1: this run has no uncond half");
     if (e->is_static && !fct_edit_reads_codes(e))
@@ -114,33 +99,32 @@ static fct_status check_window(fct_compiled *c, const fct_model_info *info,
 /* A source must lie on the same grid and walk the same steps, or its maps would mean other places
  * and moments. */
 static fct_status check_source(const fct_compiled *c, const fct_model_info *info,
-                               const fct_run_desc *desc)
+                               const fct_settings *run)
 {
-    fct_run_desc s;
+    fct_settings s;
     const fct_edit *e = c->edit;
     const char *name = e->source_path ? e->source_path : "the source recipe";
     if (!e->source || e->n_features < 1)
         return fct_fail(FCT_ERR_ARG, "it takes no features from any recipe");
-    fct_recipe_desc(e->source, &s);
-    fct_run_resolve(&s, info);
-    if (s.width != desc->width || s.height != desc->height)
+    fct_settings_resolve(&s, &e->source->settings, info);
+    if (s.width != run->width || s.height != run->height)
         return fct_fail(FCT_ERR_ARG,
                         "%s makes %" PRId64 "x%" PRId64 ", this run %" PRId64 "x%" PRId64
                         "; features move only "
                         "between runs of the same size",
-                        name, s.width, s.height, desc->width, desc->height);
-    if (s.steps != desc->steps)
+                        name, s.width, s.height, run->width, run->height);
+    if (s.steps != run->steps)
         return fct_fail(FCT_ERR_ARG,
                         "%s has %" PRId64 " steps, this run %" PRId64
                         "; features move only between runs of the same steps",
-                        name, s.steps, desc->steps);
+                        name, s.steps, run->steps);
     if (e->source->model_hash && info->hash && strcmp(e->source->model_hash, info->hash) != 0)
         return fct_fail(FCT_ERR_ARG, "%s was made by another model%s%s", name,
                         e->source->model ? ": " : "", e->source->model ? e->source->model : "");
     return FCT_OK;
 }
 
-static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const fct_run_desc *desc,
+static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const fct_settings *run,
                               fct_edit *e, const fct_sae_set *saes)
 {
     json_t *j = NULL;
@@ -148,8 +132,8 @@ static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const
     c->edit = e;
     FCT_TRY(fct_block_find(&c->block, info, e->block ? e->block : ""));
     FCT_TRY(check_sae(c, saes));
-    FCT_TRY(check_window(c, info, desc));
-    if (e->op == FCT_EDIT_FROM) FCT_TRY(check_source(c, info, desc));
+    FCT_TRY(check_window(c, info, run));
+    if (e->op == FCT_EDIT_FROM) FCT_TRY(check_source(c, info, run));
     FCT_TRY(fct_edit_to_json(&j, e));
     fct_status st = fct_json_text(&key, j, 0);
     json_decref(j);
@@ -308,12 +292,13 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
                             fct_edit *edits, int64_t n_edits, const fct_sae_set *saes)
 {
     *set = (fct_edit_set){.desc = *desc};
-    fct_run_resolve(&set->desc, info);
+    set->desc.settings = &set->settings;
+    fct_settings_resolve(&set->settings, desc->settings, info);
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_new(&set->compiled, n_edits, (int64_t)sizeof *set->compiled));
     for (int64_t i = 0; i < n_edits; i++) {
         set->n = i + 1; /* so that clear releases a half-made one */
-        st = fct_edit_where(compile_one(&set->compiled[i], info, &set->desc, &edits[i], saes),
+        st = fct_edit_where(compile_one(&set->compiled[i], info, &set->settings, &edits[i], saes),
                             &edits[i]);
         if (st != FCT_OK) goto out;
     }

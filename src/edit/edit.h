@@ -115,7 +115,8 @@ typedef struct fct_plan { /* the edits of one block */
 } fct_plan;
 
 struct fct_edit_set {
-    fct_run_desc desc;      /* resolved; its pointers are the caller's */
+    fct_run_desc desc;      /* its pointers are the caller's, but settings */
+    fct_settings settings;  /* resolved */
     fct_compiled *compiled; /* by block in running order, then by key */
     int64_t n;
     fct_plan *plan;
@@ -133,9 +134,6 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
 void fct_edit_set_clear(fct_edit_set *set);
 fct_status fct_edit_tap(void *user, const fct_tap_event *event,
                         fct_tensor *value); /* user: fct_plan */
-/* desc with the model's defaults in place of zeros (size, steps, guidance). */
-void fct_run_resolve(fct_run_desc *d, const fct_model_info *info);
-bool fct_run_guided(const fct_run_desc *resolved);
 fct_status fct_edit_set_open_at(fct_edit_set **out, fct_session *session, const fct_run_desc *desc,
                                 fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
                                 int depth) FCT_MUST_CHECK;

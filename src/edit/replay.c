@@ -66,12 +66,14 @@ fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_
                              const fct_sae_set *saes, int64_t index)
 {
     fct_status st = FCT_OK;
+    fct_settings settings;
     fct_run_desc d = *desc;
     *out = (fct_recipe){.index = index, .threads = fct_threads()};
     if (index < 0 || index >= desc->n_items)
         return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index,
                         desc->n_items);
-    fct_run_resolve(&d, fct_model_get_info(m));
+    fct_settings_resolve(&settings, desc->settings, fct_model_get_info(m));
+    d.settings = &settings;
     FCT_TRY_OUT(copy_model(out, fct_model_get_info(m)));
     FCT_TRY_OUT(fct_recipe_copy_run(out, &d, edits, n_edits));
     FCT_TRY_OUT(fct_recipe_put_saes(out, saes));

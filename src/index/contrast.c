@@ -165,27 +165,25 @@ static fct_status add_removal(fct_recipe *r, const fct_contrast_row *row,
 fct_status fct_contrast_check(const fct_model *m, const fct_recipe *a, const fct_recipe *b)
 {
     const fct_model_info *info = fct_model_get_info(m);
-    fct_run_desc da, db;
-    fct_recipe_desc(a, &da);
-    fct_recipe_desc(b, &db);
-    fct_run_resolve(&da, info);
-    fct_run_resolve(&db, info);
+    fct_settings sa, sb;
+    fct_settings_resolve(&sa, &a->settings, info);
+    fct_settings_resolve(&sb, &b->settings, info);
     if (a->model_hash && b->model_hash && strcmp(a->model_hash, b->model_hash) != 0)
         return fct_fail(FCT_ERR_ARG,
                         "A was made by the model %s (%.16s), B by %s (%.16s): features move only "
                         "between runs of one model",
                         a->model ? a->model : "", a->model_hash, b->model ? b->model : "",
                         b->model_hash);
-    if (da.width != db.width || da.height != db.height)
+    if (sa.width != sb.width || sa.height != sb.height)
         return fct_fail(FCT_ERR_ARG,
                         "A is %" PRId64 "x%" PRId64 ", B %" PRId64 "x%" PRId64
                         ": features move only between runs of the same size",
-                        da.width, da.height, db.width, db.height);
-    if (da.steps != db.steps)
+                        sa.width, sa.height, sb.width, sb.height);
+    if (sa.steps != sb.steps)
         return fct_fail(FCT_ERR_ARG,
                         "A has %" PRId64 " steps, B %" PRId64
                         ": features move only between runs of the same steps",
-                        da.steps, db.steps);
+                        sa.steps, sb.steps);
     return FCT_OK;
 }
 

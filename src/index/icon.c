@@ -42,13 +42,7 @@ fct_status fct_icon_run(fct_icon *out, fct_session *session, fct_sae_set *saes,
     if (st == FCT_OK) st = fct_new(&items, out->n, (int64_t)sizeof *items);
     for (int64_t i = 0; i < out->n && st == FCT_OK; i++)
         items[i] = (fct_run_item){.prompt = "", .seed = seeds[i]};
-    fct_run_desc d = {.items = items,
-                      .n_items = out->n,
-                      .width = desc->width,
-                      .height = desc->height,
-                      .steps = desc->steps,
-                      .guidance = desc->guidance,
-                      .has_guidance = desc->has_guidance};
+    fct_run_desc d = {.items = items, .n_items = out->n, .settings = desc->settings};
     if (st == FCT_OK) st = run_both(out, session, &d, &edit, saes);
     fct_free(items);
     fct_edit_clear(&edit);

@@ -58,9 +58,8 @@ fct_status fct_maps_run(fct_maps *maps, fct_session *session, const fct_sae_set 
         return fct_fail(FCT_ERR_ARG, "there are no SAEs to look with; give one with --sae");
     FCT_TRY(fct_recipe_copy(&copy, recipe)); /* running an edit may read files into it */
     fct_recipe_desc(&copy, &d);
-    fct_run_resolve(&d, info);
     fct_status st = FCT_OK;
-    int64_t last = fct_model_count_steps(info, d.steps);
+    int64_t last = fct_model_count_steps(info, copy.settings.steps);
     if (step > last) {
         st = fct_fail(FCT_ERR_ARG, "step %" PRId64 " is not there: the recipe has %" PRId64, step,
                       last);

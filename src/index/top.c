@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "index/index.h"
+#include "store/store.h"
 
 static uint64_t seed_of(const fct_top_desc *desc, int64_t prompt)
 {
-    const fct_prompt *p = &desc->prompts[prompt];
-    return p->has_seed ? p->seed : desc->seed + (uint64_t)prompt;
+    return fct_prompt_seed(desc->prompts, prompt, desc->settings);
 }
 
 typedef struct watch { /* one block in the pass */
@@ -87,16 +87,8 @@ static void describe(fct_run_desc *d, fct_run_item *items, const int64_t *prompt
                      const fct_top_desc *desc)
 {
     for (int64_t i = 0; i < n; i++)
-        items[i] = (fct_run_item){.prompt = desc->prompts[prompt[i]].text,
-                                  .seed = seed_of(desc, prompt[i])};
-    *d = (fct_run_desc){.items = items,
-                        .n_items = n,
-                        .width = desc->width,
-                        .height = desc->height,
-                        .steps = desc->steps,
-                        .guidance = desc->guidance,
-                        .has_guidance = desc->has_guidance,
-                        .negative = desc->negative};
+        items[i] = fct_prompt_item(desc->prompts, prompt[i], desc->settings);
+    *d = (fct_run_desc){.items = items, .n_items = n, .settings = desc->settings};
 }
 
 static fct_status scan_batch(fct_top *out, fct_session *session, watch *watches, int64_t n_watches,

@@ -37,16 +37,16 @@ static void place_rows(fct_work *w, const fct_tensor *all, const float *pooled)
  * text. */
 static void place_sizes(fct_work *w)
 {
-    const fct_run_desc *d = w->d;
+    const fct_settings *s = &w->settings;
     const fct_unet_config *c = &w->m->unet_config;
     int64_t height = w->h * w->m->info.vae_factor, width = w->w * w->m->info.vae_factor,
             dim = c->addition_time_embed_dim;
-    const int64_t size[6] = {d->original_height ? d->original_height : height,
-                             d->original_width ? d->original_width : width,
-                             d->crop_top,
-                             d->crop_left,
-                             d->target_height ? d->target_height : height,
-                             d->target_width ? d->target_width : width};
+    const int64_t size[6] = {s->original_height ? s->original_height : height,
+                             s->original_width ? s->original_width : width,
+                             s->crop_top,
+                             s->crop_left,
+                             s->target_height ? s->target_height : height,
+                             s->target_width ? s->target_width : width};
     for (int64_t r = 0; r < w->rows; r++) {
         float *vector = w->added + r * c->add_in + w->m->clip_config[1].projection_dim;
         for (int64_t i = 0; i < 6; i++)

@@ -7,26 +7,24 @@
 
 enum { CUT_SHOWN = 120 }; /* bytes of a cut text that a warning shows */
 
-static fct_status resolve_size(fct_work *w)
+uint64_t fct_run_seed(const fct_run_desc *d, int64_t i)
+{
+    return d->items[i].seed + (d->settings ? d->settings->seed : 0);
+}
+
+static fct_status set_size(fct_work *w)
 {
     const fct_model_info *f = &w->m->info;
-    int64_t width = w->d->width ? w->d->width : f->default_width,
-            height = w->d->height ? w->d->height : f->default_height;
-    if (width < f->vae_factor || height < f->vae_factor || width > (1 << 16) ||
-        height > (1 << 16) || width % f->vae_factor || height % f->vae_factor)
-        return fct_fail(FCT_ERR_ARG,
-                        "a picture of %lldx%lld: width and height must be multiples of %lld",
-                        (long long)width, (long long)height, (long long)f->vae_factor);
-    w->w = width / f->vae_factor;
-    w->h = height / f->vae_factor;
+    FCT_TRY(fct_settings_check(&w->settings, f));
+    w->w = w->settings.width / f->vae_factor;
+    w->h = w->settings.height / f->vae_factor;
     return FCT_OK;
 }
 
-static fct_status resolve_steps(fct_work *w)
+static fct_status set_steps(fct_work *w)
 {
     const fct_run_desc *d = w->d;
-    int64_t steps = d->steps ? d->steps : w->m->info.default_steps;
-    FCT_TRY(fct_sampler_init(&w->sampler, &w->m->scheduler_config, steps));
+    FCT_TRY(fct_sampler_init(&w->sampler, &w->m->scheduler_config, w->settings.steps));
     w->first_step = 1;
     w->last_step = w->sampler.n;
     if (d->stop_after_taps && d->stop_step) {
@@ -35,8 +33,6 @@ static fct_status resolve_steps(fct_work *w)
                             (long long)w->sampler.n);
         w->last_step = d->stop_step;
     }
-    w->guidance = d->has_guidance || d->guidance != 0 ? d->guidance : w->m->info.default_guidance;
-    w->guided = w->guidance > 1;
     return FCT_OK;
 }
 
@@ -55,9 +51,8 @@ static text_pair pair_of(const char *first, const char *second)
 
 static text_pair text_of_row(const fct_work *w, int64_t row)
 {
-    const fct_run_desc *d = w->d;
-    if (w->guided && row < w->n) return pair_of(d->negative ? d->negative : "", d->negative_2);
-    const fct_run_item *item = &d->items[row % w->n];
+    if (w->guided && row < w->n) return pair_of(w->settings.negative, w->settings.negative_2);
+    const fct_run_item *item = &w->d->items[row % w->n];
     return pair_of(item->prompt, item->prompt_2);
 }
 
@@ -103,7 +98,7 @@ static fct_status add_text(fct_work *w, int64_t k, text_pair t)
 static fct_status tokenize(fct_work *w)
 {
     w->tokens = fct_tokenizer_length(w->m->tokenizer[0]);
-    w->zeros = w->guided && !w->d->negative && w->m->index.force_zeros;
+    w->zeros = w->guided && !w->settings.negative && w->m->index.force_zeros;
     for (int i = 0; i < 2; i++) FCT_TRY(fct_new(&w->ids[i], w->rows * w->tokens, sizeof **w->ids));
     FCT_TRY(fct_new(&w->text_of, w->rows, sizeof *w->text_of));
     for (int64_t r = 0; r < w->rows; r++) {
@@ -133,20 +128,21 @@ static void add_number(fct_sha256 *h, int64_t v)
 static void make_key(fct_work *w)
 {
     const fct_run_desc *d = w->d;
+    const fct_settings *s = &w->settings;
     const int64_t number[] = {w->n,
                               w->rows,
                               w->h,
                               w->w,
                               w->sampler.n,
                               w->zeros,
-                              d->joint_noise,
-                              d->noise_dtype,
-                              d->original_width,
-                              d->original_height,
-                              d->crop_left,
-                              d->crop_top,
-                              d->target_width,
-                              d->target_height,
+                              s->joint_noise,
+                              s->noise_dtype,
+                              s->original_width,
+                              s->original_height,
+                              s->crop_left,
+                              s->crop_top,
+                              s->target_width,
+                              s->target_height,
                               d->init_noise != NULL};
     fct_sha256 h;
     fct_sha256_init(&h);
@@ -154,9 +150,8 @@ static void make_key(fct_work *w)
     fct_sha256_add(&h, w->m->info.backend, (int64_t)strlen(w->m->info.backend) + 1);
     fct_sha256_add(&h, w->m->info.precision, (int64_t)strlen(w->m->info.precision) + 1);
     for (size_t i = 0; i < FCT_COUNT(number); i++) add_number(&h, number[i]);
-    fct_sha256_add(&h, &w->guidance, sizeof w->guidance);
-    for (int64_t i = 0; i < w->n; i++)
-        fct_sha256_add(&h, &d->items[i].seed, sizeof d->items[i].seed);
+    fct_sha256_add(&h, &s->guidance, sizeof s->guidance);
+    for (int64_t i = 0; i < w->n; i++) add_number(&h, (int64_t)fct_run_seed(d, i));
     for (int i = 0; i < 2; i++)
         fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
     fct_sha256_add(&h, w->text_of, w->rows * (int64_t)sizeof *w->text_of);
@@ -179,8 +174,10 @@ static void make_text_key(fct_work *w)
 static fct_status init(fct_work *w)
 {
     const fct_run_desc *d = w->d;
-    FCT_TRY(resolve_size(w));
-    FCT_TRY(resolve_steps(w));
+    fct_settings_resolve(&w->settings, d->settings, &w->m->info);
+    w->guided = fct_settings_guided(&w->settings);
+    FCT_TRY(set_size(w));
+    FCT_TRY(set_steps(w));
     w->rows = w->guided ? 2 * w->n : w->n;
     w->channels = w->m->unet_config.in_channels;
     FCT_TRY(tokenize(w));
@@ -192,7 +189,7 @@ static fct_status init(fct_work *w)
     make_text_key(w);
     w->texts = (const fct_texts_kept *)fct_kept_find(&w->s->kept, w->text_key);
     FCT_TRY(fct_moments_plan(w));
-    w->n_rng = d->joint_noise ? 1 : w->n;
+    w->n_rng = w->settings.joint_noise ? 1 : w->n;
     FCT_TRY(fct_new(&w->rng, w->n_rng, sizeof *w->rng));
     return FCT_OK;
 }
@@ -204,8 +201,6 @@ fct_status fct_work_init(fct_work *w, fct_session *s, const fct_run_desc *d)
     if (!d || !d->items || d->n_items < 1 || d->n_items > (1 << 16))
         return fct_fail(FCT_ERR_ARG, "a run needs 1 to 65536 items");
     if (d->n_taps < 0 || (d->n_taps && !d->taps)) return fct_fail(FCT_ERR_ARG, "no taps are given");
-    if ((unsigned)d->noise_dtype > FCT_NOISE_BF16)
-        return fct_fail(FCT_ERR_ARG, "noise is f32, f16 or bf16");
     if (!d->no_decode && !d->stop_after_taps && !m->has_vae)
         return fct_fail(FCT_ERR_MISSING, "the VAE was not loaded, so there are no pictures");
     w->n = d->n_items;

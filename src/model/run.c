@@ -12,15 +12,15 @@
 /* One randn per generator: the whole batch from one, or every item its own. */
 static void draw(fct_work *w, float *out)
 {
-    int64_t each = w->channels * w->h * w->w, n = w->d->joint_noise ? w->n * each : each;
+    int64_t each = w->channels * w->h * w->w, n = w->settings.joint_noise ? w->n * each : each;
     for (int64_t i = 0; i < w->n_rng; i++)
-        fct_noise_draw(&w->rng[i], out + i * n, n, w->d->noise_dtype);
+        fct_noise_draw(&w->rng[i], out + i * n, n, w->settings.noise_dtype);
 }
 
 static void begin(fct_work *w)
 {
     int64_t n = w->n * w->channels * w->h * w->w;
-    for (int64_t i = 0; i < w->n_rng; i++) fct_rng_init(&w->rng[i], w->d->items[i].seed);
+    for (int64_t i = 0; i < w->n_rng; i++) fct_rng_init(&w->rng[i], fct_run_seed(w->d, i));
     draw(w, w->latents); /* also when other noise is given: later draws stay where they are */
     if (w->d->init_noise) memcpy(w->latents, w->d->init_noise, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < n; i++) w->latents[i] *= w->sampler.init_sigma;
@@ -49,10 +49,10 @@ static fct_status run_stages(fct_work *w, int64_t step, int64_t from, int64_t to
 
 static void guide_and_step(fct_work *w, int64_t step)
 {
-    float *y = w->flow.x.data;
+    float *y = w->flow.x.data, guidance = (float)w->settings.guidance;
     int64_t n = w->n * w->channels * w->h * w->w;
     if (w->guided)
-        for (int64_t i = 0; i < n; i++) y[i] = y[i] + (float)w->guidance * (y[n + i] - y[i]);
+        for (int64_t i = 0; i < n; i++) y[i] = y[i] + guidance * (y[n + i] - y[i]);
     fct_to_nchw(w->output, y, w->n, w->channels, w->h, w->w);
     if (w->sampler.ancestral) draw(w, w->noise);
     fct_sampler_step(&w->sampler, step - 1, w->latents, w->output, w->noise, n);

@@ -86,8 +86,8 @@ typedef struct fct_work {
     /* items, rows of the batch (twice as many under guidance), latents */
     int64_t n, rows, h, w, channels;
     int64_t first_step, last_step; /* 1-based, inclusive */
-    double guidance;
-    bool guided, zeros; /* zeros: the uncond half's text is zero */
+    fct_settings settings;         /* resolved */
+    bool guided, zeros;            /* zeros: the uncond half's text is zero */
     fct_sampler sampler;
     fct_taps taps;
     char key[65];      /* of all that the run follows from, its taps apart */
@@ -110,6 +110,8 @@ typedef struct fct_work {
     fct_flow flow;
 } fct_work;
 
+/* Item i's own seed and the settings' (prepare.c). */
+uint64_t fct_run_seed(const fct_run_desc *d, int64_t i);
 fct_status fct_work_init(fct_work *w, fct_session *s, const fct_run_desc *d) FCT_MUST_CHECK;
 void fct_work_clear(fct_work *w);
 /* Runs it twice, dry and for real (run.c); out is the caller's to clear, also after a failure. */

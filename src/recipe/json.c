@@ -9,20 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/option.h"
 #include "recipe/recipe.h"
 
-enum {
-    RECIPE_VERSION = 1,
-    MAX_ITEMS = 4096,
-    MAX_EDITS = 4096,
-    /* these four as the command line has them */
-    MAX_SIZE = 8192,
-    MAX_INPUT_SIZE = 65536,
-    MAX_STEPS = 1000,
-    MAX_GUIDANCE = 100
-};
+enum { RECIPE_VERSION = 1, MAX_ITEMS = 4096, MAX_EDITS = 4096, MAX_THREADS = 1 << 16 };
 
-static const char *const noise_names[] = {"f32", "f16", "bf16"};
+/* What a recipe says of each picture. */
+static const fct_option item_table[] = {
+    {.name = "prompt", .kind = FCT_OPTION_TEXT, .at = offsetof(fct_run_item, prompt)},
+    {.name = "prompt_2", .kind = FCT_OPTION_TEXT, .at = offsetof(fct_run_item, prompt_2)},
+    {.name = "seed",
+     .kind = FCT_OPTION_U64,
+     .at = offsetof(fct_run_item, seed),
+     .hi = 18446744073709551615.0},
+    {0}};
 
 /* ---- writing edits ---- */
 
@@ -83,22 +83,13 @@ static fct_status put_text(json_t *o, const char *key, const char *text)
     return text ? fct_json_put(o, key, json_string(text)) : FCT_OK;
 }
 
-/* JSON's whole numbers here are signed; a larger seed is written as text. */
-static fct_status put_seed(json_t *o, uint64_t seed)
-{
-    char text[24];
-    if (seed <= INT64_MAX) return fct_json_put(o, "seed", json_integer((json_int_t)seed));
-    int at = (int)sizeof text - 1;
-    text[at] = '\0';
-    for (uint64_t v = seed; v > 0; v /= 10) text[--at] = (char)('0' + v % 10);
-    return fct_json_put(o, "seed", json_string(text + at));
-}
-
 static fct_status put_item(json_t *o, const fct_run_item *item)
 {
+    json_t *seed;
     FCT_TRY(fct_json_put(o, "prompt", json_string(item->prompt ? item->prompt : "")));
     FCT_TRY(put_text(o, "prompt_2", item->prompt_2));
-    return put_seed(o, item->seed);
+    FCT_TRY(fct_option_to_json(&seed, fct_option_find(item_table, "seed"), item));
+    return fct_json_put(o, "seed", seed ? seed : json_integer(0));
 }
 
 static fct_status append(json_t *list, json_t *value)
@@ -126,7 +117,8 @@ static fct_status put_items(json_t *o, const fct_recipe *r)
     else
         json_decref(list);
     if (st == FCT_OK) st = fct_json_put(o, "index", json_integer(r->index));
-    return st == FCT_OK ? fct_json_put(o, "joint_noise", json_boolean(r->joint_noise)) : st;
+    return st == FCT_OK ? fct_json_put(o, "joint_noise", json_boolean(r->settings.joint_noise))
+                        : st;
 }
 
 static fct_status put_model(json_t *o, const fct_recipe *r)
@@ -140,34 +132,19 @@ static fct_status put_model(json_t *o, const fct_recipe *r)
     return st;
 }
 
-static fct_status put_number(json_t *o, const char *key, int64_t v)
-{
-    return v != 0 ? fct_json_put(o, key, json_integer(v)) : FCT_OK;
-}
-
-static fct_status put_pair(json_t *o, const char *key, int64_t a, int64_t b)
-{
-    return a || b ? fct_json_put(o, key, json_pack("[I,I]", (json_int_t)a, (json_int_t)b)) : FCT_OK;
-}
-
+/* The seed and how noise is shared stand with the items, where they are several. */
 static fct_status put_settings(json_t *o, const fct_recipe *r)
 {
+    fct_settings s = r->settings;
+    s.seed = 0;
+    s.joint_noise = false;
     FCT_TRY(put_text(o, "backend", r->backend));
     FCT_TRY(put_text(o, "dtype", r->precision));
-    FCT_TRY(put_number(o, "threads", r->threads));
+    if (r->threads != 0) FCT_TRY(fct_json_put(o, "threads", json_integer(r->threads)));
     FCT_TRY(put_text(o, "plan", r->plan));
     FCT_TRY(put_text(o, "sampler", r->sampler));
     FCT_TRY(put_items(o, r));
-    FCT_TRY(put_text(o, "negative", r->negative));
-    FCT_TRY(put_text(o, "negative_2", r->negative_2));
-    FCT_TRY(put_number(o, "width", r->width));
-    FCT_TRY(put_number(o, "height", r->height));
-    FCT_TRY(put_number(o, "steps", r->steps));
-    if (r->has_guidance) FCT_TRY(fct_json_put(o, "guidance", json_real(r->guidance)));
-    FCT_TRY(fct_json_put(o, "noise_dtype", json_string(noise_names[r->noise_dtype])));
-    FCT_TRY(put_pair(o, "original_size", r->original_width, r->original_height));
-    FCT_TRY(put_pair(o, "crop", r->crop_left, r->crop_top));
-    return put_pair(o, "target_size", r->target_width, r->target_height);
+    return fct_options_to_json(o, fct_settings_table(), &s);
 }
 
 static fct_status put_saes(json_t *o, const fct_recipe *r)
@@ -374,42 +351,19 @@ fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where, i
 
 /* ---- reading recipes ---- */
 
-static fct_status read_seed(uint64_t *out, const json_t *o, const char *where)
+/* Of an object in the list of items, or of a recipe that says one picture itself. */
+static fct_status read_item(fct_run_item *item, const json_t *o, bool listed, const char *where)
 {
-    const json_t *v = json_object_get(o, "seed");
-    *out = 0;
-    if (!v || json_is_null(v)) return FCT_OK;
-    if (json_is_integer(v) && json_integer_value(v) >= 0) {
-        *out = (uint64_t)json_integer_value(v);
-        return FCT_OK;
-    }
-    const char *text = json_string_value(v);
-    size_t n = text ? strlen(text) : 0;
-    if (n < 1 || n > 20 || text[strspn(text, "0123456789")])
-        return fct_fail(FCT_ERR_FORMAT, "%s: seed: want a whole number from 0", where);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t digit = (uint64_t)(text[i] - '0');
-        if (*out > (UINT64_MAX - digit) / 10)
-            return fct_fail(FCT_ERR_FORMAT, "%s: seed: %s is more than 64 bits", where, text);
-        *out = *out * 10 + digit;
-    }
-    return FCT_OK;
-}
-
-static fct_status read_item(fct_run_item *item, const json_t *o, const char *where)
-{
-    char *text;
-    FCT_TRY(fct_json_dup(&text, o, "prompt", where));
-    item->prompt = text;
-    if (!text) return fct_fail(FCT_ERR_FORMAT, "%s: prompt is missing", where);
-    FCT_TRY(fct_json_dup(&text, o, "prompt_2", where));
-    item->prompt_2 = text;
-    return read_seed(&item->seed, o, where);
+    fct_run_item said = {0};
+    FCT_TRY(listed ? fct_where(fct_options_of_json(&said, item_table, o, "items"), "%s", where)
+                   : fct_options_of_members(&said, item_table, o, where));
+    if (!said.prompt) return fct_fail(FCT_ERR_FORMAT, "%s: prompt is missing", where);
+    *item = said;
+    return fct_options_own(item, item_table);
 }
 
 static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
 {
-    static const char *const keys[] = {"prompt", "prompt_2", "seed"};
     const json_t *list = json_object_get(o, "items");
     size_t n = list ? json_array_size(list) : 1;
     if (list && json_object_get(o, "prompt"))
@@ -420,46 +374,13 @@ static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
     for (size_t i = 0; i < n; i++) {
         const json_t *item = list ? json_array_get(list, i) : o;
         r->n_items = (int64_t)i + 1;
-        if (list)
-            FCT_TRY(fct_where(fct_json_only(item, keys, FCT_COUNT(keys), "items"), "%s", where));
-        FCT_TRY(read_item(&r->item[i], item, where));
+        FCT_TRY(read_item(&r->item[i], item, list != NULL, where));
     }
     FCT_TRY(fct_json_i64(&r->index, o, "index", 0, where));
     if (r->index < 0 || r->index >= r->n_items)
         return fct_fail(FCT_ERR_FORMAT, "%s: index %" PRId64 " is not in its batch of %zu", where,
                         r->index, n);
-    return fct_json_bool(&r->joint_noise, o, "joint_noise", false, where);
-}
-
-static fct_status read_number(int64_t *out, const json_t *o, const char *key, int64_t hi,
-                              const char *where)
-{
-    FCT_TRY(fct_json_i64(out, o, key, 0, where));
-    if (*out < 0 || *out > hi)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 0 to %" PRId64, where, key, hi);
     return FCT_OK;
-}
-
-static fct_status read_pair(int64_t *a, int64_t *b, const json_t *o, const char *key,
-                            const char *where)
-{
-    const json_t *v = json_object_get(o, key), *x = json_array_get(v, 0), *y = json_array_get(v, 1);
-    if (!v || json_is_null(v)) return FCT_OK;
-    *a = json_integer_value(x);
-    *b = json_integer_value(y);
-    if (json_array_size(v) != 2 || !json_is_integer(x) || !json_is_integer(y) || *a < 0 || *b < 0 ||
-        *a > MAX_INPUT_SIZE || *b > MAX_INPUT_SIZE)
-        return fct_fail(FCT_ERR_FORMAT, "%s: %s: want two whole numbers from 0 to %d", where, key,
-                        MAX_INPUT_SIZE);
-    return FCT_OK;
-}
-
-/* A picture's side: the model's when it is not said. */
-static fct_status read_side(int64_t *out, const json_t *o, const char *key, const char *where)
-{
-    FCT_TRY(read_number(out, o, key, MAX_SIZE, where));
-    if (*out % 8 == 0) return FCT_OK;
-    return fct_fail(FCT_ERR_FORMAT, "%s: %s: want 8 to %d, divisible by 8", where, key, MAX_SIZE);
 }
 
 static fct_status read_precision(char **out, const json_t *o, const char *where)
@@ -472,31 +393,18 @@ static fct_status read_precision(char **out, const json_t *o, const char *where)
 
 static fct_status read_settings(fct_recipe *r, const json_t *o, const char *where)
 {
-    const char *noise;
+    fct_settings s = {0};
     FCT_TRY(fct_json_dup(&r->version, o, "facet", where));
     FCT_TRY(fct_json_dup(&r->backend, o, "backend", where));
     FCT_TRY(read_precision(&r->precision, o, where));
     FCT_TRY(fct_json_dup(&r->plan, o, "plan", where));
     FCT_TRY(fct_json_dup(&r->sampler, o, "sampler", where));
-    FCT_TRY(fct_json_dup(&r->negative, o, "negative", where));
-    FCT_TRY(fct_json_dup(&r->negative_2, o, "negative_2", where));
-    FCT_TRY(read_number(&r->threads, o, "threads", 1 << 16, where));
-    FCT_TRY(read_side(&r->width, o, "width", where));
-    FCT_TRY(read_side(&r->height, o, "height", where));
-    FCT_TRY(read_number(&r->steps, o, "steps", MAX_STEPS, where));
-    FCT_TRY(fct_json_f64(&r->guidance, o, "guidance", 0, where));
-    r->has_guidance = json_is_number(json_object_get(o, "guidance"));
-    if (!(r->guidance >= 0 && r->guidance <= MAX_GUIDANCE))
-        return fct_fail(FCT_ERR_FORMAT, "%s: guidance: want 0 to %d", where, MAX_GUIDANCE);
-    FCT_TRY(fct_json_str(&noise, o, "noise_dtype", "f32", where));
-    int i = fct_name_find(noise_names, 3, noise);
-    if (i < 0)
-        return fct_fail(FCT_ERR_FORMAT, "%s: noise_dtype \"%s\" is not f32, f16 or bf16", where,
-                        noise);
-    r->noise_dtype = (fct_noise_dtype)i;
-    FCT_TRY(read_pair(&r->original_width, &r->original_height, o, "original_size", where));
-    FCT_TRY(read_pair(&r->crop_left, &r->crop_top, o, "crop", where));
-    return read_pair(&r->target_width, &r->target_height, o, "target_size", where);
+    FCT_TRY(fct_json_i64(&r->threads, o, "threads", 0, where));
+    if (r->threads < 0 || r->threads > MAX_THREADS)
+        return fct_fail(FCT_ERR_FORMAT, "%s: threads: want 0 to %d", where, MAX_THREADS);
+    FCT_TRY(fct_options_of_members(&s, fct_settings_table(), o, where));
+    s.seed = 0; /* the item's */
+    return fct_settings_copy(&r->settings, &s);
 }
 
 static fct_status read_model(fct_recipe *r, const json_t *o, const char *where)

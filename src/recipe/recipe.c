@@ -78,29 +78,12 @@ static void free_text(const char *text)
     fct_free(p);
 }
 
-static void copy_numbers(fct_recipe *r, const fct_run_desc *d)
-{
-    r->joint_noise = d->joint_noise;
-    r->width = d->width;
-    r->height = d->height;
-    r->steps = d->steps;
-    r->guidance = d->guidance;
-    r->has_guidance = d->has_guidance;
-    r->noise_dtype = d->noise_dtype;
-    r->original_width = d->original_width;
-    r->original_height = d->original_height;
-    r->crop_left = d->crop_left;
-    r->crop_top = d->crop_top;
-    r->target_width = d->target_width;
-    r->target_height = d->target_height;
-}
-
-static fct_status copy_items(fct_recipe *r, const fct_run_item *items, int64_t n)
+static fct_status copy_items(fct_recipe *r, const fct_run_item *items, int64_t n, uint64_t seed)
 {
     FCT_TRY(fct_new(&r->item, n, (int64_t)sizeof *r->item));
     for (int64_t i = 0; i < n; i++) {
         r->n_items = i + 1;
-        r->item[i].seed = items[i].seed;
+        r->item[i].seed = seed + items[i].seed;
         FCT_TRY(copy_text(&r->item[i].prompt, items[i].prompt));
         FCT_TRY(copy_text(&r->item[i].prompt_2, items[i].prompt_2));
     }
@@ -120,32 +103,16 @@ static fct_status copy_edits(fct_recipe *r, const fct_edit *edits, int64_t n)
 fct_status fct_recipe_copy_run(fct_recipe *r, const fct_run_desc *d, const fct_edit *edits,
                                int64_t n_edits)
 {
-    copy_numbers(r, d);
-    FCT_TRY(fct_strdup(&r->negative, d->negative));
-    FCT_TRY(fct_strdup(&r->negative_2, d->negative_2));
-    FCT_TRY(copy_items(r, d->items, d->n_items));
+    FCT_TRY(fct_settings_copy(&r->settings, d->settings));
+    uint64_t seed = r->settings.seed;
+    r->settings.seed = 0; /* a recipe's items have theirs whole */
+    FCT_TRY(copy_items(r, d->items, d->n_items, seed));
     return copy_edits(r, edits, n_edits);
 }
 
 void fct_recipe_desc(const fct_recipe *r, fct_run_desc *out)
 {
-    *out = (fct_run_desc){.items = r->item,
-                          .n_items = r->n_items,
-                          .joint_noise = r->joint_noise,
-                          .width = r->width,
-                          .height = r->height,
-                          .steps = r->steps,
-                          .guidance = r->guidance,
-                          .has_guidance = r->has_guidance,
-                          .negative = r->negative,
-                          .negative_2 = r->negative_2,
-                          .noise_dtype = r->noise_dtype,
-                          .original_width = r->original_width,
-                          .original_height = r->original_height,
-                          .crop_left = r->crop_left,
-                          .crop_top = r->crop_top,
-                          .target_width = r->target_width,
-                          .target_height = r->target_height};
+    *out = (fct_run_desc){.items = r->item, .n_items = r->n_items, .settings = &r->settings};
 }
 
 static fct_status copy_strings(fct_recipe *out, const fct_recipe *r)
@@ -202,14 +169,15 @@ void fct_recipe_clear_saes(fct_recipe *r)
 
 void fct_recipe_clear(fct_recipe *r)
 {
-    char *const text[] = {r->version,   r->model,   r->model_path, r->model_hash, r->backend,
-                          r->precision, r->sampler, r->plan,       r->negative,   r->negative_2};
+    char *const text[] = {r->version, r->model,     r->model_path, r->model_hash,
+                          r->backend, r->precision, r->sampler,    r->plan};
     for (size_t i = 0; i < FCT_COUNT(text); i++) fct_free(text[i]);
     for (int64_t i = 0; i < r->n_items; i++) {
         free_text(r->item[i].prompt);
         free_text(r->item[i].prompt_2);
     }
     fct_free(r->item);
+    fct_settings_clear(&r->settings);
     fct_recipe_clear_saes(r);
     for (int64_t i = 0; i < r->n_edits; i++) fct_edit_clear(&r->edit[i]);
     fct_free(r->edit);

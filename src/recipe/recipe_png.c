@@ -52,15 +52,16 @@ static fct_status put_line(fct_str *s, const fct_recipe *r)
     char number[40], hash[11] = "";
     const fct_run_item *item = &r->item[r->index];
     FCT_TRY(fct_str_append(s, item->prompt ? item->prompt : ""));
-    if (r->negative && *r->negative)
-        FCT_TRY(fct_str_printf(s, "\nNegative prompt: %s", r->negative));
+    const fct_settings *run = &r->settings;
+    if (run->negative && *run->negative)
+        FCT_TRY(fct_str_printf(s, "\nNegative prompt: %s", run->negative));
     fct_number_text(number, sizeof number,
-                    r->guidance > 1 ? r->guidance : 1); /* 1 is their word for none */
-    FCT_TRY(fct_str_printf(s, "\nSteps: %" PRId64, r->steps));
+                    run->guidance > 1 ? run->guidance : 1); /* 1 is their word for none */
+    FCT_TRY(fct_str_printf(s, "\nSteps: %" PRId64, run->steps));
     FCT_TRY(put(s, "Sampler", sampler_name(r->sampler)));
     FCT_TRY(put(s, "CFG scale", number));
     FCT_TRY(fct_str_printf(s, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64, item->seed,
-                           r->width, r->height));
+                           run->width, run->height));
     if (r->model_hash) memcpy(hash, r->model_hash, strnlen(r->model_hash, 10));
     if (hash[0]) FCT_TRY(put(s, "Model hash", hash));
     if (r->model) FCT_TRY(put(s, "Model", r->model));

@@ -1,22 +1,16 @@
 /* capture_plan.c - a capture thought through before it starts: which blocks, grids, rows, shards
    and bytes, and the whole of store.json. A folder belongs to this capture exactly when its record
    is this text. */
-#include <math.h>
 #include <string.h>
 
 #include "store/store.h"
 
 const char *const fct_tap_what_name[3] = {
-    [FCT_TAP_IN] = "in", [FCT_TAP_OUT] = "out", [FCT_TAP_DELTA] = "delta"};
+    [FCT_TAP_DELTA] = "delta", [FCT_TAP_IN] = "in", [FCT_TAP_OUT] = "out"};
 const char *const fct_branch_name[3] = {
     [FCT_BRANCH_COND] = "cond", [FCT_BRANCH_UNCOND] = "uncond", [FCT_BRANCH_BOTH] = "both"};
 
 enum { BATCH_CELLS = 16384, BATCH_MAX = 16 };
-
-uint64_t fct_capture_seed(const fct_capture_desc *desc, int64_t i)
-{
-    return desc->prompts[i].has_seed ? desc->prompts[i].seed : desc->seed + (uint64_t)i;
-}
 
 void fct_capture_plan_clear(fct_capture_plan *p)
 {
@@ -35,27 +29,24 @@ static fct_status check_desc(const fct_capture_desc *desc)
     if (desc->n_prompts > INT32_MAX)
         return fct_fail(FCT_ERR_RANGE, "more than %d prompts", INT32_MAX);
     for (int64_t i = 0; i < desc->n_prompts; i++)
-        if (fct_capture_seed(desc, i) > INT64_MAX)
+        if (fct_prompt_seed(desc->prompts, i, desc->settings) > INT64_MAX)
             return fct_fail(FCT_ERR_ARG, "the seed of prompt %lld is beyond %lld", (long long)i,
                             (long long)INT64_MAX);
     if (desc->batch < 0)
         return fct_fail(FCT_ERR_ARG, "batch %lld: want 1 or more", (long long)desc->batch);
-    if (desc->has_store_dtype && !fct_store_has_dtype(desc->store_dtype))
-        return fct_fail(FCT_ERR_ARG, "store type %s: want " FCT_STORE_DTYPES,
-                        fct_dtype_name(desc->store_dtype));
     return FCT_OK;
 }
 
 static fct_status set_steps(fct_capture_plan *p, const fct_capture_desc *desc)
 {
-    p->steps = desc->steps > 0 ? desc->steps : p->info->default_steps;
-    if (desc->steps < 0 || p->steps < 1 || p->steps > INT16_MAX)
-        return fct_fail(FCT_ERR_ARG, "%lld steps: want 1 to %d", (long long)p->steps, INT16_MAX);
-    int64_t last = fct_model_count_steps(p->info, p->steps); /* what the sampler makes of them */
-    if (last != p->steps)
+    int64_t steps = p->settings.steps;
+    if (steps < 1 || steps > INT16_MAX)
+        return fct_fail(FCT_ERR_ARG, "%lld steps: want 1 to %d", (long long)steps, INT16_MAX);
+    int64_t last = fct_model_count_steps(p->info, steps); /* what the sampler makes of them */
+    if (last != steps)
         fct_log_line(desc->log, FCT_LOG_INFO,
-                     "%lld steps with trailing spacing are %lld, as in diffusers",
-                     (long long)p->steps, (long long)last);
+                     "%lld steps with trailing spacing are %lld, as in diffusers", (long long)steps,
+                     (long long)last);
     p->n_at = desc->n_at_steps > 0 ? desc->n_at_steps : last;
     FCT_TRY(fct_new(&p->at_steps, p->n_at, sizeof *p->at_steps));
     for (int64_t i = 0; i < p->n_at; i++) {
@@ -73,29 +64,23 @@ static fct_status set_steps(fct_capture_plan *p, const fct_capture_desc *desc)
 static fct_status set_run(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     const fct_model_info *info = p->info;
-    p->what = desc->has_what ? desc->what : FCT_TAP_DELTA;
-    p->dtype = desc->has_store_dtype ? desc->store_dtype : FCT_F16;
-    p->width = desc->width ? desc->width : info->default_width;
-    p->height = desc->height ? desc->height : info->default_height;
-    if (p->width < info->vae_factor || p->height < info->vae_factor ||
-        p->width % info->vae_factor || p->height % info->vae_factor)
-        return fct_fail(FCT_ERR_ARG, "size %lldx%lld: want multiples of %lld", (long long)p->width,
-                        (long long)p->height, (long long)info->vae_factor);
-    p->guidance =
-        desc->has_guidance || desc->guidance != 0 ? desc->guidance : info->default_guidance;
-    if (!isfinite(p->guidance))
-        return fct_fail(FCT_ERR_ARG, "guidance %g: want a number", p->guidance);
-    p->guided = p->guidance > 1;
+    const fct_settings *s = &p->settings;
+    bool guided = fct_settings_guided(s);
+    p->what = desc->what;
+    if ((unsigned)p->what >= FCT_COUNT(fct_tap_what_name))
+        return fct_fail(FCT_ERR_ARG, "a capture keeps delta, in or out");
+    FCT_TRY(fct_store_dtype_find(&p->dtype, desc->store_dtype, FCT_F16));
+    FCT_TRY(fct_settings_check(s, info));
     p->branch = desc->branch;
-    if (!p->guided && p->branch != FCT_BRANCH_COND)
+    if (!guided && p->branch != FCT_BRANCH_COND)
         return fct_fail(FCT_ERR_ARG,
                         "branch %s needs guidance above 1: without it there is no uncond half",
                         fct_branch_name[p->branch]);
-    if (!p->guided && desc->negative)
+    if (!guided && s->negative)
         return fct_fail(FCT_ERR_ARG, "a negative prompt needs guidance above 1: without it nothing "
                                      "leads away from it");
     p->n_branches = p->branch == FCT_BRANCH_BOTH ? 2 : 1;
-    int64_t cells = p->width / info->vae_factor * (p->height / info->vae_factor),
+    int64_t cells = s->width / info->vae_factor * (s->height / info->vae_factor),
             batch = BATCH_CELLS / cells;
     p->batch = desc->batch > 0     ? desc->batch
                : batch < 1         ? 1
@@ -117,8 +102,8 @@ static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
     FCT_TRY(fct_new(&p->grid, p->n_blocks, sizeof *p->grid));
     for (int64_t b = 0; b < p->n_blocks; b++) {
         struct fct_capture_grid *g = &p->grid[b];
-        g->h = divide_up(p->height / p->info->vae_factor, p->block[b]->downscale);
-        g->w = divide_up(p->width / p->info->vae_factor, p->block[b]->downscale);
+        g->h = divide_up(p->settings.height / p->info->vae_factor, p->block[b]->downscale);
+        g->w = divide_up(p->settings.width / p->info->vae_factor, p->block[b]->downscale);
         g->d = p->block[b]->channels;
         g->rows_per_prompt = p->n_at * p->n_branches * g->h * g->w;
         int64_t bytes = g->rows_per_prompt *
@@ -167,16 +152,17 @@ static json_t *describe_block(const fct_capture_plan *p, int64_t b, int64_t n_pr
                      (json_int_t)(g->rows_per_prompt * n_prompts), "shards", shards);
 }
 
-static json_t *describe_options(const fct_capture_plan *p, const fct_capture_desc *desc)
+static json_t *describe_options(const fct_capture_plan *p)
 {
+    const fct_settings *s = &p->settings;
     json_t *at = json_array();
     for (int64_t i = 0; i < p->n_at; i++)
         (void)json_array_append_new(at, json_integer(p->at_steps[i]));
     return json_pack("{s:s, s:I, s:o, s:f, s:s?, s:s, s:I, s:I, s:I, s:I, s:I}", "what",
-                     fct_tap_what_name[p->what], "steps", (json_int_t)p->steps, "at_steps", at,
-                     "guidance", p->guidance, "negative", desc->negative, "branch",
-                     fct_branch_name[p->branch], "seed", (json_int_t)desc->seed, "width",
-                     (json_int_t)p->width, "height", (json_int_t)p->height, "batch",
+                     fct_tap_what_name[p->what], "steps", (json_int_t)s->steps, "at_steps", at,
+                     "guidance", fct_settings_guidance(s), "negative", s->negative, "branch",
+                     fct_branch_name[p->branch], "seed", (json_int_t)s->seed, "width",
+                     (json_int_t)s->width, "height", (json_int_t)s->height, "batch",
                      (json_int_t)p->batch, "shard_prompts", (json_int_t)p->shard_prompts);
 }
 
@@ -189,17 +175,18 @@ static fct_status describe(fct_capture_plan *p, const fct_capture_desc *desc)
     json_t *blocks = json_array(), *prompts = json_array();
     for (int64_t b = 0; b < p->n_blocks; b++)
         (void)json_array_append_new(blocks, describe_block(p, b, desc->n_prompts));
-    for (int64_t i = 0; i < desc->n_prompts; i++)
-        (void)json_array_append_new(prompts,
-                                    json_pack("{s:s, s:I}", "text",
-                                              desc->prompts[i].text ? desc->prompts[i].text : "",
-                                              "seed", (json_int_t)fct_capture_seed(desc, i)));
+    for (int64_t i = 0; i < desc->n_prompts; i++) {
+        const char *text = desc->prompts[i].text ? desc->prompts[i].text : "";
+        uint64_t seed = fct_prompt_seed(desc->prompts, i, desc->settings);
+        (void)json_array_append_new(
+            prompts, json_pack("{s:s, s:I}", "text", text, "seed", (json_int_t)seed));
+    }
     bool whole = json_array_size(blocks) == (size_t)p->n_blocks &&
                  json_array_size(prompts) == (size_t)desc->n_prompts;
     json_t *j = json_pack("{s:s, s:i, s:s, s:o, s:s, s:o, s:o, s:o}", "format", FCT_STORE_FORMAT,
                           "version", FCT_STORE_VERSION, "facet_version", fct_version(), "model",
-                          model, "dtype", fct_dtype_name(p->dtype), "options",
-                          describe_options(p, desc), "blocks", blocks, "prompts", prompts);
+                          model, "dtype", fct_dtype_name(p->dtype), "options", describe_options(p),
+                          "blocks", blocks, "prompts", prompts);
     if (!j || !whole) {
         st = no_memory();
         goto out;
@@ -217,6 +204,7 @@ fct_status fct_capture_plan_init(fct_capture_plan *out, const fct_capture_desc *
     *out = (fct_capture_plan){0};
     FCT_TRY_OUT(check_desc(desc));
     out->info = fct_model_get_info(fct_session_model(desc->session));
+    fct_settings_resolve(&out->settings, desc->settings, out->info);
     FCT_TRY_OUT(set_steps(out, desc));
     FCT_TRY_OUT(set_run(out, desc));
     FCT_TRY_OUT(set_sizes(out, desc));

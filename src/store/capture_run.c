@@ -84,8 +84,7 @@ fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n)
     FCT_TRY_OUT(fct_new(&tap, p->n_blocks, sizeof *tap));
     FCT_TRY_OUT(fct_new(&ear, p->n_blocks, sizeof *ear));
     for (int64_t i = 0; i < n; i++)
-        item[i] = (fct_run_item){.prompt = c->desc->prompts[first + i].text,
-                                 .seed = fct_capture_seed(c->desc, first + i)};
+        item[i] = fct_prompt_item(c->desc->prompts, first + i, &p->settings);
     for (int64_t b = 0; b < p->n_blocks; b++) {
         ear[b] = (listener){c, b};
         tap[b] = (fct_tap){
@@ -94,12 +93,7 @@ fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n)
     FCT_TRY_OUT(fct_session_run(c->desc->session,
                                 &(fct_run_desc){.items = item,
                                                 .n_items = n,
-                                                .width = p->width,
-                                                .height = p->height,
-                                                .steps = p->steps,
-                                                .guidance = p->guidance,
-                                                .has_guidance = true,
-                                                .negative = c->desc->negative,
+                                                .settings = &p->settings,
                                                 .taps = tap,
                                                 .n_taps = p->n_blocks,
                                                 .no_decode = true,

@@ -34,7 +34,7 @@ static fct_status open_inputs(import *m)
     m->block = fct_store_get_info(m->in[0])->block->name;
     if (m->rows == 0) return fct_fail(FCT_ERR_ARG, "there are no rows in %s", desc->files[0]);
     fct_dtype first = fct_store_get_info(m->in[0])->dtype;
-    m->dtype = desc->has_store_dtype ? desc->store_dtype : first == FCT_F64 ? FCT_F32 : first;
+    FCT_TRY(fct_store_dtype_find(&m->dtype, desc->store_dtype, first == FCT_F64 ? FCT_F32 : first));
     if (!fct_store_has_dtype(m->dtype))
         return fct_fail(FCT_ERR_ARG, "store type %s: want " FCT_STORE_DTYPES,
                         fct_dtype_name(m->dtype));

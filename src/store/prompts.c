@@ -251,3 +251,16 @@ void fct_prompts_clear(fct_prompts *p)
     fct_free(p->item);
     *p = (fct_prompts){0};
 }
+
+uint64_t fct_prompt_seed(const fct_prompt *prompts, int64_t i, const fct_settings *settings)
+{
+    const fct_prompt *p = &prompts[i];
+    return p->has_seed ? p->seed : (settings ? settings->seed : 0) + (uint64_t)i;
+}
+
+fct_run_item fct_prompt_item(const fct_prompt *prompts, int64_t i, const fct_settings *settings)
+{
+    uint64_t added = settings ? settings->seed : 0;
+    return (fct_run_item){.prompt = prompts[i].text,
+                          .seed = fct_prompt_seed(prompts, i, settings) - added};
+}

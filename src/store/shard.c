@@ -12,6 +12,18 @@ bool fct_store_has_dtype(fct_dtype t)
     return t == FCT_F16 || t == FCT_BF16 || t == FCT_F32 || t == FCT_I8;
 }
 
+fct_status fct_store_dtype_find(fct_dtype *out, fct_store_dtype asked, fct_dtype otherwise)
+{
+    static const fct_dtype type[] = {[FCT_STORE_F16] = FCT_F16,
+                                     [FCT_STORE_BF16] = FCT_BF16,
+                                     [FCT_STORE_F32] = FCT_F32,
+                                     [FCT_STORE_I8] = FCT_I8};
+    if ((unsigned)asked >= FCT_COUNT(type))
+        return fct_fail(FCT_ERR_ARG, "store type %d: want " FCT_STORE_DTYPES, (int)asked);
+    *out = asked == FCT_STORE_DEFAULT ? otherwise : type[asked];
+    return FCT_OK;
+}
+
 fct_status fct_shard_init(fct_shard *s, fct_dtype dtype, int64_t d, int64_t cap, bool has_meta)
 {
     fct_status st = FCT_OK;

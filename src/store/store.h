@@ -33,6 +33,9 @@ fct_status fct_store_check_name(const char *name) FCT_MUST_CHECK;
 /* ---- types of rows (shard.c) ---- */
 #define FCT_STORE_DTYPES "f16, bf16, f32 or i8"
 bool fct_store_has_dtype(fct_dtype t);
+/* The type that is asked for; `otherwise` where nothing is. */
+fct_status fct_store_dtype_find(fct_dtype *out, fct_store_dtype asked,
+                                fct_dtype otherwise) FCT_MUST_CHECK;
 typedef struct fct_row_ref { /* one row as it lies on disk */
     const void *data;        /* [D] in the store's dtype */
     float scale;             /* of i8 rows; else 1 */
@@ -119,6 +122,11 @@ int64_t fct_grid_row(int64_t row, fct_grid fine, fct_grid own);
 /* Rows [first, first + n) of the finest: whole maps of the block's that hold all of its rows. */
 void fct_grid_range(int64_t *first, int64_t *n, fct_grid fine, fct_grid own);
 
+/* ---- prompts (prompts.c); settings NULL: all defaults ---- */
+uint64_t fct_prompt_seed(const fct_prompt *prompts, int64_t i, const fct_settings *settings);
+/* The same prompt as an item of a run with these settings, which add their seed to it. */
+fct_run_item fct_prompt_item(const fct_prompt *prompts, int64_t i, const fct_settings *settings);
+
 /* ---- capture ---- */
 typedef struct fct_capture_plan { /* resolved options, and all sizes: known before the first run */
     const fct_model_info *info;
@@ -126,10 +134,9 @@ typedef struct fct_capture_plan { /* resolved options, and all sizes: known befo
     int64_t n_blocks;
     fct_tap_what what;
     fct_dtype dtype;
-    int64_t steps, width, height, batch, shard_prompts, n_shards;
+    fct_settings settings; /* resolved; texts are the desc's */
+    int64_t batch, shard_prompts, n_shards;
     int64_t *at_steps, n_at; /* ascending */
-    double guidance;
-    bool guided;
     fct_branch branch;
     int64_t n_branches;
     struct fct_capture_grid {
@@ -152,7 +159,6 @@ typedef struct fct_capture_run {
 /* Runs prompts [first, first + n), one of the plan's batches, and puts their rows at their places.
  */
 fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n) FCT_MUST_CHECK;
-uint64_t fct_capture_seed(const fct_capture_desc *desc, int64_t i);
 extern const char *const fct_tap_what_name[3], *const fct_branch_name[3];
 
 #endif

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import banned
 import circles
+import fields
 import headers
 import layers
 import public
@@ -48,6 +49,7 @@ PLANTED: list[tuple[Callable[[pathlib.Path], list[str]], str, str, str]] = [
     (style.check, "src/base/x.c", HEAD + "int x; \n", "space at the end"),
     (style.check, "src/base/x.c", HEAD + "int other(int a,\n          int b);\n", "prototype"),
     (style.check, "README.md", "see https://py" "pi.org/x\n", "registry"),
+    (fields.check, "src/edit/x.c", HEAD + "int f(int *d)\n{\n    return d->guidance;\n}\n", "the field guidance is read in 11"),
     (headers.check, "src/base/x.h", HEAD + "int f(size_t n);\n", "does not compile alone"),
     (headers.check, "include/facet/x.h", HEAD + "int f(int class);\n", "as C++"),
 ] + [
@@ -98,7 +100,7 @@ def write_tree(root: pathlib.Path, files: dict[str, str]) -> None:
 def main() -> int:
     """Runs every check on the clean tree, then on one with each violation."""
     problems = []
-    checks = (layers.check, style.check, banned.check, headers.check)
+    checks = (layers.check, style.check, banned.check, headers.check, fields.check)
     with tempfile.TemporaryDirectory() as folder:
         write_tree(pathlib.Path(folder), CLEAN)
         build_tree(pathlib.Path(folder))
@@ -107,6 +109,8 @@ def main() -> int:
     for check, name, content, words in PLANTED:
         with tempfile.TemporaryDirectory() as folder:
             write_tree(pathlib.Path(folder), {**CLEAN, name: content})
+            if check is fields.check:
+                write_tree(pathlib.Path(folder), {f"src/model/f{i}.c": content for i in range(fields.MOST["guidance"])})
             if not any(words in found for found in check(pathlib.Path(folder))):
                 problems.append(f"{check.__module__} did not see: {words} in {name}")
     for check, files, words in BUILT:

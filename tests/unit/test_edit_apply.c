@@ -90,8 +90,7 @@ static fct_status apply(const world *v, const char *const *texts, int n, const f
     fct_run_desc d = v->desc;
     d.items = v->items;
     d.n_items = v->n_items;
-    d.guidance = v->guided ? 5 : 0;
-    d.has_guidance = true;
+    d.settings = &(fct_settings){.guidance = v->guided ? 5 : FCT_NONE};
     parse_all(edits, texts, n);
     fct_status st = fct_edit_compile(&set, &info, &d, edits, n, saes);
     fct_tap_event event = event_of(v);
@@ -315,8 +314,9 @@ static void test_from(void **state)
         assert_ok(fct_edit_parse(&e, "mid.0 from r.json:0,2 x2"));
         assert_ok(fct_new(&e.source, 1, (int64_t)sizeof *e.source));
         assert_ok(fct_recipe_parse(e.source, recipe, (int64_t)strlen(recipe), "r.json"));
-        fct_run_desc d = {
-            .items = v.items, .n_items = 2, .guidance = guided ? 5 : 0, .has_guidance = true};
+        fct_run_desc d = {.items = v.items,
+                          .n_items = 2,
+                          .settings = &(fct_settings){.guidance = guided ? 5 : FCT_NONE}};
         assert_ok(fct_edit_compile(&set, &info, &d, &e, 1, &saes));
         assert_int_equal(set.n_sources, 1);
         fct_tap_event event = event_of(&source);
@@ -468,14 +468,15 @@ static void test_one_step_more(void **state)
         fct_edit e;
         fct_edit_set set;
         assert_ok(fct_edit_parse(&e, cases[i][0]));
-        fct_status st =
-            fct_edit_compile(&set, &trailing, &(fct_run_desc){.steps = 61}, &e, 1, &saes);
+        fct_status st = fct_edit_compile(&set, &trailing,
+                                         &(fct_run_desc){.settings = &(fct_settings){.steps = 61}},
+                                         &e, 1, &saes);
         if (cases[i][1]) {
             assert_true(st != FCT_OK && strstr(fct_error_text(), cases[i][1]));
         } else {
             assert_ok(st);
             assert_int_equal(set.compiled[0].last_step, 62);
-            assert_int_equal(set.desc.steps, 61); /* what recipes keep */
+            assert_int_equal(set.settings.steps, 61); /* what recipes keep */
         }
         fct_edit_set_clear(&set);
         fct_edit_clear(&e);
@@ -597,7 +598,8 @@ static void test_no_allocation(void **state)
         float x[4 * CELLS * D];
         fct_edit edits[4];
         fct_edit_set set;
-        fct_run_desc d = {.items = v.items, .n_items = 2, .guidance = 5};
+        fct_run_desc d = {
+            .items = v.items, .n_items = 2, .settings = &(fct_settings){.guidance = 5}};
         parse_all(edits, texts, 4);
         assert_ok(fct_edit_compile(&set, &info, &d, edits, 4, &saes));
         for (v.step = 1; v.step <= 3; v.step++) {

@@ -9,6 +9,7 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
                *setting = json_string_value(json_object_get(c, "setting"));
     const char *name = json_string_value(json_object_get(c, "case"));
     const json_t *texts = json_object_get(c, "edits");
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result r;
@@ -19,7 +20,7 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
         assert_ok(fct_edit_parse(&edits[i], json_string_value(json_array_get(texts, i))));
         assert_ok(fct_edit_load(&edits[i], test_path("golden/edit")));
     }
-    read_setting(&d, items, t, twin, setting);
+    read_setting(&d, &settings, items, t, twin, setting);
     fct_status st = fct_edit_run(t->session, &d, edits, (int64_t)n, &t->saes, &r);
     if (st != FCT_OK) fail_msg("%s %s %s: %s", twin, setting, name, fct_error_text());
     snprintf(key, sizeof key, "%s/%s/%s", twin, setting, name);

@@ -70,7 +70,7 @@ static void keys_of(char out[140], int64_t steps[2], const scene *v)
     fct_edit edits[4];
     fct_edit_set set;
     fct_sae_set saes = {0};
-    fct_run_desc d = {.guidance = 5};
+    fct_run_desc d = {.settings = &(fct_settings){.guidance = 5}};
     int n = 0;
     for (int b = 0; b < 2; b++) {
         fct_sae *own = v->sae ? v->sae : make_sae(FCT_SAE_TOPK);

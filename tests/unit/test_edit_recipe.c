@@ -32,13 +32,14 @@ static void test_round_trip(void **state)
     json_t *j;
     fct_str line = {0};
     assert_ok(fct_recipe_parse(&r, full, (int64_t)strlen(full), "full"));
+    const fct_settings *s = &r.settings;
     assert_int_equal(r.n_items, 2);
     assert_string_equal(r.item[1].prompt, "\xc3\xa4 dog");
     assert_true(r.item[1].seed == UINT64_MAX && r.item[0].seed == 7 && r.index == 1 &&
-                r.joint_noise);
-    assert_true(r.width == 320 && r.height == 192 && r.steps == 4 && r.guidance == 5.5 &&
-                r.has_guidance);
-    assert_true(r.noise_dtype == FCT_NOISE_BF16 && r.crop_top == 4 && r.target_height == 32 &&
+                r.settings.joint_noise);
+    assert_true(s->width == 320 && s->height == 192 && s->steps == 4 && s->guidance == 5.5);
+    assert_true(s->seed == 0); /* the items' */
+    assert_true(s->noise_dtype == FCT_NOISE_BF16 && s->crop_top == 4 && s->target_height == 32 &&
                 r.n_edits == 2);
     assert_ok(fct_recipe_to_json(&j, &r));
     assert_ok(fct_json_text(&line, j, 0));
@@ -58,9 +59,9 @@ static void test_round_trip(void **state)
     fct_free(b);
     fct_run_desc d;
     fct_recipe_desc(&r, &d);
-    assert_true(d.n_items == 2 && d.items == r.item && d.steps == 4 && d.original_width == 1024 &&
-                !d.no_decode);
-    assert_string_equal(d.negative_2, "worse");
+    assert_true(d.n_items == 2 && d.items == r.item && d.settings == s &&
+                s->original_width == 1024 && !d.no_decode);
+    assert_string_equal(s->negative_2, "worse");
     fct_recipe_clear(&r);
     fct_recipe_clear(&again);
     fct_recipe_clear(&copy);
@@ -74,8 +75,8 @@ static void test_by_hand(void **state)
                                "[\"mid.0:3 +2 @box:0,0,1,0.5\", \"up.0.1 zero\"]}";
     fct_recipe r;
     assert_ok(fct_recipe_parse(&r, text, (int64_t)strlen(text), "hand"));
-    assert_true(r.n_items == 1 && r.item[0].seed == 0 && r.width == 0 && !r.has_guidance &&
-                !r.negative);
+    assert_true(r.n_items == 1 && r.item[0].seed == 0 && r.settings.width == 0 &&
+                r.settings.guidance == 0 && !r.settings.negative);
     assert_true(r.n_edits == 2 && r.edit[0].value == 2 && r.edit[1].op == FCT_EDIT_ZERO);
     fct_recipe_clear(&r);
 }
@@ -93,7 +94,7 @@ static void test_mistakes(void **state)
          "recipe version 2; this facet (0.1.0) reads version 1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"step\":1}",
          "unknown key \"step\"; known are format, version"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":1}", "prompt: want a text, found a whole number"},
+        {"{\"format\":\"facet-recipe\",\"prompt\":1}", "\"prompt\": want a text, found 1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"items\":[]}",
          "want either prompt or items"},
         {"{\"format\":\"facet-recipe\",\"items\":[]}", "items: want a list of 1 to"},
@@ -102,28 +103,32 @@ static void test_mistakes(void **state)
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"index\":1}",
          "index 1 is not in its batch of 1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"seed\":-1}",
-         "seed: want a whole number from 0"},
+         "\"seed\": want a whole number from 0 to 18446744073709551615, found -1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"seed\":\"18446744073709551616\"}",
-         "is more than 64 bits"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"steps\":-1}", "steps: want 0 to"},
+         "\"seed\": want a whole number from 0 to 18446744073709551615, found "
+         "\"18446744073709551616\""},
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"steps\":-1}",
+         "\"steps\": want a whole number from 1 to 1000, found -1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"width\":\"512\"}",
-         "width: want a whole number, found a text"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"steps\":1001}", "steps: want 0 to 1000"},
-        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"height\":8200}", "height: want 0 to 8192"},
+         "\"width\": want a whole number from 8 to 8192, divisible by 8, found \"512\""},
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"steps\":1001}",
+         "\"steps\": want a whole number from 1 to 1000, found 1001"},
+        {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"height\":8200}",
+         "\"height\": want a whole number from 8 to 8192, divisible by 8, found 8200"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"width\":100}",
-         "width: want 8 to 8192, divisible by 8"},
+         "\"width\": want a whole number from 8 to 8192, divisible by 8, found 100"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"dtype\":\"f17\"}",
          "dtype \"f17\" is not f32, bf16 or auto"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"crop\":[0,65537]}",
-         "crop: want two whole numbers from 0 to 65536"},
+         "\"crop\": want two whole numbers like 0,0, each from 0 to 65536, found a list"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"guidance\":100.5}",
-         "guidance: want 0 to 100"},
+         "\"guidance\": want a number from 0 to 100, found 100.5"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"guidance\":-1}",
-         "guidance: want 0 to 100"},
+         "\"guidance\": want a number from 0 to 100, found -1"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"noise_dtype\":\"f8\"}",
-         "noise_dtype \"f8\" is not f32, f16 or bf16"},
+         "\"noise_dtype\": want one of f32, f16, bf16, found \"f8\""},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"crop\":[1]}",
-         "crop: want two whole numbers"},
+         "\"crop\": want two whole numbers like 0,0, each from 0 to 65536, found a list"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":{}}", "saes: want a list"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"saes\":[{}]}", "saes: block is missing"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"edits\":{}}", "edits: want a list"},

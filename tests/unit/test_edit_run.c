@@ -75,13 +75,14 @@ static int64_t quiet_feature(const fct_run_desc *desc)
 static void test_no_byte(void **state)
 {
     (void)state;
-    static const char *const settings[] = {"one", "guided"};
+    static const char *const names[] = {"one", "guided"};
     for (int s = 0; s < 2; s++) {
+        fct_settings settings;
         fct_run_desc d;
         fct_run_item items[4];
         fct_run_result clean, r;
         char ablate[64];
-        read_setting(&d, items, &twin, "a", settings[s]);
+        read_setting(&d, &settings, items, &twin, "a", names[s]);
         snprintf(ablate, sizeof ablate, "up.0.1:%d x0", (int)quiet_feature(&d));
         assert_ok(fct_session_run(twin.session, &d, &clean));
         const char *const texts[] = {"mid.0:5 +0",
@@ -108,6 +109,7 @@ static void test_no_byte(void **state)
 static void test_order(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result a, b;
@@ -115,7 +117,7 @@ static void test_order(void **state)
                                "up.0.1:3 +1"};
     const char *const two[] = {"up.0.1:3 +1", "mid.0 rebuild", "mid.0:9 x-1.7 @mask.png",
                                "mid.0:5 +2.3"};
-    read_setting(&d, items, &twin, "a", "three");
+    read_setting(&d, &settings, items, &twin, "a", "three");
     assert_ok(run_texts(&a, &d, one, 4));
     assert_ok(run_texts(&b, &d, two, 4));
     assert_same_latents(&a, &b);
@@ -127,11 +129,12 @@ static void test_order(void **state)
 static void test_mask_sum(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result whole, parts;
     const char *const two[] = {"mid.0:5 +3 @box:0,0,0.37,1", "mid.0:5 +3 @box:0.37,0,1,1"};
-    read_setting(&d, items, &twin, "a", "one");
+    read_setting(&d, &settings, items, &twin, "a", "one");
     assert_ok(run_texts(&whole, &d, (const char *const[]){"mid.0:5 +3"}, 1));
     assert_ok(run_texts(&parts, &d, two, 2));
     assert_true(rel_l2(parts.latents.data, whole.latents.data, NULL,
@@ -151,11 +154,8 @@ static void test_batch(void **state)
     fct_run_item items[2] = {{.prompt = "a dog", .seed = 1}, {.prompt = "the sea", .seed = 2}};
     fct_run_desc d = {.items = items,
                       .n_items = 2,
-                      .width = 96,
-                      .height = 64,
-                      .steps = 2,
-                      .guidance = 3,
-                      .has_guidance = true,
+                      .settings =
+                          &(fct_settings){.width = 96, .height = 64, .steps = 2, .guidance = 3},
                       .no_decode = true};
     assert_ok(fct_edit_parse(&e[0], "mid.0:5 x-3 static"));
     assert_ok(fct_edit_parse(&e[1], "down.2.1:9 +4 @ellipse:0.1,0.2,0.9,0.8"));
@@ -219,6 +219,7 @@ static int64_t run_same(fct_session *s, const fct_run_desc *d, const char *text)
 static void test_redone(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_session *s;
@@ -229,7 +230,7 @@ static void test_redone(void **state)
     assert_non_null(block);
     int64_t after = info->n_stages - block->stage;
     assert_ok(fct_session_open(&s, twin.model, NULL));
-    read_setting(&d, items, &twin, "a", "one");
+    read_setting(&d, &settings, items, &twin, "a", "one");
     assert_int_equal(run_same(s, &d, "up.0.1:3 +1"), info->n_stages);
     assert_int_equal(run_same(s, &d, "up.0.1:3 +2"), after);
     assert_int_equal(run_same(s, &d, "up.0.1:4 x0 @box:0,0,0.5,1"), after);
@@ -241,7 +242,7 @@ static void test_redone(void **state)
     assert_int_equal(run_same(s, &d, "up.0.1 from source-one.json:5 x3"), 1 + after);
     fct_session_forget(s);
     assert_int_equal(run_same(s, &d, "up.0.1:4 x0 static"), info->n_stages + 1);
-    read_setting(&d, items, &twin, "a", "three");
+    read_setting(&d, &settings, items, &twin, "a", "three");
     const char *const several[] = {"up.0.1:3 +1 steps=2", "up.0.1:3 +2 steps=2-3",
                                    "mid.0:5 x0 static steps=3", "mid.0:5 x2 static",
                                    "down.2.1 rebuild"};
@@ -261,7 +262,9 @@ static void test_replay(void **state)
     fct_run_item items[2] = {{.prompt = "a dog", .seed = 3},
                              {.prompt = "snow, at night", .seed = 3}};
     fct_run_desc d = {
-        .items = items, .n_items = 2, .joint_noise = true, .width = 96, .height = 128, .steps = 1};
+        .items = items,
+        .n_items = 2,
+        .settings = &(fct_settings){.joint_noise = true, .width = 96, .height = 128, .steps = 1}};
     static const char *const texts[] = {
         "mid.0:5 +3 @mask.png", "up.0.1 from source-replay.json:3,4 x2", "down.2.1:9 x0 static"};
     static const char source[] = "{\"format\":\"facet-recipe\",\"prompt\":\"a "
@@ -274,7 +277,7 @@ static void test_replay(void **state)
     assert_ok(fct_edit_run(twin.session, &d, e, 3, &twin.saes, &r));
     assert_ok(fct_recipe_of_run(&recipe, twin.model, &d, e, 3, &twin.saes, 1));
     assert_int_equal(recipe.n_saes, 3); /* the fourth SAE is not used */
-    assert_true(recipe.has_guidance && recipe.width == 96 && recipe.threads > 0);
+    assert_true(recipe.settings.guidance != 0 && recipe.settings.width == 96 && recipe.threads > 0);
     assert_ok(fct_image_new(&im, r.width, r.height, 3));
     memcpy(im.pixel, r.pixels + r.width * r.height * 3, (size_t)(r.width * r.height * 3));
     assert_ok(fct_recipe_stamp(&recipe, &im));
@@ -327,10 +330,11 @@ static void key_of(char out[65], const fct_run_desc *d, const char *text)
 static void test_keys(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     char live[65], fixed[65], again[65];
-    read_setting(&d, items, &twin, "a", "one");
+    read_setting(&d, &settings, items, &twin, "a", "one");
     key_of(live, &d, "mid.0:5 x3");
     key_of(fixed, &d, "mid.0:5 x3 static");
     key_of(again, &d, "mid.0:5 x3 static");
@@ -347,13 +351,14 @@ static void test_keys(void **state)
 static void test_other_model(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result here, there;
     fct_model *other;
     fct_session *session;
     fct_edit e;
-    read_setting(&d, items, &twin, "a", "one");
+    read_setting(&d, &settings, items, &twin, "a", "one");
     assert_ok(fct_model_open(
         &other, &(fct_model_desc){.path = twin.folder, .precision = FCT_PRECISION_F32}));
     assert_ok(fct_edit_parse(&e, "mid.0:5 +3 @box:0,0,0.5,1"));
@@ -440,6 +445,7 @@ static void test_sets(void **state)
 static void test_refused(void **state)
 {
     (void)state;
+    fct_settings settings;
     fct_run_desc d;
     fct_run_item items[4];
     fct_run_result r;
@@ -448,7 +454,7 @@ static void test_refused(void **state)
         {"down.1.0:1 +1", "block down.1.0 has no SAE"},
         {"mid.0 from source-three.json:1", "features move only between runs of the same size"},
         {"nowhere:1 +1", "there is no block \"nowhere\""}};
-    read_setting(&d, items, &twin, "a", "one");
+    read_setting(&d, &settings, items, &twin, "a", "one");
     for (size_t i = 0; i < FCT_COUNT(cases); i++) {
         fct_status st = run_texts(&r, &d, cases[i], 1);
         if (st == FCT_OK || !strstr(fct_error_text(), cases[i][1]))

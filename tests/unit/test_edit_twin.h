@@ -76,8 +76,8 @@ static inline void edit_twin_close(edit_twin *t)
 }
 
 /* One of the golden's settings as a run. items: room for 4. */
-static inline void read_setting(fct_run_desc *d, fct_run_item *items, const edit_twin *t,
-                                const char *twin, const char *setting)
+static inline void read_setting(fct_run_desc *d, fct_settings *settings, fct_run_item *items,
+                                const edit_twin *t, const char *twin, const char *setting)
 {
     const json_t *s =
         json_object_get(json_object_get(json_object_get(t->listed, "settings"), twin), setting);
@@ -86,16 +86,15 @@ static inline void read_setting(fct_run_desc *d, fct_run_item *items, const edit
     for (size_t i = 0; i < n; i++)
         items[i] = (fct_run_item){.prompt = json_string_value(json_array_get(prompts, i)),
                                   .seed = (uint64_t)json_integer_value(json_object_get(s, "seed"))};
-    *d = (fct_run_desc){.items = items,
-                        .n_items = (int64_t)n,
-                        .joint_noise = true,
-                        .height = json_integer_value(json_array_get(size, 0)),
-                        .width = json_integer_value(json_array_get(size, 1)),
-                        .steps = json_integer_value(json_object_get(s, "steps")),
-                        .guidance = json_number_value(json_object_get(s, "guidance")),
-                        .has_guidance = true,
-                        .negative = json_string_value(json_object_get(s, "negative")),
-                        .no_decode = true};
+    double guidance = json_number_value(json_object_get(s, "guidance"));
+    *settings = (fct_settings){.joint_noise = true,
+                               .height = json_integer_value(json_array_get(size, 0)),
+                               .width = json_integer_value(json_array_get(size, 1)),
+                               .steps = json_integer_value(json_object_get(s, "steps")),
+                               .guidance = guidance != 0 ? guidance : FCT_NONE,
+                               .negative = json_string_value(json_object_get(s, "negative"))};
+    *d = (fct_run_desc){
+        .items = items, .n_items = (int64_t)n, .settings = settings, .no_decode = true};
 }
 
 static inline double rel_l2(const float *got, const float *want, const float *scale, int64_t n)

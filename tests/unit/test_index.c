@@ -169,11 +169,9 @@ static void test_top(void **state)
                       .n_features = 2,
                       .prompts = prompts,
                       .n_prompts = 5,
-                      .seed = 40,
+                      .settings =
+                          &(fct_settings){.seed = 40, .width = 64, .height = 96, .steps = 1},
                       .top = 3,
-                      .width = 64,
-                      .height = 96,
-                      .steps = 1,
                       .batch = 2};
     assert_ok(fct_top_run(&top, twin.session, &twin.saes, &d));
     for (int q = 0; q < 2; q++) {
@@ -214,7 +212,8 @@ static void test_top(void **state)
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0:160"));
     assert_fails(FCT_ERR_ARG, "is not BLOCK:FEATURE",
                  fct_feature_parse(&features[0], twin.model, &twin.saes, "mid.0"));
-    d.seed = INT64_MAX; /* the first prompt's is the last that recipes can tell */
+    /* the first prompt's is the last that recipes can tell */
+    d.settings = &(fct_settings){.seed = INT64_MAX};
     assert_fails(FCT_ERR_ARG, "the seed of prompt 2 is beyond",
                  fct_top_run(&top, twin.session, &twin.saes, &d));
     int64_t number;
@@ -234,14 +233,15 @@ static void test_icon(void **state)
     fct_edit e;
     fct_run_item items[2] = {{.prompt = "", .seed = 4}, {.prompt = "", .seed = 9}};
     assert_ok(fct_feature_parse(&f, twin.model, &twin.saes, "mid.0:7"));
-    assert_ok(fct_icon_run(&icon, twin.session, &twin.saes,
-                           &(fct_icon_desc){.feature = f,
-                                            .seeds = (uint64_t[]){4, 9},
-                                            .n_seeds = 2,
-                                            .width = 64,
-                                            .height = 64,
-                                            .steps = 1}));
-    fct_run_desc d = {.items = items, .n_items = 2, .width = 64, .height = 64, .steps = 1};
+    assert_ok(fct_icon_run(
+        &icon, twin.session, &twin.saes,
+        &(fct_icon_desc){.feature = f,
+                         .seeds = (uint64_t[]){4, 9},
+                         .n_seeds = 2,
+                         .settings = &(fct_settings){.width = 64, .height = 64, .steps = 1}}));
+    fct_run_desc d = {.items = items,
+                      .n_items = 2,
+                      .settings = &(fct_settings){.width = 64, .height = 64, .steps = 1}};
     assert_ok(fct_edit_parse(&e, "mid.0:7 only 1"));
     assert_ok(fct_edit_run(twin.session, &d, &e, 1, &twin.saes, &r));
     assert_memory_equal(icon.icon[1].pixel, r.pixels + 64 * 64 * 3, 64 * 64 * 3);

@@ -61,14 +61,12 @@ static void batch_is_singles(fct_precision precision, double bound)
     const fct_run_item item[3] = {{.prompt = "a dog", .seed = 4},
                                   {.prompt = "the moon, it's night", .seed = 5},
                                   {.prompt = "", .seed = 9}};
-    fct_run_desc d = {.items = item,
-                      .n_items = 3,
-                      .width = 88,
-                      .height = 64,
-                      .steps = 2,
-                      .guidance = 3,
-                      .negative = "hat",
-                      .no_decode = true};
+    fct_run_desc d = {
+        .items = item,
+        .n_items = 3,
+        .settings = &(
+            fct_settings){.width = 88, .height = 64, .steps = 2, .guidance = 3, .negative = "hat"},
+        .no_decode = true};
     fct_run_result all, one;
     run(f.s, &d, &all);
     int64_t n = fct_tensor_count(&all.latents) / 3;
@@ -112,10 +110,8 @@ static void test_identity(void **s)
         const fct_run_item item = {.prompt = "a dog", .seed = 4};
         fct_run_desc d = {.items = &item,
                           .n_items = 1,
-                          .width = 64,
-                          .height = 64,
-                          .steps = 2,
-                          .guidance = 4,
+                          .settings =
+                              &(fct_settings){.width = 64, .height = 64, .steps = 2, .guidance = 4},
                           .no_decode = true};
         fct_run_result plain, seen;
         run(f.s, &d, &plain);
@@ -152,14 +148,36 @@ static void test_identity(void **s)
     }
 }
 
+/* The settings' seed and an item's own make one number. */
+static void test_seeds_add(void **s)
+{
+    (void)s;
+    fixture f;
+    open_twin(&f, "a", FCT_PRECISION_F32);
+    fct_run_item item = {.prompt = "a dog", .seed = 7};
+    fct_settings settings = {.width = 64, .height = 64, .steps = 1};
+    fct_run_desc d = {.items = &item, .n_items = 1, .settings = &settings, .no_decode = true};
+    fct_run_result own, added;
+    run(f.s, &d, &own);
+    item.seed = 3;
+    settings.seed = 4;
+    run(f.s, &d, &added);
+    same_bytes("seed 3 + 4", &own, &added);
+    fct_run_result_clear(&own);
+    fct_run_result_clear(&added);
+    close_twin(&f);
+}
+
 static void test_peak(void **s)
 {
     (void)s;
     fixture f;
     open_twin(&f, "b", FCT_PRECISION_BF16);
     const fct_run_item item[2] = {{.prompt = "a dog", .seed = 4}, {.prompt = "snow", .seed = 8}};
-    fct_run_desc d = {
-        .items = item, .n_items = 2, .width = 40, .height = 24, .steps = 2, .guidance = 4};
+    fct_run_desc d = {.items = item,
+                      .n_items = 2,
+                      .settings =
+                          &(fct_settings){.width = 40, .height = 24, .steps = 2, .guidance = 4}};
     int64_t peak = 0, one = 0;
     fct_run_result r;
     assert_ok(fct_session_peak(f.s, &d, &peak));
@@ -211,10 +229,8 @@ static void test_taps(void **s)
         .module = "down.1.0", .what = FCT_TAP_DELTA, .user = &r, .fn = write_down};
     fct_run_desc d = {.items = &item,
                       .n_items = 1,
-                      .width = 64,
-                      .height = 64,
-                      .steps = 3,
-                      .guidance = 4,
+                      .settings =
+                          &(fct_settings){.width = 64, .height = 64, .steps = 3, .guidance = 4},
                       .taps = &watch,
                       .n_taps = 1,
                       .stop_after_taps = true,
@@ -231,8 +247,10 @@ static void test_taps(void **s)
     fct_run_result_clear(&out);
 
     /* an edit of the delta is an edit of the output, and the delta is what the next tap sees */
-    d = (fct_run_desc){
-        .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true};
+    d = (fct_run_desc){.items = &item,
+                       .n_items = 1,
+                       .settings = &(fct_settings){.width = 64, .height = 64, .steps = 1},
+                       .no_decode = true};
     fct_run_result by_delta, by_out, plain;
     run(f.s, &d, &plain);
     d.n_taps = 1;
@@ -306,12 +324,12 @@ static void test_empty_second_texts(void **s)
         run(f.s,
             &(fct_run_desc){.items = &item,
                             .n_items = 1,
-                            .width = 64,
-                            .height = 64,
-                            .steps = 1,
-                            .guidance = 3,
-                            .negative = "a red circle",
-                            .negative_2 = second[i],
+                            .settings = &(fct_settings){.width = 64,
+                                                        .height = 64,
+                                                        .steps = 1,
+                                                        .guidance = 3,
+                                                        .negative = "a red circle",
+                                                        .negative_2 = second[i]},
                             .no_decode = true},
             &r[i]);
     }
@@ -332,8 +350,10 @@ static void test_cut(void **s)
                                    "stars over the mountains the red circle the blue square zebra"};
     fct_run_result r;
     run(f.s,
-        &(fct_run_desc){
-            .items = &item, .n_items = 1, .width = 64, .height = 64, .steps = 1, .no_decode = true},
+        &(fct_run_desc){.items = &item,
+                        .n_items = 1,
+                        .settings = &(fct_settings){.width = 64, .height = 64, .steps = 1},
+                        .no_decode = true},
         &r);
     assert_non_null(r.warning);
     assert_non_null(strstr(r.warning, "zebra\""));
@@ -344,9 +364,7 @@ static void test_cut(void **s)
     run(f.s,
         &(fct_run_desc){.items = &longest,
                         .n_items = 1,
-                        .width = 64,
-                        .height = 64,
-                        .steps = 1,
+                        .settings = &(fct_settings){.width = 64, .height = 64, .steps = 1},
                         .no_decode = true},
         &r);
     assert_non_null(r.warning); /* each encoder's line shows the beginning only, whole characters */
@@ -360,10 +378,16 @@ static void test_cut(void **s)
     const fct_run_item fine = {.prompt = "the moon"};
     assert_fails(
         FCT_ERR_ARG, "multiples of 8",
-        fct_session_run(f.s, &(fct_run_desc){.items = &fine, .n_items = 1, .width = 60}, &r));
-    assert_fails(
-        FCT_ERR_RANGE, "steps: want 1 to 1000",
-        fct_session_run(f.s, &(fct_run_desc){.items = &fine, .n_items = 1, .steps = 1001}, &r));
+        fct_session_run(
+            f.s,
+            &(fct_run_desc){.items = &fine, .n_items = 1, .settings = &(fct_settings){.width = 60}},
+            &r));
+    assert_fails(FCT_ERR_RANGE, "steps: want 1 to 1000",
+                 fct_session_run(f.s,
+                                 &(fct_run_desc){.items = &fine,
+                                                 .n_items = 1,
+                                                 .settings = &(fct_settings){.steps = 1001}},
+                                 &r));
     assert_fails(FCT_ERR_ARG, "1 to 65536 items", fct_session_run(f.s, &(fct_run_desc){0}, &r));
     volatile int stop = 1;
     fct_log log = {.stop = &stop};
@@ -376,10 +400,12 @@ static void test_cut(void **s)
     assert_fails(FCT_ERR_MISSING, "VAE was not loaded",
                  fct_session_run(quiet, &(fct_run_desc){.items = &fine, .n_items = 1}, &r));
     assert_fails(FCT_ERR_STOPPED, "",
-                 fct_session_run(
-                     quiet,
-                     &(fct_run_desc){.items = &fine, .n_items = 1, .no_decode = true, .steps = 1},
-                     &r));
+                 fct_session_run(quiet,
+                                 &(fct_run_desc){.items = &fine,
+                                                 .n_items = 1,
+                                                 .no_decode = true,
+                                                 .settings = &(fct_settings){.steps = 1}},
+                                 &r));
     fct_session_close(quiet);
     fct_model_close(m);
     close_twin(&f);
@@ -544,9 +570,12 @@ static void test_faults(void **s)
             &(fct_model_desc){.path = folder, .backend = "ref", .precision = FCT_PRECISION_F32});
         if (st == FCT_OK) st = fct_session_open(&session, m, NULL);
         if (st == FCT_OK)
-            st = fct_session_run(
-                session, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1, .keep = "*"},
-                &r);
+            st = fct_session_run(session,
+                                 &(fct_run_desc){.items = &item,
+                                                 .n_items = 1,
+                                                 .settings = &(fct_settings){.steps = 1},
+                                                 .keep = "*"},
+                                 &r);
         fct_fault_alloc(0);
         done = st == FCT_OK;
         if (!done && (st != FCT_ERR_MEMORY || !*fct_error_text()))
@@ -561,16 +590,12 @@ static void test_faults(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_batch),
-                                       cmocka_unit_test(test_identity),
-                                       cmocka_unit_test(test_peak),
-                                       cmocka_unit_test(test_taps),
-                                       cmocka_unit_test(test_blocks),
-                                       cmocka_unit_test(test_cut),
-                                       cmocka_unit_test(test_empty_second_texts),
-                                       cmocka_unit_test(test_configs),
-                                       cmocka_unit_test(test_weights),
-                                       cmocka_unit_test(test_find),
-                                       cmocka_unit_test(test_faults)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch),     cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_seeds_add), cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_taps),      cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_cut),       cmocka_unit_test(test_empty_second_texts),
+        cmocka_unit_test(test_configs),   cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_find),      cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

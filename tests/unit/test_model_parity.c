@@ -49,6 +49,7 @@ static double distance(const float *got, const float *want, int64_t n)
 
 typedef struct run_case {
     fct_run_item item[8];
+    fct_settings settings;
     fct_run_desc desc;
     double bf16_distance; /* -1: not recorded */
 } run_case;
@@ -71,21 +72,20 @@ static void read_case(run_case *r, const json_t *c)
                                                              : json_object_get(c, "seed"));
     }
     const json_t *size = json_object_get(c, "size");
-    r->desc = (fct_run_desc){.items = r->item,
-                             .n_items = (int64_t)n,
-                             .joint_noise = !seeds,
-                             .height = json_integer_value(json_array_get(size, 0)),
-                             .width = json_integer_value(json_array_get(size, 1)),
-                             .steps = json_integer_value(json_object_get(c, "steps")),
-                             .guidance = json_number_value(json_object_get(c, "guidance")),
-                             .has_guidance = true,
-                             .negative = json_string_value(json_object_get(c, "negative")),
-                             .original_height = pair_at(c, "original_size", 0),
-                             .original_width = pair_at(c, "original_size", 1),
-                             .crop_top = pair_at(c, "crops_coords_top_left", 0),
-                             .crop_left = pair_at(c, "crops_coords_top_left", 1),
-                             .target_height = pair_at(c, "target_size", 0),
-                             .target_width = pair_at(c, "target_size", 1)};
+    double guidance = json_number_value(json_object_get(c, "guidance"));
+    r->settings = (fct_settings){.joint_noise = !seeds,
+                                 .height = json_integer_value(json_array_get(size, 0)),
+                                 .width = json_integer_value(json_array_get(size, 1)),
+                                 .steps = json_integer_value(json_object_get(c, "steps")),
+                                 .guidance = guidance != 0 ? guidance : FCT_NONE,
+                                 .negative = json_string_value(json_object_get(c, "negative")),
+                                 .original_height = pair_at(c, "original_size", 0),
+                                 .original_width = pair_at(c, "original_size", 1),
+                                 .crop_top = pair_at(c, "crops_coords_top_left", 0),
+                                 .crop_left = pair_at(c, "crops_coords_top_left", 1),
+                                 .target_height = pair_at(c, "target_size", 0),
+                                 .target_width = pair_at(c, "target_size", 1)};
+    r->desc = (fct_run_desc){.items = r->item, .n_items = (int64_t)n, .settings = &r->settings};
     if (json_object_get(c, "bf16_distance"))
         r->bf16_distance = json_number_value(json_object_get(c, "bf16_distance"));
 }

@@ -98,15 +98,12 @@ static fct_status count_call(void *user, const fct_tap_event *event, fct_tensor 
 static const fct_run_item items[2] = {{.prompt = "a dog", .seed = 4},
                                       {.prompt = "snow", .seed = 8}};
 
+static const fct_settings usual_settings = {.width = 56, .height = 72, .steps = 3, .guidance = 4};
+
 static fct_run_desc usual(void)
 {
-    return (fct_run_desc){.items = items,
-                          .n_items = 2,
-                          .width = 56,
-                          .height = 72,
-                          .steps = 3,
-                          .guidance = 4,
-                          .no_decode = true};
+    return (fct_run_desc){
+        .items = items, .n_items = 2, .settings = &usual_settings, .no_decode = true};
 }
 
 /* ---- moments ---- */
@@ -198,18 +195,23 @@ static void test_other_runs(void **state)
                               other_text[2] = {{.prompt = "a dog", .seed = 4},
                                                {.prompt = "rain", .seed = 8}};
     float noise[2 * 4 * 7 * 9] = {1};
-    fct_run_desc other[] = {base, base, base, base, base, base, base, base, base, base};
-    int n = 0;
+    fct_settings settings[7];
+    int n_settings = 0, n = 0;
+    for (size_t i = 0; i < FCT_COUNT(settings); i++) settings[i] = usual_settings;
+    settings[n_settings++].seed = 1;
+    settings[n_settings++].steps = 2;
+    settings[n_settings++].guidance = 5;
+    settings[n_settings++].negative = "hat";
+    settings[n_settings++].joint_noise = true;
+    settings[n_settings++].noise_dtype = FCT_NOISE_F16;
+    settings[n_settings++].crop_top = 8;
+    fct_run_desc other[11];
+    for (size_t i = 0; i < FCT_COUNT(other); i++) other[i] = base;
     other[n++].items = other_seed;
     other[n++].items = other_text;
     other[n++].n_items = 1;
-    other[n++].steps = 2;
-    other[n++].guidance = 5;
-    other[n++].negative = "hat";
-    other[n++].joint_noise = true;
-    other[n++].noise_dtype = FCT_NOISE_F16;
-    other[n++].crop_top = 8;
     other[n++].init_noise = noise;
+    for (int i = 0; i < n_settings; i++) other[n++].settings = &settings[i];
     for (int i = 0; i < n; i++) {
         int64_t resumed = counts(&f).resumed;
         run_same(&f, "another run", &other[i]);
@@ -296,17 +298,17 @@ static void test_texts(void **state)
     fixture f;
     open_twin(&f, "b", FCT_PRECISION_F32, 0);
     fct_run_desc d = usual();
-    d.width = d.height = 0;
-    d.negative = "hat";
+    fct_settings settings = {.steps = 3, .guidance = 4, .negative = "hat"};
+    d.settings = &settings;
     run_same(&f, "first", &d);
     assert_int_equal(counts(&f).texts, 3);
     static const fct_run_item same[2] = {{.prompt = "a dog", .seed = 1},
                                          {.prompt = "snow", .seed = 2}};
     d.items = same;
-    d.steps = 1;
+    settings.steps = 1;
     run_same(&f, "the same prompts with other seeds", &d);
     assert_int_equal(counts(&f).texts, 3);
-    d.negative = "cap";
+    settings.negative = "cap";
     run_same(&f, "another negative", &d);
     assert_int_equal(counts(&f).texts, 6);
     close_twin(&f);

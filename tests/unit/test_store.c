@@ -89,16 +89,16 @@ static void make_inputs(void)
 }
 
 /* Both input files into the store of that name, in shards of 128 rows. */
-static fct_status import_two(const char *name, const char *block, fct_dtype dtype)
+static fct_status import_two(const char *name, const char *block, fct_store_dtype dtype)
 {
     const char *const files[] = {temp_path("a.safetensors"), temp_path("b.safetensors")};
-    return fct_store_import(&(fct_import_desc){.files = files,
-                                               .n_files = 2,
-                                               .block = block,
-                                               .out = temp_path(name),
-                                               .store_dtype = dtype,
-                                               .has_store_dtype = true,
-                                               .shard_bytes = 128 * D * fct_dtype_bytes(dtype)});
+    return fct_store_import(
+        &(fct_import_desc){.files = files,
+                           .n_files = 2,
+                           .block = block,
+                           .out = temp_path(name),
+                           .store_dtype = dtype,
+                           .shard_bytes = 128 * D * (dtype == FCT_STORE_F32 ? 4 : 2)});
 }
 
 static void test_import(void **state)
@@ -109,11 +109,11 @@ static void test_import(void **state)
     fct_row_meta meta[2];
     int64_t b;
     make_inputs();
-    assert_ok(import_two("store", "x", FCT_F16));
-    assert_fails(FCT_ERR_ARG, "has a block x already", import_two("store", "x", FCT_F16));
-    assert_fails(FCT_ERR_ARG, "holds f16", import_two("store", "y", FCT_F32));
-    assert_fails(FCT_ERR_ARG, "want a name", import_two("store", "../y", FCT_F16));
-    assert_ok(import_two("store", "y", FCT_F16));
+    assert_ok(import_two("store", "x", FCT_STORE_F16));
+    assert_fails(FCT_ERR_ARG, "has a block x already", import_two("store", "x", FCT_STORE_F16));
+    assert_fails(FCT_ERR_ARG, "holds f16", import_two("store", "y", FCT_STORE_F32));
+    assert_fails(FCT_ERR_ARG, "want a name", import_two("store", "../y", FCT_STORE_F16));
+    assert_ok(import_two("store", "y", FCT_STORE_F16));
     assert_ok(fct_store_open(&s, temp_path("store")));
     const fct_store_info *info = fct_store_get_info(s);
     assert_int_equal(info->n_blocks, 2);
@@ -137,12 +137,10 @@ static void test_import(void **state)
     char file[1024];
     snprintf(file, sizeof file, "%s", temp_path("big.safetensors"));
     const char *const big[] = {file};
-    assert_fails(FCT_ERR_RANGE, "f16 cannot hold 1e+06",
-                 fct_store_import(&(fct_import_desc){.files = big,
-                                                     .n_files = 1,
-                                                     .out = temp_path("big"),
-                                                     .store_dtype = FCT_F16,
-                                                     .has_store_dtype = true}));
+    assert_fails(
+        FCT_ERR_RANGE, "f16 cannot hold 1e+06",
+        fct_store_import(&(fct_import_desc){
+            .files = big, .n_files = 1, .out = temp_path("big"), .store_dtype = FCT_STORE_F16}));
     assert_fails(FCT_ERR_MISSING, "not finished", fct_store_open(&s, temp_path("big")));
     assert_ok(
         fct_store_import(&(fct_import_desc){.files = big, .n_files = 1, .out = temp_path("big")}));
@@ -208,7 +206,7 @@ static void test_damage(void **state)
     /* a shard of another size than store.json says */
     float x[D];
     make_inputs();
-    assert_ok(import_two("cut", "x", FCT_F32));
+    assert_ok(import_two("cut", "x", FCT_STORE_F32));
     make_rows(temp_path("a.safetensors"), 0, 100);
     snprintf(path, sizeof path, "%s/x/00003.safetensors", temp_path("cut"));
     assert_int_equal(rename(temp_path("a.safetensors"), path), 0);
@@ -226,7 +224,7 @@ static void test_faults(void **state)
     make_inputs();
     for (int64_t nth = 1; nth < 200; nth++) {
         fct_fault_write(nth);
-        fct_status st = import_two("faulty", "x", FCT_F32);
+        fct_status st = import_two("faulty", "x", FCT_STORE_F32);
         fct_fault_write(0);
         remove_tree(temp_path("faulty"));
         if (st == FCT_OK) {
@@ -310,7 +308,7 @@ static void test_orders(void **state)
     fct_store *s;
     fct_row_source r;
     make_inputs();
-    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(import_two("rows", "x", FCT_STORE_F32));
     assert_ok(fct_store_open(&s, temp_path("rows")));
     for (int shuffled = 0; shuffled < 2; shuffled++)
         for (int part = 0; part < 2; part++)
@@ -349,8 +347,8 @@ static void test_description(void **state)
     fct_store *s;
     char first[512], other[512];
     make_inputs();
-    assert_ok(import_two("rows", "x", FCT_F32));
-    assert_ok(import_two("rows", "y", FCT_F32));
+    assert_ok(import_two("rows", "x", FCT_STORE_F32));
+    assert_ok(import_two("rows", "y", FCT_STORE_F32));
     assert_ok(fct_store_open(&s, temp_path("rows")));
     const fct_rows_desc base = {.block = "x", .order = FCT_ORDER_SHUFFLED, .seed = 3};
     describe(first, sizeof first, s, &base);
@@ -371,7 +369,7 @@ static void test_description(void **state)
     fct_store_close(s);
     remove_tree(temp_path("rows"));
     make_rows(temp_path("a.safetensors"), 1, 700); /* store.json says the same, the rows differ */
-    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(import_two("rows", "x", FCT_STORE_F32));
     assert_ok(fct_store_open(&s, temp_path("rows")));
     describe(other, sizeof other, s, &base);
     assert_string_not_equal(first, other);
@@ -388,7 +386,7 @@ static void test_other_groups(void **state)
     uint8_t blob[64];
     fct_rows_desc desc = {.order = FCT_ORDER_SHUFFLED, .memory_bytes = 512 * D * 4};
     make_inputs();
-    assert_ok(import_two("rows", "x", FCT_F32));
+    assert_ok(import_two("rows", "x", FCT_STORE_F32));
     assert_ok(fct_store_open(&s, temp_path("rows")));
     assert_ok(fct_store_rows(&r, s, &desc));
     assert_ok(r.tell(r.self, blob));

@@ -36,21 +36,21 @@ static int close_twin(void **state)
 
 static const int64_t at_steps[] = {1, 3};
 
+static const fct_settings settings = {.steps = 3, .guidance = 4, .seed = 5},
+                          other_seed = {.steps = 3, .guidance = 4, .seed = 6};
+
 static fct_capture_desc desc_of(const char *out)
 {
     return (fct_capture_desc){.session = session,
                               .prompts = prompts,
                               .n_prompts = FCT_COUNT(prompts),
                               .blocks = "down.2.1,up.0.0",
-                              .steps = 3,
+                              .settings = &settings,
                               .at_steps = at_steps,
                               .n_at_steps = 2,
-                              .guidance = 4,
                               .branch = FCT_BRANCH_BOTH,
-                              .seed = 5,
                               .batch = 2,
-                              .store_dtype = FCT_F32,
-                              .has_store_dtype = true,
+                              .store_dtype = FCT_STORE_F32,
                               .shard_bytes = 1, /* a batch a shard */
                               .out = out};
 }
@@ -98,15 +98,15 @@ static void test_rows(void **state)
         fct_run_result r = {0};
         fct_tap tap = {.module = k->full_name, .what = FCT_TAP_DELTA, .user = &got, .fn = keep};
         fct_run_item items[] = {{.prompt = prompts[2].text, .seed = 7}, {.prompt = "", .seed = 8}};
-        assert_ok(fct_session_run(session,
-                                  &(fct_run_desc){.items = items,
-                                                  .n_items = 2,
-                                                  .steps = 3,
-                                                  .guidance = 4,
-                                                  .taps = &tap,
-                                                  .n_taps = 1,
-                                                  .no_decode = true},
-                                  &r));
+        assert_ok(
+            fct_session_run(session,
+                            &(fct_run_desc){.items = items,
+                                            .n_items = 2,
+                                            .settings = &(fct_settings){.steps = 3, .guidance = 4},
+                                            .taps = &tap,
+                                            .n_taps = 1,
+                                            .no_decode = true},
+                            &r));
         fct_run_result_clear(&r);
         assert_int_equal(got.size, 4 * cells * k->d);
         float *rows;
@@ -135,9 +135,9 @@ static void test_rows(void **state)
     fct_store_close(s);
     assert_ok(fct_capture(&desc, &report)); /* again: it is there */
     assert_true(report.was_complete);
-    desc.seed = 6;
+    desc.settings = &other_seed;
     assert_fails(FCT_ERR_ARG, "seed differs", fct_capture(&desc, NULL));
-    desc.seed = 5;
+    desc.settings = &settings;
     desc.n_prompts--; /* other rows in every block too, but that is not what the caller changed */
     assert_fails(FCT_ERR_ARG, "prompts differs", fct_capture(&desc, NULL));
     remove_tree(out);
@@ -211,9 +211,9 @@ static void test_continues(void **state)
     assert_fails(FCT_ERR_STOPPED, "", fct_capture(&desc, NULL));
     stop.flag = 0;
     assert_fails(FCT_ERR_MISSING, "not finished", fct_store_open(&s, part));
-    desc.seed = 6;
+    desc.settings = &other_seed;
     assert_fails(FCT_ERR_ARG, "other options", fct_capture(&desc, NULL));
-    desc.seed = 5;
+    desc.settings = &settings;
     /* what a kill leaves behind: an unfinished file, and a shard of one block only */
     snprintf(junk, sizeof junk, "%s/down.2.1/00002.safetensors.tmp-1-0", part);
     assert_ok(fct_file_write(junk, "x", 1));
@@ -258,16 +258,16 @@ static void test_refuses(void **state)
     d.at_steps = twice;
     assert_fails(FCT_ERR_ARG, "must ascend", fct_capture(&d, NULL));
     d = good;
-    d.guidance = 1;
+    d.settings = &(fct_settings){.steps = 3, .guidance = 1};
     assert_fails(FCT_ERR_ARG, "needs guidance above 1", fct_capture(&d, NULL));
     d = good;
     d.blocks = "down.9.9";
     assert_fails(FCT_ERR_MISSING, "down.9.9", fct_capture(&d, NULL));
     d = good;
-    d.width = 33;
+    d.settings = &(fct_settings){.steps = 3, .guidance = 4, .width = 33};
     assert_fails(FCT_ERR_ARG, "multiples of", fct_capture(&d, NULL));
     d = good;
-    d.store_dtype = FCT_I16;
+    d.store_dtype = (fct_store_dtype)(FCT_STORE_I8 + 1);
     assert_fails(FCT_ERR_ARG, "want f16, bf16, f32 or i8", fct_capture(&d, NULL));
     d = good;
     d.out = folder;

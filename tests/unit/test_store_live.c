@@ -18,21 +18,20 @@ static const int64_t at_steps[] = {1, 3};
 static const char blocks[] = "up.0.0,up.0.1";
 enum { MAX = 8192, BUFFER = 40000 }; /* bytes: some batches of two prompts */
 
+static const fct_settings settings = {.steps = 3, .guidance = 4, .seed = 5};
+
 static fct_capture_desc capture_desc(void)
 {
     return (fct_capture_desc){.session = session,
                               .prompts = prompts,
                               .n_prompts = FCT_COUNT(prompts),
                               .blocks = blocks,
-                              .steps = 3,
+                              .settings = &settings,
                               .at_steps = at_steps,
                               .n_at_steps = 2,
-                              .guidance = 4,
                               .branch = FCT_BRANCH_BOTH,
-                              .seed = 5,
                               .batch = 2,
-                              .store_dtype = FCT_BF16,
-                              .has_store_dtype = true,
+                              .store_dtype = FCT_STORE_BF16,
                               .out = stored};
 }
 

@@ -225,8 +225,7 @@ static void test_eight_bits(void **state)
     assert_ok(fct_st_write(file[0], &e, 1, NULL));
     assert_ok(fct_store_import(&(fct_import_desc){.files = file,
                                                   .n_files = 1,
-                                                  .store_dtype = FCT_I8,
-                                                  .has_store_dtype = true,
+                                                  .store_dtype = FCT_STORE_I8,
                                                   .out = temp_path("bytes"),
                                                   .shard_bytes = 64 * WIDE}));
     assert_ok(fct_store_open(&s, temp_path("bytes")));

@@ -7,8 +7,9 @@
 #include "cli/cmd/run.h"
 #include "facet/store.h"
 
-static const fct_dtype store_types[] = {FCT_F16, FCT_BF16, FCT_F32,
-                                        FCT_I8}; /* as --store-dtype's choices */
+/* As --store-dtype's choices. */
+static const fct_store_dtype store_types[] = {FCT_STORE_F16, FCT_STORE_BF16, FCT_STORE_F32,
+                                              FCT_STORE_I8};
 static const fct_tap_what whats[] = {FCT_TAP_DELTA, FCT_TAP_IN, FCT_TAP_OUT};
 static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
 
@@ -58,10 +59,10 @@ static fct_status import_rows(fct_cli *c)
                             .n_files = n,
                             .tensor = fct_cli_text(c, "tensor"),
                             .block = fct_cli_text(c, "block"),
-                            .has_store_dtype = fct_cli_given(c, "store-dtype"),
-                            .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
                             .out = fct_cli_text(c, "output"),
                             .log = fct_cli_log(c)};
+    if (fct_cli_given(c, "store-dtype"))
+        desc.store_dtype = store_types[fct_cli_choice(c, "store-dtype")];
     fct_status st = fct_store_import(&desc);
     fct_free(files);
     return st == FCT_OK ? put_store(c, desc.out) : st;
@@ -96,24 +97,18 @@ static fct_status capture(fct_cli *c, fct_session *session, const fct_prompts *p
     fct_capture_report report = {0};
     const int64_t *at;
     int64_t n_at = fct_cli_steps(c, "at-steps", &at);
+    fct_settings settings = {0};
+    FCT_TRY(fct_cli_read(&settings, c, fct_settings_table));
     fct_capture_desc desc = {.session = session,
                              .prompts = prompts->item,
                              .n_prompts = prompts->n,
                              .blocks = fct_cli_text(c, "blocks"),
                              .what = whats[fct_cli_choice(c, "what")],
-                             .has_what = true,
-                             .steps = fct_cli_i64(c, "steps"),
+                             .settings = &settings,
                              .at_steps = n_at > 0 ? at : NULL,
                              .n_at_steps = n_at,
-                             .guidance = fct_cli_f64(c, "guidance"),
-                             .has_guidance = fct_cli_given(c, "guidance"),
-                             .negative = fct_cli_text(c, "negative"),
                              .branch = branches[fct_cli_choice(c, "branch")],
-                             .seed = (uint64_t)fct_cli_i64(c, "seed"),
-                             .width = fct_cli_i64(c, "width"),
-                             .height = fct_cli_i64(c, "height"),
                              .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
-                             .has_store_dtype = true,
                              .batch = fct_cli_i64(c, "batch"),
                              .out = fct_cli_text(c, "output"),
                              .shard_bytes = fct_cli_i64(c, "shard-size") << 20,

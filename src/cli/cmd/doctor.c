@@ -109,9 +109,9 @@ static fct_status try_model(fct_cli *c, const char *path)
                                              .log = fct_cli_log(c)}));
     double opened = fct_seconds();
     fct_run_item item = {.prompt = "a test"};
+    fct_run_desc run = {.items = &item, .n_items = 1, .settings = &(fct_settings){.steps = 1}};
     fct_status st = fct_session_open(&s, m, NULL);
-    if (st == FCT_OK)
-        st = fct_session_run(s, &(fct_run_desc){.items = &item, .n_items = 1, .steps = 1}, &r);
+    if (st == FCT_OK) st = fct_session_run(s, &run, &r);
     if (st == FCT_OK) {
         const fct_model_info *info = fct_model_get_info(m);
         fct_cli_say(c, "model      %s, %s %s: opened in %.2f s, one step and the picture in %.2f s",

@@ -256,20 +256,16 @@ static fct_status run_top(fct_cli *c)
 {
     top_job j = {.c = c};
     fct_status st = FCT_OK;
+    fct_settings settings = {0};
     FCT_TRY_OUT(top_prepare(&j));
+    FCT_TRY_OUT(fct_cli_read(&settings, c, fct_settings_table));
     fct_top_desc desc = {.feature = j.feature,
                          .n_features = j.n_features,
                          .prompts = j.prompts.item,
                          .n_prompts = j.prompts.n,
-                         .seed = (uint64_t)fct_cli_i64(c, "seed"),
+                         .settings = &settings,
                          .top = fct_cli_i64(c, "top"),
-                         .width = fct_cli_i64(c, "width"),
-                         .height = fct_cli_i64(c, "height"),
-                         .steps = fct_cli_i64(c, "steps"),
                          .batch = fct_cli_i64(c, "batch"),
-                         .guidance = fct_cli_f64(c, "guidance"),
-                         .has_guidance = fct_cli_given(c, "guidance"),
-                         .negative = fct_cli_text(c, "negative"),
                          .no_pictures = j.dir == NULL,
                          .log = fct_cli_log(c)};
     FCT_TRY_OUT(fct_cli_session_open(&j.session, c, j.model));

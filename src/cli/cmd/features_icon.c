@@ -43,6 +43,7 @@ static fct_status run_icon(fct_cli *c)
     fct_session *session = NULL;
     fct_sae_set saes = {0};
     fct_icon icon = {0};
+    fct_settings settings = {0};
     uint64_t *seeds = NULL;
     const char *out = fct_cli_text(c, "output");
     int64_t n = fct_cli_i64(c, "count");
@@ -51,7 +52,8 @@ static fct_status run_icon(fct_cli *c)
     FCT_TRY_OUT(fct_cli_check_feature(c, fct_cli_operand_at(c, 0)));
     FCT_TRY_OUT(fct_cli_check_picture(c, out));
     FCT_TRY_OUT(fct_new(&seeds, n, (int64_t)sizeof *seeds));
-    for (int64_t i = 0; i < n; i++) seeds[i] = (uint64_t)fct_cli_i64(c, "seed") + (uint64_t)i;
+    for (int64_t i = 0; i < n; i++) seeds[i] = (uint64_t)i;
+    FCT_TRY_OUT(fct_cli_read(&settings, c, fct_settings_table));
     FCT_TRY_OUT(fct_cli_model_open(&model, c, false));
     FCT_TRY_OUT(fct_cli_saes_open(&saes, c, model));
     FCT_TRY_OUT(fct_cli_need_saes(c, &saes));
@@ -59,18 +61,14 @@ static fct_status run_icon(fct_cli *c)
                           .unit = (fct_edit_unit)fct_cli_choice(c, "unit"),
                           .seeds = seeds,
                           .n_seeds = n,
-                          .width = fct_cli_i64(c, "width"),
-                          .height = fct_cli_i64(c, "height"),
-                          .steps = fct_cli_i64(c, "steps"),
-                          .guidance = fct_cli_f64(c, "guidance"),
-                          .has_guidance = fct_cli_given(c, "guidance")};
+                          .settings = &settings};
     FCT_TRY_OUT(fct_feature_parse(&desc.feature, model, &saes, fct_cli_operand_at(c, 0)));
     FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
     FCT_TRY_OUT(fct_icon_run(&icon, session, &saes, &desc));
     fct_cli_put(c, "block", json_string(desc.feature.block->short_name));
     fct_cli_put(c, "feature", json_integer(desc.feature.feature));
     fct_cli_put(c, "strength", json_real(desc.strength));
-    fct_cli_put(c, "seed", json_integer((json_int_t)seeds[0]));
+    fct_cli_put(c, "seed", json_integer((json_int_t)settings.seed));
     fct_cli_put(c, "count", json_integer(n));
     FCT_TRY_OUT(icon_write(c, &icon, out));
 out:

@@ -17,6 +17,7 @@ typedef struct job {
     fct_run_item *item;
     fct_edit *edit; /* the recipe's, then those of the options */
     int64_t n_edits;
+    fct_settings settings; /* its texts are the recipe's and the options' */
     fct_run_desc desc;
     fct_run_result result;
 } job;
@@ -96,28 +97,17 @@ static fct_status set_items(job *j)
     return FCT_OK;
 }
 
-static void set_numbers(job *j)
+/* The recipe's settings, or those of a fresh run; then what the options say. */
+static fct_status set_settings(job *j)
 {
-    fct_cli *c = j->c;
-    fct_run_desc *d = &j->desc;
     if (j->recipe_path)
-        fct_recipe_desc(&j->recipe, d);
+        j->settings = j->recipe.settings;
     else
-        d->joint_noise = true; /* one draw for the whole batch, as in diffusers */
-    if (fct_cli_given(c, "width")) d->width = fct_cli_i64(c, "width");
-    if (fct_cli_given(c, "height")) d->height = fct_cli_i64(c, "height");
-    if (fct_cli_given(c, "steps")) d->steps = fct_cli_i64(c, "steps");
-    if (fct_cli_given(c, "guidance")) d->guidance = fct_cli_f64(c, "guidance");
-    if (fct_cli_given(c, "guidance")) d->has_guidance = true;
-    if (fct_cli_given(c, "negative")) d->negative = fct_cli_text(c, "negative");
-    if (fct_cli_given(c, "negative-2")) d->negative_2 = fct_cli_text(c, "negative-2");
-    if (!j->recipe_path || fct_cli_given(c, "noise-dtype"))
-        d->noise_dtype = (fct_noise_dtype)fct_cli_choice(c, "noise-dtype");
-    if (fct_cli_given(c, "original-size"))
-        fct_cli_pair(c, "original-size", &d->original_width, &d->original_height);
-    if (fct_cli_given(c, "target-size"))
-        fct_cli_pair(c, "target-size", &d->target_width, &d->target_height);
-    if (fct_cli_given(c, "crop")) fct_cli_pair(c, "crop", &d->crop_left, &d->crop_top);
+        j->settings.joint_noise = true; /* one draw for the whole batch, as in diffusers */
+    FCT_TRY(fct_cli_read(&j->settings, j->c, fct_settings_table));
+    j->settings.seed = 0; /* the items' */
+    j->desc.settings = &j->settings;
+    return FCT_OK;
 }
 
 static fct_status set_edits(job *j)
@@ -140,7 +130,7 @@ static fct_status prepare(job *j)
 {
     fct_cli *c = j->c;
     if (j->recipe_path) FCT_TRY(fct_recipe_read(&j->recipe, j->recipe_path));
-    set_numbers(j);
+    FCT_TRY(set_settings(j));
     FCT_TRY(set_items(j));
     FCT_TRY(set_edits(j));
     if (!j->recipe_path) {
@@ -161,20 +151,18 @@ static fct_status prepare(job *j)
 static void note_run(const job *j)
 {
     const fct_model_info *info = fct_model_get_info(j->model);
-    const fct_run_desc *d = &j->desc;
-    int64_t steps = d->steps ? d->steps : info->default_steps,
-            real = fct_model_count_steps(info, steps);
+    fct_settings s;
+    fct_settings_resolve(&s, &j->settings, info);
+    int64_t real = fct_model_count_steps(info, s.steps);
     fct_cli_note(j->c,
                  "%" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g, seed %" PRIu64
                  ", batch %" PRId64 ", %s %s, %d threads",
-                 d->width ? d->width : info->default_width,
-                 d->height ? d->height : info->default_height, steps,
-                 d->has_guidance ? d->guidance : info->default_guidance, d->items[0].seed,
-                 d->n_items, info->backend, info->precision, fct_threads());
-    if (real != steps)
+                 s.width, s.height, s.steps, fct_settings_guidance(&s), j->item[0].seed,
+                 j->desc.n_items, info->backend, info->precision, fct_threads());
+    if (real != s.steps)
         fct_cli_note(j->c,
                      "%" PRId64 " steps with trailing spacing are %" PRId64 ", as in diffusers",
-                     steps, real);
+                     s.steps, real);
 }
 
 /* ---- what came of it ---- */
@@ -263,6 +251,7 @@ static const fct_cli_option options[] = {
      .otherwise = "the prompt",
      .help = "prompt of the second text encoder; \"\" is the prompt too"},
     {.name = "negative-2",
+     .table = fct_settings_table,
      .kind = FCT_CLI_TEXT,
      .value = "TEXT",
      .otherwise = "the negative prompt",
@@ -297,12 +286,14 @@ static const fct_cli_option options[] = {
      .value = "FILE",
      .help = "also write the final latents, safetensors, tensor latents [B,C,h,w]"},
     {.name = "noise-dtype",
+     .table = fct_settings_table,
      .kind = FCT_CLI_CHOICE,
      .value = "TYPE",
      .choices = "f32,f16,bf16",
      .fallback = "f32",
      .help = "type in which the noise is drawn, as torch would"},
     {.name = "original-size",
+     .table = fct_settings_table,
      .kind = FCT_CLI_SIZE,
      .value = "WxH",
      .lo = 1,
@@ -310,6 +301,7 @@ static const fct_cli_option options[] = {
      .otherwise = "the picture's",
      .help = "SDXL's input: size of the original"},
     {.name = "target-size",
+     .table = fct_settings_table,
      .kind = FCT_CLI_SIZE,
      .value = "WxH",
      .lo = 1,
@@ -317,6 +309,7 @@ static const fct_cli_option options[] = {
      .otherwise = "the picture's",
      .help = "SDXL's input: size of the target"},
     {.name = "crop",
+     .table = fct_settings_table,
      .kind = FCT_CLI_PAIR,
      .value = "X,Y",
      .fallback = "0,0",

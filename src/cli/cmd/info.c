@@ -176,11 +176,12 @@ static fct_status say_recipe(fct_cli *c, const fct_recipe *r)
 {
     const fct_run_item *item = &r->item[r->index];
     fct_cli_say(c, "  prompt     %s", item->prompt ? item->prompt : "");
-    if (r->negative) fct_cli_say(c, "  negative   %s", r->negative);
+    const fct_settings *run = &r->settings;
+    if (run->negative) fct_cli_say(c, "  negative   %s", run->negative);
     fct_cli_say(c, "  seed       %" PRIu64 ", picture %" PRId64 " of %" PRId64, item->seed,
                 r->index + 1, r->n_items);
-    fct_cli_say(c, "  size       %" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g", r->width,
-                r->height, r->steps, r->guidance);
+    fct_cli_say(c, "  size       %" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g",
+                run->width, run->height, run->steps, fct_settings_guidance(run));
     fct_cli_say(c, "  model      %s (%s), %s %s", r->model ? r->model : "not said",
                 r->model_path ? r->model_path : "place not said", r->backend ? r->backend : "",
                 r->precision ? r->precision : "");

@@ -9,40 +9,43 @@
 #include "tensor/tensor.h"
 
 /* ---- rows that several tables hold ---- */
-#define FCT_ROW_SIZE                                                                             \
-    {.name = "width",                                                                            \
-     .letter = 'W',                                                                              \
-     .kind = FCT_CLI_INT,                                                                        \
-     .value = "W",                                                                               \
-     .lo = 8,                                                                                    \
-     .hi = 8192,                                                                                 \
-     .multiple = 8,                                                                              \
-     .otherwise = "the model's",                                                                 \
-     .help = "width of the picture in pixels"},                                                  \
-    {                                                                                            \
-        .name = "height", .letter = 'H', .kind = FCT_CLI_INT, .value = "H", .lo = 8, .hi = 8192, \
-        .multiple = 8, .otherwise = "the model's", .help = "height of the picture in pixels"     \
-    }
-#define FCT_ROW_STEPS                                                            \
-    {                                                                            \
-        .name = "steps", .kind = FCT_CLI_INT, .value = "N", .lo = 1, .hi = 1000, \
-        .otherwise = "the model's", .help = "denoising steps"                    \
-    }
-#define FCT_ROW_GUIDANCE                                                                   \
+#define FCT_ROW_SIZE                                                                       \
+    {.name = "width",                                                                      \
+     .table = fct_settings_table,                                                          \
+     .letter = 'W',                                                                        \
+     .kind = FCT_CLI_INT,                                                                  \
+     .value = "W",                                                                         \
+     .lo = 8,                                                                              \
+     .hi = 8192,                                                                           \
+     .multiple = 8,                                                                        \
+     .otherwise = "the model's",                                                           \
+     .help = "width of the picture in pixels"},                                            \
     {                                                                                      \
-        .name = "guidance", .kind = FCT_CLI_FLOAT, .value = "G", .lo = 0, .hi = 100,       \
-        .otherwise = "the model's", .help = "classifier-free guidance; up to 1 means none" \
+        .name = "height", .table = fct_settings_table, .letter = 'H', .kind = FCT_CLI_INT, \
+        .value = "H", .lo = 8, .hi = 8192, .multiple = 8, .otherwise = "the model's",      \
+        .help = "height of the picture in pixels"                                          \
     }
-#define FCT_ROW_NEGATIVE(short_letter)                                                     \
-    {                                                                                      \
-        .name = "negative", .letter = short_letter, .kind = FCT_CLI_TEXT, .value = "TEXT", \
-        .otherwise = "as the model's pipeline has it",                                     \
-        .help = "what guidance leads away from; \"\" is an encoded empty prompt"           \
+#define FCT_ROW_STEPS                                                                             \
+    {                                                                                             \
+        .name = "steps", .table = fct_settings_table, .kind = FCT_CLI_INT, .value = "N", .lo = 1, \
+        .hi = 1000, .otherwise = "the model's", .help = "denoising steps"                         \
     }
-#define FCT_ROW_SEED(text)                                                           \
-    {                                                                                \
-        .name = "seed", .kind = FCT_CLI_INT, .value = "N", .fallback = "0", .lo = 0, \
-        .hi = 9223372036854775807.0, .help = text                                    \
+#define FCT_ROW_GUIDANCE                                                                      \
+    {                                                                                         \
+        .name = "guidance", .table = fct_settings_table, .kind = FCT_CLI_FLOAT, .value = "G", \
+        .lo = 0, .hi = 100, .otherwise = "the model's",                                       \
+        .help = "classifier-free guidance; up to 1 means none"                                \
+    }
+#define FCT_ROW_NEGATIVE(short_letter)                                                        \
+    {                                                                                         \
+        .name = "negative", .table = fct_settings_table, .letter = short_letter,              \
+        .kind = FCT_CLI_TEXT, .value = "TEXT", .otherwise = "as the model's pipeline has it", \
+        .help = "what guidance leads away from; \"\" is an encoded empty prompt"              \
+    }
+#define FCT_ROW_SEED(text)                                                              \
+    {                                                                                   \
+        .name = "seed", .table = fct_settings_table, .kind = FCT_CLI_INT, .value = "N", \
+        .fallback = "0", .lo = 0, .hi = 9223372036854775807.0, .help = text             \
     }
 
 /* ---- models and SAEs ---- */

@@ -77,7 +77,8 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
 
 /* ---- rows that a model makes ---- */
 
-static const fct_dtype store_types[] = {FCT_F16, FCT_BF16, FCT_F32, FCT_I8};
+static const fct_store_dtype store_types[] = {FCT_STORE_F16, FCT_STORE_BF16, FCT_STORE_F32,
+                                              FCT_STORE_I8};
 
 static fct_status take_memory(train_rows *r, int64_t n)
 {
@@ -152,22 +153,16 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
     FCT_TRY(fct_cli_session_open(&r->session, c, r->made_by));
     r->model = fct_model_get_info(r->made_by)->name;
     r->model_hash = fct_model_get_info(r->made_by)->hash;
+    FCT_TRY(fct_cli_read(&r->settings, c, fct_settings_table));
     fct_capture_desc capture = {.session = r->session,
                                 .prompts = r->prompts.item,
                                 .n_prompts = r->prompts.n,
                                 .blocks = r->blocks,
-                                .steps = fct_cli_i64(c, "denoising-steps"),
+                                .settings = &r->settings,
                                 .at_steps = n_at > 0 ? at : NULL,
                                 .n_at_steps = n_at,
-                                .guidance = fct_cli_f64(c, "guidance"),
-                                .has_guidance = fct_cli_given(c, "guidance"),
-                                .negative = fct_cli_text(c, "negative"),
                                 .branch = branches[fct_cli_choice(c, "branch")],
-                                .seed = (uint64_t)fct_cli_i64(c, "prompt-seed"),
-                                .width = fct_cli_i64(c, "width"),
-                                .height = fct_cli_i64(c, "height"),
                                 .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
-                                .has_store_dtype = true,
                                 .batch = fct_cli_i64(c, "prompt-batch"),
                                 .log = fct_cli_log(c)};
     if (fct_cli_given(c, "limit") && fct_cli_i64(c, "limit") < capture.n_prompts)

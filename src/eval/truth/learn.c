@@ -16,7 +16,7 @@ static fct_status capture(fct_truth *t, const fct_prompt *prompts, int64_t n, co
                              .prompts = prompts,
                              .n_prompts = n,
                              .blocks = blocks,
-                             .seed = t->result.seed,
+                             .settings = &(fct_settings){.seed = t->result.seed},
                              .out = out,
                              .log = t->log};
     fct_status st = fct_capture(&desc, NULL);

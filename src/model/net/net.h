@@ -8,6 +8,7 @@
 #ifndef FCT_MODEL_NET_NET_H
 #define FCT_MODEL_NET_NET_H
 
+#include "facet/session.h"
 #include "model/load/load.h"
 
 enum { FCT_MAX_SKIPS = 64 };

@@ -40,7 +40,7 @@ static fct_status resolve(fct_taps *t, int64_t i, int64_t n_blocks)
         (tap->last_step && tap->last_step < tap->first_step))
         return fct_fail(FCT_ERR_ARG, "%s: a tap of steps %lld to %lld", tap->module,
                         (long long)tap->first_step, (long long)tap->last_step);
-    if ((unsigned)tap->what > FCT_TAP_DELTA)
+    if ((unsigned)tap->what > FCT_TAP_OUT)
         return fct_fail(FCT_ERR_ARG, "%s: a tap is in, out or delta", tap->module);
     bool any = false;
     for (int64_t k = 1; k < t->n_modules; k++) {

@@ -3,6 +3,7 @@
 #ifndef FCT_MODEL_SAMPLER_SAMPLER_H
 #define FCT_MODEL_SAMPLER_SAMPLER_H
 
+#include "facet/session.h"
 #include "model/load/load.h"
 
 typedef struct fct_sampler { /* for one number of steps */
