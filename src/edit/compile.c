@@ -204,7 +204,7 @@ static int by_block_and_key(const void *pa, const void *pb)
 
 /* ---- plans and sources ---- */
 
-static fct_status make_plans(fct_edit_set *set)
+static fct_status make_plans(fct_edit_set *set, const fct_backend *be)
 {
     FCT_TRY(fct_new(&set->plan, set->n, (int64_t)sizeof *set->plan));
     FCT_TRY(fct_new(&set->tap, set->n, (int64_t)sizeof *set->tap));
@@ -216,7 +216,7 @@ static fct_status make_plans(fct_edit_set *set)
                                                    .block = c->block,
                                                    .bound = c->bound,
                                                    .first = i,
-                                                   .work.coder.sae = c->sae};
+                                                   .work.coder = {.sae = c->sae, .work.be = be}};
         fct_plan *p = &set->plan[set->n_plans - 1];
         fct_tap *tap = &set->tap[set->n_plans - 1];
         p->n++;
@@ -295,6 +295,7 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
     set->desc.settings = &set->settings;
     fct_settings_resolve(&set->settings, desc->settings, info);
     fct_status st = FCT_OK;
+    const fct_backend *be;
     FCT_TRY_OUT(fct_new(&set->compiled, n_edits, (int64_t)sizeof *set->compiled));
     for (int64_t i = 0; i < n_edits; i++) {
         set->n = i + 1; /* so that clear releases a half-made one */
@@ -306,7 +307,8 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
         for (int64_t k = 0; k < i; k++)
             FCT_TRY_OUT(check_pair(&set->compiled[k], &set->compiled[i]));
     if (n_edits > 0) qsort(set->compiled, (size_t)n_edits, sizeof *set->compiled, by_block_and_key);
-    FCT_TRY_OUT(make_plans(set));
+    FCT_TRY_OUT(fct_backend_find(&be, info->backend));
+    FCT_TRY_OUT(make_plans(set, be));
     FCT_TRY_OUT(make_sources(set));
 out:
     if (st != FCT_OK) fct_edit_set_clear(set);

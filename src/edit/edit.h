@@ -20,7 +20,7 @@ typedef struct fct_codes {
 } fct_codes;
 typedef struct fct_coder { /* encodes and decodes with one SAE; keeps its memory */
     const fct_sae *sae;
-    fct_sae_work work;
+    fct_sae_work work; /* work.be: the model's backend */
     int32_t *every; /* [f]: 0, 1 ...; NULL until codes of all features are decoded */
 } fct_coder;
 fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,

@@ -14,15 +14,15 @@ void fct_sae_work_clear(work *w)
     fct_free(w->pre);
     fct_free(w->plain);
     fct_sae_engine_clear(&w->e);
-    *w = (work){0};
+    *w = (work){.be = w->be};
 }
 
 fct_status fct_sae_work_init(work *w, const fct_sae *s, int64_t n)
 {
     fct_status st = FCT_OK;
-    *w = (work){.rows = fct_sae_chunk(s)};
+    *w = (work){.be = w->be, .rows = fct_sae_chunk(s)};
     if (n < w->rows) w->rows = n > 0 ? n : 1;
-    FCT_TRY_OUT(fct_sae_engine_init(&w->e, w->rows, s->d, s->f, s->k > 0 ? s->k : 1));
+    FCT_TRY_OUT(fct_sae_engine_init(&w->e, w->be, w->rows, s->d, s->f, s->k > 0 ? s->k : 1));
     FCT_TRY_OUT(fct_new_raw(&w->centred, w->rows * s->d, sizeof *w->centred));
     FCT_TRY_OUT(fct_new_raw(&w->pre, w->rows * s->f, sizeof *w->pre));
     return FCT_OK;

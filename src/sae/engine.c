@@ -12,12 +12,12 @@ int64_t fct_sae_chunk(const fct_sae *s)
     return n < 1 ? 1 : n > CHUNK_ROWS ? CHUNK_ROWS : n;
 }
 
-fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64_t f, int64_t k)
+fct_status fct_sae_engine_init(fct_sae_engine *e, const fct_backend *be, int64_t rows, int64_t d,
+                               int64_t f, int64_t k)
 {
     fct_arena dry = {0};
-    const fct_backend *be;
     *e = (fct_sae_engine){0};
-    FCT_TRY(fct_backend_find(&be, NULL));
+    if (!be) FCT_TRY(fct_backend_find(&be, NULL));
     FCT_TRY(fct_cx_open(&e->cx, be, NULL));
     e->cx.arena = &dry;
     FCT_TRY(fct_op_topk(&e->cx, &(fct_topk_args){.rows = rows, .n = f, .k = k}));

@@ -67,12 +67,12 @@ typedef struct fct_sae_engine { /* zero-initialised is empty */
     fct_arena arena;
 } fct_sae_engine;
 /* Room for every operation on up to `rows` rows of an SAE with d, f and codes of up to k entries a
- * row. */
-fct_status fct_sae_engine_init(fct_sae_engine *e, int64_t rows, int64_t d, int64_t f,
-                               int64_t k) FCT_MUST_CHECK;
+   row. be NULL: cpu. */
+fct_status fct_sae_engine_init(fct_sae_engine *e, const fct_backend *be, int64_t rows, int64_t d,
+                               int64_t f, int64_t k) FCT_MUST_CHECK;
 void fct_sae_engine_clear(fct_sae_engine *e);
-int64_t fct_sae_chunk(const fct_sae *s); /* rows at a time, so that pre-activations stay small; a
-                                            function of the sizes alone */
+/* Rows at a time, so that pre-activations stay small; a function of the sizes alone. */
+int64_t fct_sae_chunk(const fct_sae *s);
 /* centred [n,D] = x, normalised where the SAE says so, minus b_dec where it subtracts it; pre [n,F]
  * = centred W_encT + b_enc, times dec_norm where there is one. */
 fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
@@ -83,6 +83,7 @@ fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x,
 
 /* ---- encoding and decoding with memory that is kept (encode.c, decode.c) ---- */
 typedef struct fct_sae_work { /* memory for one chunk; zero-initialised is empty */
+    const fct_backend *be;    /* what computes; NULL: cpu. The caller's to set, before first use */
     fct_sae_engine e;
     int64_t rows; /* of a chunk */
     float *centred, *pre;

@@ -580,6 +580,34 @@ static void test_source_mistakes(void **state)
     fct_sae_set_clear(&saes);
 }
 
+/* SAEs are computed by what computes the model. */
+static void test_backend(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"mid.0:0 x2", "mid.0 rebuild", "mid.0:1 =2"};
+    fct_sae_set saes = set_of(make_sae(true));
+    float x[2][CELLS * D];
+    for (int how = 0; how < 2; how++) {
+        world v = {.n_items = 1, .step = 1};
+        fct_model_info other = info;
+        fct_edit edits[3];
+        fct_edit_set set;
+        fct_run_desc d = {.items = v.items, .n_items = 1};
+        fct_tap_event event = event_of(&v);
+        fct_tensor t = tensor_of(&v, x[how]);
+        other.backend = how ? "ref" : "cpu";
+        fill_hand(x[how], CELLS);
+        parse_all(edits, texts, 3);
+        assert_ok(fct_edit_compile(&set, &other, &d, edits, 3, &saes));
+        assert_ok(set.tap[0].fn(set.tap[0].user, &event, &t));
+        assert_string_equal(set.plan[0].work.coder.work.e.cx.be->name, other.backend);
+        fct_edit_set_clear(&set);
+        for (int k = 0; k < 3; k++) fct_edit_clear(&edits[k]);
+    }
+    for (int i = 0; i < CELLS * D; i++) assert_float_equal(x[0][i], x[1][i], 1e-6);
+    fct_sae_set_clear(&saes);
+}
+
 /* A tap takes memory the first time that it meets rows of this number, and never again. */
 static void test_no_allocation(void **state)
 {
@@ -663,7 +691,7 @@ int main(void)
         cmocka_unit_test(test_one_step_more), cmocka_unit_test(test_without_statistics),
         cmocka_unit_test(test_sets),          cmocka_unit_test(test_source_mistakes),
         cmocka_unit_test(test_faults),        cmocka_unit_test(test_other_models),
-        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_backend),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);
 }
