@@ -2,8 +2,8 @@
    on.
 
    Do this:
-       fct_status st = fct_something(...);
-       if (st != FCT_OK) fprintf(stderr, "%s\n", fct_error_text());
+       fct_status st = FCT_OK; // of any function of facet
+       if (st != FCT_OK) fprintf(stderr, "%s: %s\n", fct_status_name(st), fct_error_text());
 
    Every fallible function returns an fct_status that must be looked at. The sentence that explains
    the last failure of the calling thread is fct_error_text(); it names the file, field or tensor
@@ -43,6 +43,10 @@ typedef enum fct_status { FCT_STATUS_LIST(FCT_STATUS_ENUM) FCT_STATUS_COUNT } fc
 FCT_API const char *fct_status_name(fct_status st);
 FCT_API const char *fct_error_text(void); /* of the calling thread; "" when nothing failed yet */
 FCT_API const char *fct_version(void);    /* "0.1.0" */
+
+/* For functions that a program hands in (sources of rows, taps, links): makes `text` the sentence
+   of the calling thread's failure and returns st. The text is copied; NULL is "". */
+FCT_API fct_status fct_error_set(fct_status st, const char *text);
 
 /* Releases whatever facet hands out as a plain pointer or array (paths, texts, ids, lists); NULL is
    fine. Structs are released by the function named beside them. Any thread. */

@@ -2,17 +2,24 @@
    recipes run again. What each edit does is said in facet/recipe.h.
 
    Do this:
-       fct_sae_set saes = {0};
-       fct_sae_set_add(&saes, fct_model_get_info(model), "up.0.1=out/saes/up.0.1");
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_sae_set saes = {0}; // of the example of facet/train.h
        fct_edit edit = {0};
-       fct_edit_parse(&edit, "up.0.1:12 +3 @box:0.2,0.2,0.8,0.8");
        fct_run_item item = {.prompt = "a red circle"};
        fct_run_desc run = {.items = &item, .n_items = 1};
        fct_run_result result = {0};
-       fct_edit_run(model, &run, &edit, 1, &saes, &result);
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_sae_set_add(&saes, fct_model_get_info(model), "out/saes");
+       if (st == FCT_OK) st = fct_edit_parse(&edit, "up.0.1:12 +3 unit=one @box:0,0,0.5,1");
+       if (st == FCT_OK) st = fct_edit_run(session, &run, &edit, 1, &saes, &result);
+       if (st == FCT_OK) printf("%lld x %lld\n", (long long)result.width, (long long)result.height);
        fct_run_result_clear(&result);
        fct_edit_clear(&edit);
-       fct_sae_set_clear(&saes); */
+       fct_sae_set_clear(&saes);
+       fct_session_close(session);
+       fct_model_close(model); */
 #ifndef FACET_EDIT_H
 #define FACET_EDIT_H
 

@@ -10,12 +10,13 @@
    Do this:
        fct_world world;
        int32_t named[FCT_WORLD_MAX_FACTORS];
-       if (fct_world_load(&world, "models/demo/world.json") == FCT_OK) {
+       fct_status st = fct_world_load(&world, "models/demo/world.json");
+       if (st == FCT_OK) {
            fct_world_read_caption(&world, "two large blue stars at night", named);
            int64_t colour = fct_world_find(&world, "colour");
-           printf("%s\n", fct_world_word(&world, colour, named[colour]));     blue
-           fct_world_clear(&world);
+           printf("%s\n", fct_world_word(&world, colour, named[colour])); // blue
        }
+       fct_world_clear(&world);
 
    Functions that take a const object may be called on several threads at once. */
 #ifndef FACET_EVAL_H

@@ -2,10 +2,26 @@
    one, its icon, and what tells two runs apart.
 
    Do this:
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_sae_set saes = {0};   // of the example of facet/train.h
+       fct_recipe recipe = {0};  // of the example of facet/recipe.h
        fct_look look = {0};
-       fct_look_run(&look, model, &saes, &(fct_look_desc){ .recipe = &recipe, .top = 10 });
-       ... look.block[b].feature[i].map ...
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_sae_set_add(&saes, fct_model_get_info(model), "out/saes");
+       if (st == FCT_OK) st = fct_recipe_read(&recipe, "circle.json");
+       fct_look_desc desc = {.recipe = &recipe, .top = 3, .overlays = true};
+       if (st == FCT_OK) st = fct_look_run(&look, session, &saes, &desc);
+       for (int64_t b = 0; b < look.n_blocks; b++)
+           for (int64_t i = 0; i < look.block[b].n_features; i++)
+               printf("%s:%lld\n", look.block[b].block->short_name,
+                      (long long)look.block[b].feature[i].feature);
        fct_look_clear(&look);
+       fct_recipe_clear(&recipe);
+       fct_sae_set_clear(&saes);
+       fct_session_close(session);
+       fct_model_close(model);
 
    Features are ranked by the mean of their activation map over the grid, as the paper does. Under
    guidance the cond half is looked at. Pictures are fct_image (facet/image.h). Nothing here

@@ -2,11 +2,13 @@
    its defaults, its tokens.
 
    Do this:
-       fct_model *m = NULL;
-       fct_model_open(&m, &(fct_model_desc){.path = "models/demo"});
-       const fct_model_info *info = fct_model_get_info(m);
-       // info->n_blocks blocks; runs: facet/session.h
-       fct_model_close(m);
+       fct_model *model = NULL;
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       const fct_model_info *info = st == FCT_OK ? fct_model_get_info(model) : NULL;
+       for (int64_t i = 0; info && i < info->n_blocks; i++)
+           printf("%s: rows of %lld numbers\n", info->block[i].short_name,
+                  (long long)info->block[i].channels);
+       fct_model_close(model);
 
    A model is what was loaded: read-only once it is open, and shared by any number of sessions on
    any threads. Zero is the default everywhere; the model folder's own defaults stand behind it

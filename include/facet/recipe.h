@@ -3,10 +3,16 @@
 
    Do this:
        fct_edit edit = {0};
-       fct_edit_parse(&edit, "up.0.1:12 +3 @box:0.2,0.2,0.8,0.8");
        fct_recipe recipe = {0};
-       const char *text = "{\"format\": \"facet-recipe\", \"prompt\": \"a red circle\"}";
-       fct_recipe_parse(&recipe, text, (int64_t)strlen(text), "by hand");
+       char *text = NULL;
+       const char *json = "{\"format\": \"facet-recipe\", \"prompt\": \"a red circle\"}";
+       fct_status st = fct_edit_parse(&edit, "up.0.1:12 +3 @box:0.2,0.2,0.8,0.8");
+       if (st == FCT_OK) st = fct_edit_text(&text, &edit);
+       if (st == FCT_OK) puts(text);
+       if (st == FCT_OK)
+           st = fct_recipe_parse(&recipe, json, (int64_t)strlen(json), "written by hand");
+       if (st == FCT_OK) st = fct_recipe_write(&recipe, "circle.json");
+       fct_free(text);
        fct_recipe_clear(&recipe);
        fct_edit_clear(&edit);
 

@@ -2,11 +2,17 @@
    come from (a store, memory, a model that runs while they are read).
 
    Do this:
+       static float data[1000 * 16]; // 1000 rows of 16 numbers
+       fct_row_source rows = {0};
        const float *x;
-       int64_t n;
-       while (rows.next(rows.self, 2048, &x, &n) == FCT_OK && n > 0)
-           use(x, n, rows.d);
-       rows.close(rows.self);
+       int64_t n = 1, read = 0;
+       fct_status st = fct_rows_of_memory(&rows, data, 1000, 16, &(fct_rows_desc){0});
+       while (st == FCT_OK && n > 0) {
+           st = rows.next(rows.self, 256, &x, &n); // x [n,16]
+           if (st == FCT_OK) read += n;
+       }
+       if (rows.close) rows.close(rows.self);
+       printf("%lld rows\n", (long long)read);
 
    A row is one delta vector, one spatial position: D numbers of f32. Sources are made by
    fct_store_rows, fct_model_rows and fct_rows_of_memory (facet/store.h), or by a program of its

@@ -1,9 +1,16 @@
 /* facet/sae.h - sparse autoencoders: load, save, encode, decode, measure.
 
    Do this:
-       fct_sae *sae = NULL;
-       fct_sae_load(&sae, "out/saes/down.2.1", NULL);
-       fct_sae_encode(sae, rows, n, index, value);       k strongest features of each row
+       fct_sae *sae = NULL; // made by the example of facet/train.h
+       fct_sae_csr codes = {0};
+       fct_status st = fct_sae_load(&sae, "out/saes/up.0.1", NULL);
+       float *row = st == FCT_OK ? calloc((size_t)sae->d, sizeof *row) : NULL;
+       if (row) row[0] = 1; // one row of sae->d numbers
+       if (row) st = fct_sae_encode_csr(sae, row, 1, &codes);
+       for (int64_t i = 0; i < codes.n; i++)
+           printf("feature %d: %g\n", (int)codes.indices[i], (double)codes.values[i]);
+       fct_sae_csr_clear(&codes);
+       free(row);
        fct_sae_free(sae);
 
    With a = x - b_dec (or x) and h = W_enc a + b_enc the kinds differ in which activations z they

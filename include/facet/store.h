@@ -2,16 +2,25 @@
    any order.
 
    Do this:
-       fct_prompts p = {0};
-       fct_prompts_read(&p, "prompts.txt");
-       fct_capture(&(fct_capture_desc){ .session = s, .prompts = p.item, .n_prompts = p.n, .blocks =
-   "down.2.1", .out = "store" }, NULL); fct_store *s = NULL; fct_store_open(&s, "store");
-       fct_row_source rows;
-       fct_store_rows(&rows, s, &(fct_rows_desc){ .block = "down.2.1", .order = FCT_ORDER_SHUFFLED,
-   .seed = 0 });
-       ... rows.next(rows.self, 2048, &x, &n) ...
-       rows.close(rows.self);
-       fct_store_close(s);
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_prompts prompts = {0};
+       fct_store *store = NULL;
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_prompts_read(&prompts, "prompts.txt");
+       fct_capture_desc capture = {.session = session,
+                                   .prompts = prompts.item,
+                                   .n_prompts = prompts.n,
+                                   .blocks = "down.2.1,up.0.1",
+                                   .out = "store"};
+       if (st == FCT_OK) st = fct_capture(&capture, NULL);
+       if (st == FCT_OK) st = fct_store_open(&store, "store");
+       if (st == FCT_OK) puts(fct_store_get_info(store)->block[0].name);
+       fct_store_close(store);
+       fct_prompts_clear(&prompts);
+       fct_session_close(session);
+       fct_model_close(model);
 
    A store is a folder: store.json says what it holds, STORE/<block>/00000.safetensors ... hold the
    rows in the order prompt, step, branch, y, x (name order is row order): rows [n,D], prompt int32

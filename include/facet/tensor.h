@@ -1,7 +1,9 @@
 /* facet/tensor.h - a tensor: element type, sizes and memory that somebody else owns.
 
    Do this:
-       fct_tensor t = fct_tensor_of(data, FCT_F32, 2, (int64_t[]){rows, columns});
+       float data[6] = {0};
+       fct_tensor t = fct_tensor_of(data, FCT_F32, 2, (int64_t[]){2, 3});
+       printf("%lld numbers of %s\n", (long long)fct_tensor_count(&t), fct_dtype_name(t.dtype));
 
    Always contiguous, row-major, last index fastest. Feature maps are [batch, height, width,
    channels]. */

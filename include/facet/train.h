@@ -1,11 +1,20 @@
 /* facet/train.h - training sparse autoencoders on rows: one, or several from one pass.
 
    Do this:
-       fct_train_desc desc = {.preset = "demo", .k = 8, .seed = 1};
+       fct_store *store = NULL; // made by the example of facet/store.h
+       fct_row_source rows = {0};
+       fct_rows_desc order = {.block = "up.0.1", .order = FCT_ORDER_SHUFFLED};
+       fct_train_desc desc = {.preset = "demo", .k = 8, .steps = 60, .block = "up.0.1"};
        fct_sae *sae = NULL;
-       fct_sae_train(&sae, &rows, &desc, NULL);
-       fct_sae_save(sae, "out/saes/down.2.1", NULL);
+       fct_status st = fct_store_open(&store, "store");
+       if (st == FCT_OK) st = fct_store_rows(&rows, store, &order);
+       if (st == FCT_OK) st = fct_sae_train(&sae, &rows, &desc, NULL);
+       if (st == FCT_OK) st = rows.rewind(rows.self, 0);
+       if (st == FCT_OK) st = fct_sae_measure_stats(sae, &rows, 0, NULL, NULL);
+       if (st == FCT_OK) st = fct_sae_save(sae, "out/saes/up.0.1", NULL);
        fct_sae_free(sae);
+       if (rows.close) rows.close(rows.self);
+       fct_store_close(store);
 
    The loss is
 

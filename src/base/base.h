@@ -55,8 +55,9 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
 #define FCT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the
-   program starts. Both the prototype (if any) and the definition carry it; callees must be inlined
-   or cloned too. Empty where the C library cannot do it, under sanitizers (their start-up does not
+   program starts. The definition alone carries it: with the prototype other files would choose
+   among clones that are not theirs, which a shared library cannot link. Callees must be inlined or
+   cloned too. Empty where the C library cannot do it, under sanitizers (their start-up does not
    survive ifunc resolvers) and with clang (14 gives the resolvers of static functions global names
    that collide). */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && !FCT_SANITIZED

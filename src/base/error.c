@@ -51,6 +51,11 @@ fct_status(fct_fail)(fct_status st, const char *fmt, ...)
     return st;
 }
 
+fct_status fct_error_set(fct_status st, const char *text)
+{
+    return fct_fail(st, "%s", text ? text : "");
+}
+
 fct_status fct_where(fct_status st, const char *fmt, ...)
 {
     if (st == FCT_OK) return st;

@@ -49,7 +49,7 @@ void cpu_encoder_round(const cpu_encoder *e, const fct_encoder *enc, int64_t r, 
 typedef struct cpu_row { /* a row of rounded products, and what is known of their error */
     const void *z;       /* [n] x·w: bf16 or int32 */
     cpu_rounding rounding;
-    const float *x;      /* [d], f32 */
+    const float *x; /* [d], f32 */
 } cpu_row;
 
 typedef struct cpu_candidates { /* scratch of one thread */
@@ -85,7 +85,7 @@ fct_status cpu_list_take(fct_cx *cx, cpu_list *list, const fct_select_args *a) F
 void cpu_list_products(const cpu_list *list, const fct_select_args *a);
 
 /* out[j] += x·table[index[j],:] over 64 columns (sae_error.c). */
-FCT_CLONES void cpu_block_dots(float *out, const float *x, const int32_t *index, int64_t count,
-                               const float *table);
+void cpu_block_dots(float *out, const float *x, const int32_t *index, int64_t count,
+                    const float *table);
 
 #endif
