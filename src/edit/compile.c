@@ -1,6 +1,9 @@
-/* compile.c - from edits as they are written to edits that can act: blocks and features that exist,
-   statistics that are there, steps that the run has, and no two edits that contradict each other.
-   All of it before the first step runs. */
+/* compile.c - checks edits against the run that they are for, and prepares what their taps need.
+
+   Blocks and features must exist, statistics be there, steps be those of the run, and no two edits
+   may contradict each other. All of it is known before the first step runs. Edits are then grouped
+   by block, in an order that does not depend on how they were given, and it is found which other
+   runs their codes come from. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,11 +30,11 @@ static bool has_value(const fct_edit *e)
     return e->op == FCT_EDIT_ADD || e->op == FCT_EDIT_SET || e->op == FCT_EDIT_ONLY;
 }
 
+/* u of the table in facet/recipe.h. A strength of 0 is 0 in any unit. */
 static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
 {
     *out = 1;
-    if (!has_value(e) || e->unit == FCT_UNIT_ONE || e->value == 0)
-        return FCT_OK; /* 0 in any unit */
+    if (!has_value(e) || e->unit == FCT_UNIT_ONE || e->value == 0) return FCT_OK;
     const float *table = e->unit == FCT_UNIT_MEAN  ? sae->mean
                          : e->unit == FCT_UNIT_STD ? sae->std
                                                    : sae->max;
@@ -39,8 +42,8 @@ static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
     if (!table)
         return fct_fail(FCT_ERR_MISSING,
                         "the SAE%s%s has no statistics, so its features' %s is not known; say "
-                        "unit=one to count V in plain "
-                        "activation, or make them with `facet features stats`",
+                        "unit=one to count V in plain activation, or make them with `facet "
+                        "features stats`",
                         sae->path ? " " : "", sae->path ? sae->path : "", name);
     *out = table[e->feature];
     if (*out > 0 && *out < 1e30) return FCT_OK;
@@ -51,9 +54,10 @@ static fct_status find_unit(double *out, const fct_sae *sae, const fct_edit *e)
                     name, e->feature, *out);
 }
 
-static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
+static fct_status check_sae(fct_compiled *c, const fct_model_info *info, const fct_sae_set *saes)
 {
     const fct_edit *e = c->edit;
+    const fct_block_info *block;
     c->bound = saes ? fct_sae_set_find_bound(saes, c->block->name) : NULL;
     c->sae = c->bound ? c->bound->sae : NULL;
     if (!fct_edit_needs_sae(e)) return FCT_OK;
@@ -61,11 +65,7 @@ static fct_status check_sae(fct_compiled *c, const fct_sae_set *saes)
     if (!c->sae)
         return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one with --sae %s=DIR", name,
                         name);
-    if (c->sae->d != c->block->channels)
-        return fct_fail(FCT_ERR_SHAPE,
-                        "the SAE%s%s reads rows of %" PRId64 " values, block %s writes %" PRId64,
-                        c->sae->path ? " " : "", c->sae->path ? c->sae->path : "", c->sae->d, name,
-                        c->block->channels);
+    FCT_TRY(fct_sae_bound_block(&block, c->bound, info));
     if (fct_edit_has_feature(e->op)) FCT_TRY(check_feature(c->sae, name, e->feature));
     if (e->mask.kind == FCT_MASK_MAP) FCT_TRY(check_feature(c->sae, name, e->mask.feature));
     for (int64_t i = 0; i < e->n_features; i++)
@@ -97,7 +97,7 @@ static fct_status check_window(fct_compiled *c, const fct_model_info *info, cons
 }
 
 /* A source must lie on the same grid and walk the same steps, or its maps would mean other places
- * and moments. */
+   and moments. */
 static fct_status check_source(const fct_compiled *c, const fct_model_info *info,
                                const fct_settings *run)
 {
@@ -110,8 +110,7 @@ static fct_status check_source(const fct_compiled *c, const fct_model_info *info
     if (s.width != run->width || s.height != run->height)
         return fct_fail(FCT_ERR_ARG,
                         "%s makes %" PRId64 "x%" PRId64 ", this run %" PRId64 "x%" PRId64
-                        "; features move only "
-                        "between runs of the same size",
+                        "; features move only between runs of the same size",
                         name, s.width, s.height, run->width, run->height);
     if (s.steps != run->steps)
         return fct_fail(FCT_ERR_ARG,
@@ -124,32 +123,36 @@ static fct_status check_source(const fct_compiled *c, const fct_model_info *info
     return FCT_OK;
 }
 
+/* Releases j. */
+static fct_status take_text(char **out, json_t *j)
+{
+    fct_str s = {0};
+    fct_status st = fct_json_text(&s, j, 0);
+    json_decref(j);
+    if (st != FCT_OK) fct_str_clear(&s);
+    *out = s.p;
+    return st;
+}
+
 static fct_status compile_one(fct_compiled *c, const fct_model_info *info, const fct_settings *run,
                               fct_edit *e, const fct_sae_set *saes)
 {
-    json_t *j = NULL;
-    fct_str key = {0};
     c->edit = e;
     FCT_TRY(fct_block_find(&c->block, info, e->block ? e->block : ""));
-    FCT_TRY(check_sae(c, saes));
+    FCT_TRY(check_sae(c, info, saes));
     FCT_TRY(check_window(c, info, run));
     if (e->op == FCT_EDIT_FROM) FCT_TRY(check_source(c, info, run));
+    json_t *j = NULL;
     FCT_TRY(fct_edit_to_json(&j, e));
-    fct_status st = fct_json_text(&key, j, 0);
-    json_decref(j);
-    if (st == FCT_OK)
-        c->key = key.p;
-    else
-        fct_str_clear(&key);
-    return st;
+    return take_text(&c->json, j);
 }
 
 /* ---- two edits ---- */
 
+/* `only` acts on both halves: it clears the one that it does not fill. */
 static bool halves_meet(const fct_edit *a, const fct_edit *b)
 {
-    bool one_half = a->op != FCT_EDIT_ONLY &&
-                    b->op != FCT_EDIT_ONLY; /* `only` clears the half that it does not fill */
+    bool one_half = a->op != FCT_EDIT_ONLY && b->op != FCT_EDIT_ONLY;
     return !(one_half && ((a->branch == FCT_HALF_COND && b->branch == FCT_HALF_UNCOND) ||
                           (a->branch == FCT_HALF_UNCOND && b->branch == FCT_HALF_COND)));
 }
@@ -195,15 +198,23 @@ static fct_status check_pair(const fct_compiled *a, const fct_compiled *b)
     return st;
 }
 
-static int by_block_and_key(const void *pa, const void *pb)
+static int by_block_and_json(const void *pa, const void *pb)
 {
     const fct_compiled *a = pa, *b = pb;
     if (a->block != b->block) return a->block->stage < b->block->stage ? -1 : 1;
-    return strcmp(a->key, b->key);
+    return strcmp(a->json, b->json);
 }
 
 /* ---- plans and sources ---- */
 
+/* Makes [*first,*last] reach over the edit's steps; *first 0: it is empty yet. */
+static void widen(int64_t *first, int64_t *last, const fct_compiled *c)
+{
+    if (*first == 0 || c->first_step < *first) *first = c->first_step;
+    if (c->last_step > *last) *last = c->last_step;
+}
+
+/* One plan and one tap a block; the edits are sorted by block. */
 static fct_status make_plans(fct_edit_set *set, const fct_backend *be)
 {
     FCT_TRY(fct_new(&set->plan, set->n, (int64_t)sizeof *set->plan));
@@ -220,51 +231,37 @@ static fct_status make_plans(fct_edit_set *set, const fct_backend *be)
         fct_plan *p = &set->plan[set->n_plans - 1];
         fct_tap *tap = &set->tap[set->n_plans - 1];
         p->n++;
-        if (p->n == 1 || c->first_step < tap->first_step) tap->first_step = c->first_step;
-        if (c->last_step > tap->last_step) tap->last_step = c->last_step;
-        if (!c->edit->is_static) continue;
-        bool first = p->clean.first_step == 0;
-        p->clean = (fct_gather){
-            .block = c->block,
-            .coder = &p->work.coder,
-            .item = -1,
-            .first_step =
-                first || c->first_step < p->clean.first_step ? c->first_step : p->clean.first_step,
-            .last_step = c->last_step > p->clean.last_step ? c->last_step : p->clean.last_step};
-    }
-    for (int64_t i = 0; i < set->n_plans; i++) {
-        fct_tap *tap = &set->tap[i];
-        tap->module = set->plan[i].block->name;
+        widen(&tap->first_step, &tap->last_step, c);
+        tap->module = p->block->name;
         tap->what = FCT_TAP_DELTA;
         tap->edits = true;
-        tap->user = &set->plan[i];
+        tap->user = p;
         tap->fn = fct_edit_tap;
+        if (!c->edit->is_static) continue;
+        p->clean.block = c->block;
+        p->clean.coder = &p->work.coder;
+        p->clean.item = -1;
+        widen(&p->clean.first_step, &p->clean.last_step, c);
     }
     return FCT_OK;
 }
 
+/* Equal recipes are one source, which runs once. */
 static fct_status find_source(int64_t *out, fct_edit_set *set, fct_recipe *recipe)
 {
     json_t *j = NULL;
-    fct_str key = {0};
+    char *json = NULL;
     FCT_TRY(fct_recipe_to_json(&j, recipe));
-    fct_status st = fct_json_text(&key, j, 0);
-    json_decref(j);
-    for (int64_t i = 0; i < set->n_sources && st == FCT_OK; i++)
-        if (strcmp(set->source[i].key, key.p) == 0) {
-            *out = i;
-            fct_str_clear(&key);
+    FCT_TRY(take_text(&json, j));
+    for (*out = 0; *out < set->n_sources; ++*out)
+        if (strcmp(set->source[*out].json, json) == 0) {
+            fct_free(json);
             return FCT_OK;
         }
-    fct_source s = {.recipe = recipe, .key = key.p};
-    if (st == FCT_OK) st = fct_new(&s.gather, set->n_plans, (int64_t)sizeof *s.gather);
-    if (st != FCT_OK) {
-        fct_str_clear(&key);
-        return st;
-    }
-    *out = set->n_sources++;
-    set->source[*out] = s;
-    return FCT_OK;
+    fct_source *s = &set->source[set->n_sources++];
+    s->recipe = recipe;
+    s->json = json;
+    return fct_new(&s->gather, set->n_plans, (int64_t)sizeof *s->gather);
 }
 
 static fct_status make_sources(fct_edit_set *set)
@@ -277,12 +274,10 @@ static fct_status make_sources(fct_edit_set *set)
             if (c->edit->op != FCT_EDIT_FROM) continue;
             FCT_TRY(find_source(&c->source, set, c->edit->source));
             fct_gather *g = &set->source[c->source].gather[p];
-            bool fresh = g->block == NULL;
             g->block = c->block;
             g->coder = &set->plan[p].work.coder;
             g->item = c->edit->source->index;
-            if (fresh || c->first_step < g->first_step) g->first_step = c->first_step;
-            if (c->last_step > g->last_step) g->last_step = c->last_step;
+            widen(&g->first_step, &g->last_step, c);
         }
     }
     return FCT_OK;
@@ -298,7 +293,8 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
     const fct_backend *be;
     FCT_TRY_OUT(fct_new(&set->compiled, n_edits, (int64_t)sizeof *set->compiled));
     for (int64_t i = 0; i < n_edits; i++) {
-        set->n = i + 1; /* so that clear releases a half-made one */
+        /* counted first, so that clear releases a half-made one */
+        set->n = i + 1;
         st = fct_edit_where(compile_one(&set->compiled[i], info, &set->settings, &edits[i], saes),
                             &edits[i]);
         if (st != FCT_OK) goto out;
@@ -306,7 +302,8 @@ fct_status fct_edit_compile(fct_edit_set *set, const fct_model_info *info, const
     for (int64_t i = 0; i < n_edits; i++)
         for (int64_t k = 0; k < i; k++)
             FCT_TRY_OUT(check_pair(&set->compiled[k], &set->compiled[i]));
-    if (n_edits > 0) qsort(set->compiled, (size_t)n_edits, sizeof *set->compiled, by_block_and_key);
+    if (n_edits > 0)
+        qsort(set->compiled, (size_t)n_edits, sizeof *set->compiled, by_block_and_json);
     FCT_TRY_OUT(fct_backend_find(&be, info->backend));
     FCT_TRY_OUT(make_plans(set, be));
     FCT_TRY_OUT(make_sources(set));
@@ -318,13 +315,14 @@ out:
 void fct_edit_set_clear(fct_edit_set *set)
 {
     for (int64_t i = 0; i < set->n; i++) {
-        fct_free(set->compiled[i].key);
+        fct_free(set->compiled[i].json);
         fct_free(set->compiled[i].grid);
     }
     for (int64_t i = 0; i < set->n_sources; i++) {
-        for (int64_t p = 0; p < set->n_plans; p++) fct_gather_clear(&set->source[i].gather[p]);
-        fct_free(set->source[i].gather);
-        fct_free(set->source[i].key);
+        fct_source *s = &set->source[i];
+        for (int64_t p = 0; s->gather && p < set->n_plans; p++) fct_gather_clear(&s->gather[p]);
+        fct_free(s->gather);
+        fct_free(s->json);
     }
     for (int64_t i = 0; i < set->n_plans; i++) {
         fct_gather_clear(&set->plan[i].clean);

@@ -87,7 +87,7 @@ void fct_gather_clear(fct_gather *g);
 
 typedef struct fct_compiled {
     fct_edit *edit;
-    char *key; /* its JSON: edits are summed in the order of these */
+    char *json; /* edits are summed in the order of these */
     const fct_block_info *block;
     const fct_sae_bound *bound; /* of the block; NULL: the set has no SAE for it */
     const fct_sae *sae;         /* bound's */
@@ -100,7 +100,7 @@ typedef struct fct_compiled {
 
 typedef struct fct_source { /* a run that features are taken from */
     fct_recipe *recipe;     /* an edit's */
-    char *key;              /* its JSON: equal ones run once */
+    char *json;             /* of the recipe: equal ones run once */
     fct_gather *gather;     /* one a block of the plan that takes from it; others have block NULL */
 } fct_source;
 

@@ -42,7 +42,7 @@ static void add_gather(fct_sha256 *h, const fct_gather *g)
 
 static void add_edit(fct_sha256 *h, const fct_plan *p, const fct_compiled *c)
 {
-    add_text(h, c->key);
+    add_text(h, c->json);
     add_counts(h, (const int64_t[]){c->first_step, c->last_step}, 2);
     fct_sha256_add(h, &c->unit, (int64_t)sizeof c->unit);
     if (c->edit->op == FCT_EDIT_FROM)

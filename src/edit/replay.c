@@ -19,8 +19,8 @@ static bool uses_block(const fct_edit *edits, int64_t n, const fct_sae_bound *b)
     return false;
 }
 
-/* Where something lies, so that the recipe finds it from any folder. A way that is not UTF-8 cannot
-   be told in JSON; then it stays as it was given. */
+/* Where something lies, so that the recipe finds it from any folder. JSON cannot tell a path that
+   is not UTF-8; then it stays as it was given. */
 static fct_status copy_path(char **out, const char *path)
 {
     *out = NULL;
@@ -62,8 +62,8 @@ static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
 }
 
 fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
-                             const fct_edit *edits, int64_t n_edits,
-                             const fct_sae_set *saes, int64_t index)
+                             const fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
+                             int64_t index)
 {
     fct_status st = FCT_OK;
     fct_settings settings;
@@ -92,6 +92,28 @@ fct_status fct_recipe_run(fct_session *session, fct_recipe *r, const fct_sae_set
     return fct_edit_run(session, &d, r->edit, r->n_edits, saes, out);
 }
 
+/* Reads the SAE from where the recipe says that it lies. */
+static fct_status load_sae(fct_sae **out, const fct_recipe_sae *s, const char *folder)
+{
+    char *path = NULL;
+    fct_status st;
+    if (!s->path)
+        return fct_fail(FCT_ERR_MISSING,
+                        "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
+                        s->block, s->block);
+    FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
+    if (fct_path_exists(path)) {
+        st = fct_sae_load(out, path, s->block);
+    } else {
+        bool one = strcmp(path, s->path) == 0;
+        st = fct_fail(FCT_ERR_MISSING,
+                      "the recipe's SAE of %s is not at %s%s%s; give it with --sae %s=DIR",
+                      s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
+    }
+    fct_free(path);
+    return st;
+}
+
 fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
                                 fct_sae_set *saes)
 {
@@ -99,27 +121,11 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
     for (int64_t i = 0; i < r->n_saes; i++) {
         const fct_recipe_sae *s = &r->sae[i];
         const fct_block_info *block;
-        char *path = NULL;
         fct_sae *sae = NULL;
         FCT_TRY(fct_where(fct_block_find(&block, info, s->block), "the recipe's SAEs"));
         if (fct_sae_set_find(saes, block->name)) continue;
-        if (!s->path)
-            return fct_fail(
-                FCT_ERR_MISSING,
-                "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
-                s->block, s->block);
-        FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
-        fct_status st = FCT_OK;
-        if (!fct_path_exists(path)) {
-            bool one = strcmp(path, s->path) == 0;
-            st = fct_fail(FCT_ERR_MISSING,
-                          "the recipe's SAE of %s is not at %s%s%s; give it with --sae %s=DIR",
-                          s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
-        }
-        if (st == FCT_OK) st = fct_sae_load(&sae, path, s->block);
-        if (st == FCT_OK) st = fct_sae_set_bind(saes, info, s->block, sae, true);
-        fct_free(path);
-        FCT_TRY(st);
+        FCT_TRY(load_sae(&sae, s, folder));
+        FCT_TRY(fct_sae_set_bind(saes, info, s->block, sae, true));
     }
     for (int64_t i = 0; i < r->n_edits; i++)
         if (r->edit[i].source) FCT_TRY(fct_recipe_find_saes(r->edit[i].source, m, folder, saes));
@@ -128,6 +134,7 @@ fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const c
 
 /* ---- what is loaded against what was used ---- */
 
+/* Adds a difference to the sentence; what is not known of either side is none. */
 static fct_status differ(fct_str *all, const char *what, const char *was, const char *is)
 {
     if (!was || !is || !*was || strcmp(was, is) == 0) return FCT_OK;
@@ -169,8 +176,7 @@ static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_mod
     return differ(all, "the plan (version, instruction set or threads)", r->plan, info->plan);
 }
 
-fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m,
-                                  const fct_sae_set *saes)
+fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, const fct_sae_set *saes)
 {
     fct_str all = {0};
     fct_status st = check_parts(&all, r, m, saes);

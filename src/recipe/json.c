@@ -403,7 +403,8 @@ static fct_status read_settings(fct_recipe *r, const json_t *o, const char *wher
     if (r->threads < 0 || r->threads > MAX_THREADS)
         return fct_fail(FCT_ERR_FORMAT, "%s: threads: want 0 to %d", where, MAX_THREADS);
     FCT_TRY(fct_options_of_members(&s, fct_settings_table(), o, where));
-    s.seed = 0; /* the item's */
+    /* the item's, which has been read */
+    s.seed = 0;
     return fct_settings_copy(&r->settings, &s);
 }
 

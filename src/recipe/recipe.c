@@ -104,8 +104,9 @@ fct_status fct_recipe_copy_run(fct_recipe *r, const fct_run_desc *d, const fct_e
                                int64_t n_edits)
 {
     FCT_TRY(fct_settings_copy(&r->settings, d->settings));
+    /* a recipe's items have their seeds whole */
     uint64_t seed = r->settings.seed;
-    r->settings.seed = 0; /* a recipe's items have theirs whole */
+    r->settings.seed = 0;
     FCT_TRY(copy_items(r, d->items, d->n_items, seed));
     return copy_edits(r, edits, n_edits);
 }
