@@ -253,6 +253,50 @@ static fct_status check_add(const fct_cx *cx, const fct_add_args *a, bool *empty
     return FCT_OK;
 }
 
+static fct_status check_add_channels(const fct_cx *cx, const fct_add_channels_args *a, bool *empty)
+{
+    FCT_TRY(check_tensor(cx, "x", &a->x, 2, FCT_MAX_DIMS));
+    FCT_TRY(check_tensor(cx, "y", &a->y, 2, FCT_MAX_DIMS));
+    FCT_TRY(want_same("x", &a->x, "y", &a->y));
+    if (a->x.dtype != a->y.dtype)
+        return fct_fail(FCT_ERR_ARG, "x is %s but y is %s", fct_dtype_name(a->x.dtype),
+                        fct_dtype_name(a->y.dtype));
+    *empty = fct_tensor_count(&a->x) == 0;
+    return *empty ? FCT_OK : check_pointer(cx, a->add, "add");
+}
+
+static fct_status check_finite(const fct_cx *cx, const fct_finite_args *a, bool *empty)
+{
+    if (!a->finite) return fct_fail(FCT_ERR_ARG, "finite is NULL");
+    *a->finite = true;
+    FCT_TRY(check_tensor(cx, "x", &a->x, 1, FCT_MAX_DIMS));
+    *empty = fct_tensor_count(&a->x) == 0;
+    return FCT_OK;
+}
+
+static fct_status check_gather(const fct_cx *cx, const fct_gather_args *a, bool *empty)
+{
+    fct_tensor x = a->x;
+    if (x.dtype == FCT_F16) x.dtype = FCT_BF16; /* as large; the only operation that reads it */
+    FCT_TRY(check_tensor(cx, "x", &x, 2, FCT_MAX_DIMS));
+    FCT_TRY(check_tensor(cx, "y", &a->y, 2, FCT_MAX_DIMS));
+    int64_t c = fct_view_last(&a->y), n = fct_view_rows(&a->x), rows = fct_view_rows(&a->y);
+    if (fct_view_last(&a->x) != c)
+        return fct_fail(FCT_ERR_SHAPE, "rows of %lld channels are taken from rows of %lld",
+                        (long long)c, (long long)fct_view_last(&a->x));
+    if ((a->x_stride && a->x_stride < c) || (a->y_stride && a->y_stride < c))
+        return fct_fail(FCT_ERR_ARG, "a row stride is less than its %lld channels", (long long)c);
+    if (!a->index && n != rows)
+        return fct_fail(FCT_ERR_SHAPE, "%lld rows are taken from %lld without numbers",
+                        (long long)rows, (long long)n);
+    for (int64_t r = 0; a->index && !is_dry(cx) && r < rows; r++)
+        if (a->index[r] < -1 || a->index[r] >= n)
+            return fct_fail(FCT_ERR_RANGE, "row %lld is number %lld of %lld", (long long)r,
+                            (long long)a->index[r], (long long)n);
+    *empty = rows == 0;
+    return FCT_OK;
+}
+
 static fct_status check_concat(const fct_cx *cx, const fct_concat_args *a, bool *empty)
 {
     FCT_TRY(check_tensor(cx, "a", &a->a, 1, FCT_MAX_DIMS));
@@ -315,11 +359,12 @@ static fct_status check_topk(const fct_cx *cx, const fct_topk_args *a, bool *emp
     return check_pointer(cx, a->value, "value");
 }
 
-/* Every entry in [0,n); n 0: not told. */
+/* Every entry in [0,n), where the host can look; n 0: not told. */
 static fct_status check_index(const fct_cx *cx, const int32_t *index, int64_t rows, int64_t k,
                               int64_t n)
 {
-    for (int64_t i = 0; n > 0 && !is_dry(cx) && i < rows * k; i++)
+    if (n == 0 || is_dry(cx) || !cx->be->device->is_host) return FCT_OK;
+    for (int64_t i = 0; i < rows * k; i++)
         if (index[i] < 0 || index[i] >= n)
             return fct_fail(FCT_ERR_RANGE, "index %d at row %lld is not in [0,%lld)", index[i],
                             (long long)(i / k), (long long)n);

@@ -8,6 +8,7 @@ static const fct_backend *const backends[] = {&fct_backend_cpu, &fct_backend_ref
 
 static fct_status check_complete(const fct_backend *be)
 {
+    if (!be->device) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no device", be->name);
 #define MEMBER(op) \
     if (!be->op) return fct_fail(FCT_ERR_UNSUPPORTED, "backend %s has no %s", be->name, #op);
     MEMBER(pack)

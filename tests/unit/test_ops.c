@@ -76,7 +76,7 @@ static void test_linear(void **state)
         }
 }
 
-/* More shapes than a weight remembers, twice: plans that made room are made again. */
+/* One weight at many shapes, each met twice. */
 static void test_linear_many_shapes(void **state)
 {
     (void)state;

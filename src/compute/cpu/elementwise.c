@@ -49,6 +49,11 @@ void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64
 fct_status cpu_unary(fct_cx *cx, const fct_unary_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
+    if (a->act == FCT_ACT_NONE && a->x.dtype == a->y.dtype) {
+        if (a->x.data != a->y.data)
+            memcpy(a->y.data, a->x.data, (size_t)fct_tensor_bytes(&a->x));
+        return FCT_OK;
+    }
     unary(a->y.data, a->y.dtype, a->x.data, a->x.dtype, fct_tensor_count(&a->x), a->act);
     return FCT_OK;
 }
@@ -70,6 +75,53 @@ fct_status cpu_add(fct_cx *cx, const fct_add_args *a)
     int64_t n = fct_tensor_count(&a->y), runs = runs_of(n);
 #pragma omp parallel for schedule(static) if (n > CPU_SMALL)
     for (int64_t i = 0; i < runs; i++) add_run(a, i * RUN, run_length(n, i));
+    return FCT_OK;
+}
+
+FCT_CLONES static void add_channels_row(const fct_add_channels_args *a, int64_t row, int64_t c)
+{
+    const float *add = a->add + row / fct_view_pixels(&a->x) * c;
+    for (int64_t at = 0; at < c; at += RUN) {
+        float v[RUN];
+        int64_t n = c - at < RUN ? c - at : RUN;
+        vec_load(v, a->x.data, a->x.dtype, row * c + at, n);
+        for (int64_t i = 0; i < n; i++) v[i] += add[at + i];
+        vec_store(a->y.data, a->y.dtype, row * c + at, v, n);
+    }
+}
+
+fct_status cpu_add_channels(fct_cx *cx, const fct_add_channels_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t c = fct_view_last(&a->x), rows = fct_view_rows(&a->x);
+#pragma omp parallel for schedule(static) if (rows * c > CPU_SMALL)
+    for (int64_t r = 0; r < rows; r++) add_channels_row(a, r, c);
+    return FCT_OK;
+}
+
+/* ---- NaN and infinity: exponents of ones ---- */
+
+FCT_CLONES static bool finite_run(const fct_tensor *x, int64_t at, int64_t n)
+{
+    uint32_t bad = 0;
+    if (x->dtype == FCT_F32) {
+        const uint32_t *p = (const uint32_t *)x->data + at;
+        for (int64_t i = 0; i < n; i++) bad |= (uint32_t)((p[i] & 0x7f800000u) == 0x7f800000u);
+    } else {
+        const uint16_t *p = (const uint16_t *)x->data + at;
+        for (int64_t i = 0; i < n; i++) bad |= (uint32_t)((p[i] & 0x7f80u) == 0x7f80u);
+    }
+    return bad == 0;
+}
+
+fct_status cpu_finite(fct_cx *cx, const fct_finite_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t n = fct_tensor_count(&a->x), runs = runs_of(n);
+    int bad = 0;
+#pragma omp parallel for schedule(static) reduction(| : bad) if (n > CPU_SMALL)
+    for (int64_t i = 0; i < runs; i++) bad |= !finite_run(&a->x, i * RUN, run_length(n, i));
+    *a->finite = bad == 0;
     return FCT_OK;
 }
 
@@ -95,7 +147,7 @@ fct_status cpu_geglu(fct_cx *cx, const fct_geglu_args *a)
     return FCT_OK;
 }
 
-/* ---- concatenation ---- */
+/* ---- concatenation, rows by number ---- */
 
 FCT_CLONES static void copy_row(const fct_tensor *y, int64_t to, const fct_tensor *x, int64_t from,
                                 int64_t n)
@@ -124,6 +176,30 @@ fct_status cpu_concat(fct_cx *cx, const fct_concat_args *a)
         copy_row(&a->y, r * n, &a->a, r * na, na);
         copy_row(&a->y, r * n + na, &a->b, r * nb, nb);
     }
+    return FCT_OK;
+}
+
+static fct_status gather_row(const fct_gather_args *a, int64_t to, int64_t from, int64_t c)
+{
+    int64_t x_bytes = fct_dtype_bytes(a->x.dtype), y_bytes = fct_dtype_bytes(a->y.dtype);
+    uint8_t *y = (uint8_t *)a->y.data + to * (a->y_stride ? a->y_stride : c) * y_bytes;
+    if (from < 0) {
+        memset(y, 0, (size_t)(c * y_bytes));
+        return FCT_OK;
+    }
+    const uint8_t *x = (const uint8_t *)a->x.data + from * (a->x_stride ? a->x_stride : c) * x_bytes;
+    if (a->x.dtype != a->y.dtype) return fct_convert(y, a->y.dtype, x, a->x.dtype, c);
+    memcpy(y, x, (size_t)(c * y_bytes));
+    return FCT_OK;
+}
+
+/* Small and rare: tables of tokens, columns for taps. One thread does it. */
+fct_status cpu_gather(fct_cx *cx, const fct_gather_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t rows = fct_view_rows(&a->y), c = fct_view_last(&a->y);
+    for (int64_t r = 0; r < rows; r++)
+        FCT_TRY(gather_row(a, r, a->index ? a->index[r] : r, c));
     return FCT_OK;
 }
 

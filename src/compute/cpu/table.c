@@ -10,6 +10,7 @@ static fct_status describe(fct_str *out)
 
 #define CPU_ENTRY(op) .op = cpu_##op,
 const fct_backend fct_backend_cpu = {.name = "cpu",
+                                     .device = &fct_device_host,
                                      .pack = cpu_pack,
                                      .unpack = cpu_unpack,
                                      .plans_new = cpu_plans_new,

@@ -44,6 +44,41 @@ fct_status ref_add(fct_cx *cx, const fct_add_args *a)
     return FCT_OK;
 }
 
+fct_status ref_add_channels(fct_cx *cx, const fct_add_channels_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t batch = a->x.dim[0], c = fct_view_last(&a->x), pixels = fct_view_pixels(&a->x);
+    for (int64_t b = 0; b < batch; b++)
+        for (int64_t p = 0; p < pixels; p++)
+            for (int64_t j = 0; j < c; j++) {
+                int64_t at = (b * pixels + p) * c + j;
+                ref_set(&a->y, at, ref_get(&a->x, at) + (double)a->add[b * c + j]);
+            }
+    return FCT_OK;
+}
+
+fct_status ref_finite(fct_cx *cx, const fct_finite_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t n = fct_tensor_count(&a->x);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(ref_get(&a->x, i))) *a->finite = false;
+    return FCT_OK;
+}
+
+fct_status ref_gather(fct_cx *cx, const fct_gather_args *a)
+{
+    if (fct_arena_dry(cx->arena)) return FCT_OK;
+    int64_t rows = fct_view_rows(&a->y), c = fct_view_last(&a->y);
+    int64_t xs = a->x_stride ? a->x_stride : c, ys = a->y_stride ? a->y_stride : c;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t from = a->index ? a->index[r] : r;
+        for (int64_t j = 0; j < c; j++)
+            ref_set(&a->y, r * ys + j, from < 0 ? 0 : ref_get(&a->x, from * xs + j));
+    }
+    return FCT_OK;
+}
+
 fct_status ref_concat(fct_cx *cx, const fct_concat_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;

@@ -14,8 +14,11 @@ typedef struct ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rou
 
 static inline double ref_get(const fct_tensor *t, int64_t i)
 {
-    return t->dtype == FCT_BF16 ? (double)fct_bf16_to_f32(((const uint16_t *)t->data)[i])
-                                : (double)((const float *)t->data)[i];
+    switch (t->dtype) {
+    case FCT_BF16: return (double)fct_bf16_to_f32(((const uint16_t *)t->data)[i]);
+    case FCT_F16: return (double)fct_f16_to_f32(((const uint16_t *)t->data)[i]);
+    default: return (double)((const float *)t->data)[i];
+    }
 }
 
 static inline void ref_set(const fct_tensor *t, int64_t i, double v)

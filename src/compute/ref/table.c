@@ -70,6 +70,7 @@ static void encoder_free(fct_encoder *enc)
 
 #define REF_ENTRY(op) .op = ref_##op,
 const fct_backend fct_backend_ref = {.name = "ref",
+                                     .device = &fct_device_host,
                                      .pack = pack,
                                      .unpack = unpack,
                                      .plans_new = plans_new,
