@@ -49,7 +49,8 @@ fct_status fct_map_close(fct_map *m) FCT_MUST_CHECK;
 void fct_map_drop(fct_map *m);
 
 /* A copy in host memory; release its data with fct_free. */
-fct_status fct_tensor_read(fct_tensor *out, const fct_device *d, const fct_tensor *t) FCT_MUST_CHECK;
+fct_status fct_tensor_read(fct_tensor *out, const fct_device *d,
+                           const fct_tensor *t) FCT_MUST_CHECK;
 
 /* Numbers that the host has and operations only read: the host's own where its memory is the
    device's, else a copy. Zero-initialised is empty. */

@@ -2,7 +2,8 @@
    channel, NaN and infinity. cpu against ref, both against cases by hand, errors. */
 #include "ops_util.h"
 
-static void fill_half(pool *p, const fct_tensor *t) /* of f16, which the other helpers do not know */
+/* Of f16, which the other helpers do not know. */
+static void fill_half(pool *p, const fct_tensor *t)
 {
     int64_t n = fct_tensor_count(t);
     for (int64_t i = 0; i < n; i++)
@@ -18,7 +19,8 @@ static void one_gather(int64_t n, int64_t rows, int64_t c, fct_dtype xt, fct_dty
     pool p;
     pool_init(&p, (uint64_t)(n * 31 + rows * 7 + c));
     int64_t xs = strided ? c + 3 : c, ys = strided ? c + 2 : c;
-    fct_tensor x = pool_tensor(&p, xt, 2, DIMS(n, xs)), want = pool_tensor(&p, yt, 2, DIMS(rows, ys)),
+    fct_tensor x = pool_tensor(&p, xt, 2, DIMS(n, xs)),
+               want = pool_tensor(&p, yt, 2, DIMS(rows, ys)),
                got = pool_tensor(&p, yt, 2, DIMS(rows, ys));
     int64_t *index = pool_take(&p, rows * (int64_t)sizeof *index);
     if (xt == FCT_F16)

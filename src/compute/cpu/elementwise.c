@@ -187,7 +187,8 @@ static fct_status gather_row(const fct_gather_args *a, int64_t to, int64_t from,
         memset(y, 0, (size_t)(c * y_bytes));
         return FCT_OK;
     }
-    const uint8_t *x = (const uint8_t *)a->x.data + from * (a->x_stride ? a->x_stride : c) * x_bytes;
+    const uint8_t *x = a->x.data;
+    x += from * (a->x_stride ? a->x_stride : c) * x_bytes;
     if (a->x.dtype != a->y.dtype) return fct_convert(y, a->y.dtype, x, a->x.dtype, c);
     memcpy(y, x, (size_t)(c * y_bytes));
     return FCT_OK;
