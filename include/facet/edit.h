@@ -110,12 +110,13 @@ FCT_API void fct_edit_set_close(fct_edit_set *set);
 
 /* ---- recipes of runs, and runs of recipes ---- */
 
-/* The recipe of picture `index`, from 0, of a run: all of its batch, desc's zeros resolved by the
-   model, the edits, and those of the SAEs that they use. edits and saes may be NULL with n_edits
-   0. FCT_ERR_ARG: the batch has no such picture. Release out with fct_recipe_clear. */
-FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
-                                     const fct_edit *edits, int64_t n_edits,
-                                     const fct_sae_set *saes, int64_t index) FCT_MUST_CHECK;
+/* The recipe of picture `index`, from 0, of a run of this session: all of its batch, desc's zeros
+   resolved by the model, the edits, and those of the SAEs that they use. edits and saes may be NULL
+   with n_edits 0. FCT_ERR_ARG: the batch has no such picture. Release out with fct_recipe_clear. */
+FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_session *session,
+                                     const fct_run_desc *desc, const fct_edit *edits,
+                                     int64_t n_edits, const fct_sae_set *saes,
+                                     int64_t index) FCT_MUST_CHECK;
 /* Adds the recipe's own SAEs for blocks that the set has none for, from the paths that it names
    (relative ones are tried from the working directory, then from `folder`, which may be NULL).
    FCT_ERR_MISSING: one is not there. */

@@ -100,10 +100,16 @@ FCT_API void fct_checker_free(fct_checker *c);
 FCT_API const fct_checker_head *fct_checker_heads(const fct_checker *c, int64_t *n);
 /* The head called `name`, or -1. */
 FCT_API int64_t fct_checker_find(const fct_checker *c, const char *name);
+
+/* One thread's reading with a checker: its memory and plans. Any number of readers share a checker,
+   which outlives them. */
+typedef struct fct_reader fct_reader;
+FCT_API fct_status fct_reader_open(fct_reader **out, const fct_checker *c) FCT_MUST_CHECK;
+FCT_API void fct_reader_close(fct_reader *r); /* NULL is fine */
 /* pixels [n,height,width,3], RGB, as a run gives them; out [n]. FCT_ERR_SHAPE: the size is not the
-   checker's own. One thread at a time. */
-FCT_API fct_status fct_checker_read(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
-                                    int64_t height, fct_reading *out) FCT_MUST_CHECK;
+   checker's own. */
+FCT_API fct_status fct_reader_read(fct_reader *r, const uint8_t *pixels, int64_t n, int64_t width,
+                                   int64_t height, fct_reading *out) FCT_MUST_CHECK;
 
 /* ---- measures ---- */
 

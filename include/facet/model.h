@@ -57,7 +57,7 @@ typedef struct fct_block_info { /* a transformer block (Transformer2DModel) of t
 typedef struct fct_model_info {
     const char *path, *name, *hash;  /* hash: of headers, sizes and sampled pages, hex */
     const char *backend, *precision; /* "cpu", "f32" or "bf16": what is in use */
-    const char *plan;    /* hex hash of what decides which algorithms run: same plan, same bytes */
+    const char *plan;    /* that of a session with as many threads as the model was opened with */
     int64_t sample_size; /* latents' default height and width */
     int64_t vae_factor;  /* pixels per latent cell: 8 */
     int64_t latent_channels;

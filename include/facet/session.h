@@ -161,6 +161,11 @@ FCT_API fct_status fct_session_open(fct_session **out, const fct_model *m,
 /* NULL is fine. */
 FCT_API void fct_session_close(fct_session *s);
 FCT_API const fct_model *fct_session_model(const fct_session *s);
+/* Its number of threads; and a hash, as hex digits, of what decides which algorithms run: version,
+   instruction set, number type and that number. Equal plans give equal bytes; recipes and stores
+   carry both. */
+FCT_API int fct_session_threads(const fct_session *s);
+FCT_API const char *fct_session_plan(const fct_session *s);
 
 /* One run; out is cleared by the caller with fct_run_result_clear, and empty after a failure. */
 FCT_API fct_status fct_session_run(fct_session *s, const fct_run_desc *desc,

@@ -90,9 +90,6 @@ fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT
    the block is taken anew and what it held is lost; on failure it is NULL and the room 0. */
 fct_status fct_reserve(void *inout_ptr, int64_t *inout_room, int64_t n,
                        int64_t size) FCT_MUST_CHECK;
-/* Freed memory stays with the process: for programs that make many runs one after the other, whose
-   arenas would be given back and zeroed again each time. Process-wide; only glibc can. */
-void fct_memory_keep(void);
 /* Fault injection for tests: the nth allocation from now fails (0 = off). Per thread. */
 void fct_fault_alloc(int64_t nth);
 void fct_fault_json(

@@ -4,13 +4,9 @@
 #include "base/base.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 enum { ALIGNMENT = 64, LARGE = 16 << 20 };
 
@@ -101,14 +97,6 @@ fct_status fct_reserve(void *inout_ptr, int64_t *inout_room, int64_t n, int64_t 
     FCT_TRY(fct_new_raw(inout_ptr, n, size));
     *inout_room = n;
     return FCT_OK;
-}
-
-void fct_memory_keep(void)
-{
-#ifdef __GLIBC__
-    (void)mallopt(M_MMAP_MAX, 0);
-    (void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
-#endif
 }
 
 void fct_free(void *p)

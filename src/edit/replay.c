@@ -49,32 +49,33 @@ fct_status fct_recipe_put_saes(fct_recipe *r, const fct_sae_set *saes)
     return FCT_OK;
 }
 
-static fct_status copy_model(fct_recipe *r, const fct_model_info *info)
+static fct_status copy_model(fct_recipe *r, const fct_session *session)
 {
+    const fct_model_info *info = fct_model_get_info(fct_session_model(session));
     FCT_TRY(fct_strdup(&r->version, fct_version()));
     FCT_TRY(fct_strdup(&r->model, info->name));
     FCT_TRY(copy_path(&r->model_path, info->path));
     FCT_TRY(fct_strdup(&r->model_hash, info->hash));
     FCT_TRY(fct_strdup(&r->backend, info->backend));
     FCT_TRY(fct_strdup(&r->precision, info->precision));
-    FCT_TRY(fct_strdup(&r->plan, info->plan));
+    FCT_TRY(fct_strdup(&r->plan, fct_session_plan(session)));
     return fct_strdup(&r->sampler, info->scheduler);
 }
 
-fct_status fct_recipe_of_run(fct_recipe *out, const fct_model *m, const fct_run_desc *desc,
+fct_status fct_recipe_of_run(fct_recipe *out, const fct_session *session, const fct_run_desc *desc,
                              const fct_edit *edits, int64_t n_edits, const fct_sae_set *saes,
                              int64_t index)
 {
     fct_status st = FCT_OK;
     fct_settings settings;
     fct_run_desc d = *desc;
-    *out = (fct_recipe){.index = index, .threads = fct_threads()};
+    *out = (fct_recipe){.index = index, .threads = fct_session_threads(session)};
     if (index < 0 || index >= desc->n_items)
         return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index,
                         desc->n_items);
-    fct_settings_resolve(&settings, desc->settings, fct_model_get_info(m));
+    fct_settings_resolve(&settings, desc->settings, fct_model_get_info(fct_session_model(session)));
     d.settings = &settings;
-    FCT_TRY_OUT(copy_model(out, fct_model_get_info(m)));
+    FCT_TRY_OUT(copy_model(out, session));
     FCT_TRY_OUT(fct_recipe_copy_run(out, &d, edits, n_edits));
     FCT_TRY_OUT(fct_recipe_put_saes(out, saes));
 out:

@@ -76,7 +76,7 @@ static fct_status load_weight(fct_checker_layer *y, const loading *l, const char
                        .dtype = FCT_F32,
                        .part = &(fct_weight_part){.t = t},
                        .n_parts = 1};
-    FCT_TRY(fct_weight_pack(l->c->cx.be, &y->weight, &d));
+    FCT_TRY(fct_weight_pack(l->c->be, &y->weight, &d));
     return load_floats(&y->bias, l, name, "bias", dim[0]);
 }
 
@@ -211,7 +211,6 @@ static fct_status load_layers(loading *l, const json_t *list)
     if (n < 1 || n > MAX_LAYERS)
         return fct_fail(FCT_ERR_FORMAT, "%s: layers: want a list of 1 to %d", l->where, MAX_LAYERS);
     FCT_TRY(fct_new(&c->layer, n, sizeof *c->layer));
-    FCT_TRY(fct_new(&c->made, n, sizeof *c->made));
     fct_checker_layer picture = {.h = c->height, .w = c->width, .c = c->channels},
                       *before = &picture;
     while (c->n_layers < n) {
@@ -307,7 +306,6 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     json_t *root = NULL;
     char *path = NULL, *weights = NULL;
     const char *format = NULL, *file = NULL;
-    const fct_backend *be;
     loading l = {0};
     *out = NULL;
     FCT_TRY_OUT(fct_path_join(&path, folder, "checker.json"));
@@ -328,14 +326,11 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     FCT_TRY_OUT(fct_st_open(&l.weights, weights));
     FCT_TRY_OUT(fct_new(&l.c, 1, sizeof *l.c));
     l.where = path;
-    FCT_TRY_OUT(fct_backend_find(&be, backend));
-    FCT_TRY_OUT(fct_cx_open(&l.c->cx, be, NULL));
-    l.c->cx.arena = &l.c->arena;
+    FCT_TRY_OUT(fct_backend_find(&l.c->be, backend));
     FCT_TRY_OUT(load_input(l.c, json_object_get(root, "input"), path));
     FCT_TRY_OUT(fct_json_f64(&l.c->unreadable_above, root, "unreadable_above", 0.5, path));
     FCT_TRY_OUT(load_layers(&l, json_object_get(root, "layers")));
     FCT_TRY_OUT(load_heads(l.c, json_object_get(root, "heads"), path));
-    FCT_TRY_OUT(fct_checker_make_arena(l.c));
     *out = l.c;
     l.c = NULL;
 out:
@@ -363,10 +358,7 @@ void fct_checker_free(fct_checker *c)
         fct_free(c->head[i].name);
     }
     fct_free(c->layer);
-    fct_free(c->made);
     fct_free(c->head);
-    fct_cx_close(&c->cx);
-    fct_arena_clear(&c->arena);
     fct_free(c);
 }
 
@@ -381,9 +373,4 @@ int64_t fct_checker_find(const fct_checker *c, const char *name)
     for (int64_t i = 0; i < c->n_heads; i++)
         if (strcmp(c->head[i].name, name) == 0) return i;
     return -1;
-}
-
-int64_t fct_checker_outputs(const fct_checker *c)
-{
-    return c->outputs;
 }

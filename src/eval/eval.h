@@ -1,4 +1,4 @@
-/* eval.h - the inward header of eval/: what a loaded checker is made of. */
+/* eval.h - the inward header of eval/: what a loaded checker and its readers are made of. */
 #ifndef FCT_EVAL_EVAL_H
 #define FCT_EVAL_EVAL_H
 
@@ -6,12 +6,6 @@
 #include "compute/backend.h"
 #include "facet/eval.h"
 #include "tensor/tensor.h"
-
-/* As fct_checker_read, but the network's raw outputs: logits [n,outputs]; outputs is the size of
-   its last layer. (checker.c) */
-fct_status fct_checker_run(fct_checker *c, const uint8_t *pixels, int64_t n, int64_t width,
-                           int64_t height, float *logits) FCT_MUST_CHECK;
-int64_t fct_checker_outputs(const fct_checker *c);
 
 typedef enum fct_checker_op {
     FCT_CHECKER_CONV,
@@ -35,19 +29,28 @@ typedef struct fct_checker_layer {
     float *scale, *bias; /* group_norm's weight; bias */
 } fct_checker_layer;
 
+/* What was loaded: read-only, shared by all readers. */
 struct fct_checker {
-    fct_cx cx;
-    fct_arena arena; /* sized for one chunk of pictures */
+    const fct_backend *be;
     int64_t width, height, channels;
     float low, high; /* what bytes 0 and 255 become */
     double unreadable_above;
     fct_checker_layer *layer;
-    fct_tensor *made; /* outputs of the layers while they run */
-    int64_t n_layers, outputs;
+    int64_t n_layers;
+    int64_t outputs; /* of all chains together */
     fct_checker_head *head;
     int64_t n_heads, readable; /* number of the head "readable", or -1 */
 };
 
-fct_status fct_checker_make_arena(fct_checker *c) FCT_MUST_CHECK; /* as large as a dry run says */
+struct fct_reader {
+    const fct_checker *c;
+    fct_cx cx;
+    fct_arena arena;  /* sized for one chunk of pictures */
+    fct_tensor *made; /* [n_layers]: outputs of the layers while they run */
+};
+
+/* As fct_reader_read, but the network's raw outputs: logits [n,outputs]. (checker.c) */
+fct_status fct_reader_run(fct_reader *r, const uint8_t *pixels, int64_t n, int64_t width,
+                          int64_t height, float *logits) FCT_MUST_CHECK;
 
 #endif

@@ -15,12 +15,13 @@ static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n,
 static fct_status run_both(fct_icon *out, fct_session *session, const fct_run_desc *d,
                            fct_edit *edit, fct_sae_set *saes)
 {
-    const fct_model *m = fct_session_model(session);
     fct_run_result clean = {0}, icon = {0};
     fct_status st = fct_edit_run(session, d, edit, 1, saes, &icon);
     if (st == FCT_OK) st = fct_session_run(session, d, &clean);
-    if (st == FCT_OK) st = draw_all(&out->icon, &icon, out->n, &(fct_stamp){m, d, edit, 1, saes});
-    if (st == FCT_OK) st = draw_all(&out->clean, &clean, out->n, &(fct_stamp){m, d, NULL, 0, NULL});
+    if (st == FCT_OK)
+        st = draw_all(&out->icon, &icon, out->n, &(fct_stamp){session, d, edit, 1, saes});
+    if (st == FCT_OK)
+        st = draw_all(&out->clean, &clean, out->n, &(fct_stamp){session, d, NULL, 0, NULL});
     fct_run_result_clear(&icon);
     fct_run_result_clear(&clean);
     return st;

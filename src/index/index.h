@@ -31,7 +31,7 @@ void fct_feature_map_measure(fct_feature_map *f); /* mean, max, share from map, 
 fct_status fct_draw_result(fct_image *out, const fct_run_result *r, int64_t i) FCT_MUST_CHECK;
 /* The same with the recipe of its run in its texts (maps.c). */
 typedef struct fct_stamp {
-    const fct_model *model;
+    const fct_session *session;
     const fct_run_desc *desc;
     const fct_edit *edit; /* NULL: none */
     int64_t n_edits;

@@ -59,8 +59,7 @@ fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
     FCT_TRY_OUT(fct_maps_run(maps, session, saes, desc->recipe, desc->step, false, &result));
     FCT_TRY_OUT(fct_new(&out->picture, 1, (int64_t)sizeof *out->picture));
     fct_recipe_desc(desc->recipe, &run);
-    fct_stamp stamp = {fct_session_model(session), &run, desc->recipe->edit, desc->recipe->n_edits,
-                       saes};
+    fct_stamp stamp = {session, &run, desc->recipe->edit, desc->recipe->n_edits, saes};
     FCT_TRY_OUT(fct_draw_stamped(out->picture, &result, desc->recipe->index, &stamp));
     FCT_TRY_OUT(fct_new(&out->block, saes->n, (int64_t)sizeof *out->block));
     for (int64_t i = 0; i < saes->n; i++) {

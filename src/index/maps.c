@@ -129,7 +129,7 @@ fct_status fct_draw_stamped(fct_image *out, const fct_run_result *r, int64_t i,
 {
     fct_recipe recipe = {0};
     FCT_TRY(fct_draw_result(out, r, i));
-    FCT_TRY(fct_recipe_of_run(&recipe, stamp->model, stamp->desc, stamp->edit, stamp->n_edits,
+    FCT_TRY(fct_recipe_of_run(&recipe, stamp->session, stamp->desc, stamp->edit, stamp->n_edits,
                               stamp->saes, i));
     fct_status st = fct_recipe_stamp(&recipe, out);
     fct_recipe_clear(&recipe);

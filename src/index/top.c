@@ -199,8 +199,7 @@ static fct_status draw_batch(fct_top *out, fct_session *session, const fct_top_d
     describe(&d, items, prompt, n, desc);
     fct_status st = fct_session_run(session, &d, &result);
     for (int64_t i = 0; i < n && st == FCT_OK; i++)
-        st = keep_picture(out, &result, i, prompt[i],
-                          &(fct_stamp){fct_session_model(session), &d, NULL, 0, NULL});
+        st = keep_picture(out, &result, i, prompt[i], &(fct_stamp){session, &d, NULL, 0, NULL});
     fct_run_result_clear(&result);
     return st;
 }

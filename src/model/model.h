@@ -31,4 +31,8 @@ struct fct_model {
 fct_status fct_model_list_blocks(fct_model *m) FCT_MUST_CHECK;
 void fct_model_clear_blocks(fct_model *m);
 
+/* As hex digits, a hash of what decides which algorithms run, beside shapes: version, instruction
+   set, number type and this thread's number of threads. (open.c) */
+fct_status fct_model_plan(char out[65], const fct_model *m) FCT_MUST_CHECK;
+
 #endif

@@ -136,9 +136,7 @@ static fct_status open_scheduler(fct_model *m)
 
 /* ---- the whole ---- */
 
-/* What decides which algorithms run, beside shapes: version, instruction set, number type and
-   threads. */
-static fct_status hash_plan(fct_model *m)
+fct_status fct_model_plan(char out[65], const fct_model *m)
 {
     fct_str text = {0};
     fct_sha256 h;
@@ -146,7 +144,7 @@ static fct_status hash_plan(fct_model *m)
     if (st == FCT_OK) st = m->be->describe(&text);
     fct_sha256_init(&h);
     fct_sha256_add(&h, text.p, text.n);
-    fct_sha256_hex(&h, m->plan);
+    fct_sha256_hex(&h, out);
     fct_str_clear(&text);
     return st;
 }
@@ -195,7 +193,7 @@ static fct_status open_all(fct_model *m, const fct_model_desc *d)
     FCT_TRY(check_together(m));
     FCT_TRY(fct_model_list_blocks(m));
     FCT_TRY(fct_model_hash(m->hash, m->path));
-    FCT_TRY(hash_plan(m));
+    FCT_TRY(fct_model_plan(m->plan, m));
     return describe(m);
 }
 

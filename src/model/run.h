@@ -36,6 +36,7 @@ struct fct_session {
     const fct_model *m;
     const fct_log *log;
     int threads;
+    char plan[65];
     fct_cx cx; /* its plans are kept from run to run */
     fct_arena arena;
     fct_kept kept;

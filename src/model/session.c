@@ -28,6 +28,9 @@ fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_ses
                      : desc->keep_bytes           ? desc->keep_bytes
                                                   : USUAL_KEEP;
     fct_status st = fct_cx_open(&s->cx, m->be, s->log);
+    int before = fct_session_enter(s);
+    if (st == FCT_OK) st = fct_model_plan(s->plan, m);
+    fct_session_leave(s, before);
     if (st != FCT_OK) {
         fct_session_close(s);
         return st;
@@ -48,6 +51,16 @@ void fct_session_close(fct_session *s)
 const fct_model *fct_session_model(const fct_session *s)
 {
     return s->m;
+}
+
+int fct_session_threads(const fct_session *s)
+{
+    return s->threads;
+}
+
+const char *fct_session_plan(const fct_session *s)
+{
+    return s->plan;
 }
 
 void fct_session_count(const fct_session *s, fct_session_counts *out)

@@ -169,9 +169,10 @@ static json_t *describe_options(const fct_capture_plan *p)
 static fct_status describe(fct_capture_plan *p, const fct_capture_desc *desc)
 {
     fct_status st = FCT_OK;
-    json_t *model = json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "name", p->info->name, "hash",
-                              p->info->hash, "backend", p->info->backend, "precision",
-                              p->info->precision, "threads", fct_threads(), "plan", p->info->plan);
+    json_t *model =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "name", p->info->name, "hash", p->info->hash,
+                  "backend", p->info->backend, "precision", p->info->precision, "threads",
+                  fct_session_threads(desc->session), "plan", fct_session_plan(desc->session));
     json_t *blocks = json_array(), *prompts = json_array();
     for (int64_t b = 0; b < p->n_blocks; b++)
         (void)json_array_append_new(blocks, describe_block(p, b, desc->n_prompts));

@@ -17,15 +17,17 @@ static const char *demo_path(const char *relative)
 static void compare(const char *backend, double bound)
 {
     fct_checker *c = NULL;
+    fct_reader *reader = NULL;
     fct_st want = {0};
     assert_ok(fct_st_open(&want, test_path("vectors/checker/tiny.safetensors")));
     assert_ok(fct_checker_load(&c, test_path("vectors/checker"), backend));
+    assert_ok(fct_reader_open(&reader, c));
     const fct_tensor *x = fct_st_find(&want, "pixels"), *y = fct_st_find(&want, "logits");
-    int64_t n = x->dim[0], outputs = fct_checker_outputs(c);
+    int64_t n = x->dim[0], outputs = c->outputs;
     assert_int_equal(outputs, y->dim[1]);
     float *got = NULL;
     assert_ok(fct_new(&got, n * outputs, sizeof *got));
-    assert_ok(fct_checker_run(c, x->data, n, x->dim[2], x->dim[1], got));
+    assert_ok(fct_reader_run(reader, x->data, n, x->dim[2], x->dim[1], got));
     double diff = 0, size = 0;
     for (int64_t i = 0; i < n * outputs; i++) {
         double w = (double)((const float *)y->data)[i], d = (double)got[i] - w;
@@ -36,7 +38,7 @@ static void compare(const char *backend, double bound)
 
     /* the readings follow from the outputs; a batch reads as its pictures one by one */
     fct_reading r[32], single;
-    assert_ok(fct_checker_read(c, x->data, n, x->dim[2], x->dim[1], r));
+    assert_ok(fct_reader_read(reader, x->data, n, x->dim[2], x->dim[1], r));
     int unreadable = 0;
     for (int64_t i = 0; i < n; i++) {
         const float *o = got + i * outputs;
@@ -51,15 +53,17 @@ static void compare(const char *backend, double bound)
         for (int j = 0; j < 4; j++) assert_true(r[i].point[j] == o[5 + j]);
         unreadable += !r[i].readable;
         const uint8_t *p = (const uint8_t *)x->data + i * x->dim[1] * x->dim[2] * 3;
-        assert_ok(fct_checker_read(c, p, 1, x->dim[2], x->dim[1], &single));
+        assert_ok(fct_reader_read(reader, p, 1, x->dim[2], x->dim[1], &single));
         assert_int_equal(single.value[0], r[i].value[0]);
         assert_true(fabs((double)single.unreadable - (double)r[i].unreadable) < 1e-5);
     }
     assert_true(unreadable > 0 && unreadable < n); /* else the case shows nothing */
-    assert_fails(FCT_ERR_SHAPE, "20x14, not of 14x20", fct_checker_run(c, x->data, 1, 14, 20, got));
+    assert_fails(FCT_ERR_SHAPE, "20x14, not of 14x20",
+                 fct_reader_run(reader, x->data, 1, 14, 20, got));
     assert_int_equal(fct_checker_find(c, "readable"), 1);
     assert_int_equal(fct_checker_find(c, "taste"), -1);
     fct_free(got);
+    fct_reader_close(reader);
     fct_checker_free(c);
     fct_st_close(&want);
 }
@@ -79,11 +83,13 @@ static void test_demo(void **state)
         !fct_path_exists(test_path("vectors/checker/demo.safetensors")))
         skip();
     fct_checker *c = NULL;
+    fct_reader *reader = NULL;
     fct_st want = {0};
     assert_ok(fct_st_open(&want, test_path("vectors/checker/demo.safetensors")));
     assert_ok(fct_checker_load(&c, demo_path("checker"), NULL));
+    assert_ok(fct_reader_open(&reader, c));
     const fct_tensor *patches = fct_st_find(&want, "patches"), *y = fct_st_find(&want, "logits");
-    int64_t n = patches->dim[0], outputs = fct_checker_outputs(c);
+    int64_t n = patches->dim[0], outputs = c->outputs;
     assert_int_equal(outputs, y->dim[1]);
     uint8_t *pixels = NULL;
     float *got = NULL;
@@ -94,7 +100,7 @@ static void test_demo(void **state)
         int64_t b = i / 65536, py = i / 256 % 256 / 64, px = i % 256 / 64;
         memcpy(pixels + i * 3, from + ((b * 4 + py) * 4 + px) * 3, 3);
     }
-    assert_ok(fct_checker_run(c, pixels, n, 256, 256, got));
+    assert_ok(fct_reader_run(reader, pixels, n, 256, 256, got));
     double diff = 0, size = 0;
     for (int64_t i = 0; i < n * outputs; i++) {
         double w = (double)((const float *)y->data)[i], d = (double)got[i] - w;
@@ -104,6 +110,7 @@ static void test_demo(void **state)
     if (sqrt(diff / size) > 1e-5) fail_msg("relative distance %g", sqrt(diff / size));
     fct_free(pixels);
     fct_free(got);
+    fct_reader_close(reader);
     fct_checker_free(c);
     fct_st_close(&want);
 }
@@ -184,7 +191,7 @@ static void test_malformed(void **state)
     fct_free(text);
 }
 
-/* Every allocation of loading may fail: a status, no leak. */
+/* Every allocation of loading and of opening a reader may fail: a status, no leak. */
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -193,12 +200,13 @@ static void test_no_memory(void **state)
     while (st != FCT_OK) {
         fct_checker *c = NULL;
         fct_fault_alloc(++n);
+        fct_reader *r = NULL;
         st = fct_checker_load(&c, test_path("vectors/checker"), "ref");
+        if (st == FCT_OK) st = fct_reader_open(&r, c);
         fct_fault_alloc(0);
-        if (st == FCT_OK)
-            fct_checker_free(c);
-        else
-            assert_null(c);
+        if (st != FCT_OK) assert_null(r);
+        fct_reader_close(r);
+        fct_checker_free(c);
         assert_true(n < 10000);
     }
     assert_true(n > 20);

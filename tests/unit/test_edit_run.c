@@ -275,7 +275,7 @@ static void test_replay(void **state)
         assert_ok(fct_edit_load(&e[i], i == 0 ? test_path("golden/edit") : temp_path("")));
     }
     assert_ok(fct_edit_run(twin.session, &d, e, 3, &twin.saes, &r));
-    assert_ok(fct_recipe_of_run(&recipe, twin.model, &d, e, 3, &twin.saes, 1));
+    assert_ok(fct_recipe_of_run(&recipe, twin.session, &d, e, 3, &twin.saes, 1));
     assert_int_equal(recipe.n_saes, 3); /* the fourth SAE is not used */
     assert_true(recipe.settings.guidance != 0 && recipe.settings.width == 96 && recipe.threads > 0);
     assert_ok(fct_image_new(&im, r.width, r.height, 3));
@@ -427,7 +427,7 @@ static void test_sets(void **state)
     fct_recipe_clear(&r);
     assert_ok(fct_edit_parse(&edit, "mid.0 rebuild")); /* a run tells where its SAEs are, whole */
     assert_ok(fct_recipe_of_run(
-        &r, twin.model, &(fct_run_desc){.items = &(fct_run_item){.prompt = "x"}, .n_items = 1},
+        &r, twin.session, &(fct_run_desc){.items = &(fct_run_item){.prompt = "x"}, .n_items = 1},
         &edit, 1, &set, 0));
     assert_true(r.n_saes == 1 && r.sae[0].path[0] == '/' && fct_path_exists(r.sae[0].path));
     fct_edit_clear(&edit);

@@ -341,12 +341,36 @@ static void test_budget(void **state)
     assert_fails(FCT_ERR_ARG, "needs a model", fct_session_open(&s, NULL, NULL));
 }
 
+/* Algorithms may depend on the threads, so a session's plan is that of its own number of them. */
+static void test_plan(void **state)
+{
+    (void)state;
+    fixture f;
+    fct_session *one = NULL, *four = NULL, *same = NULL;
+    open_twin(&f, "a", FCT_PRECISION_F32, 0);
+    assert_int_equal(fct_session_threads(f.s), fct_threads());
+    assert_string_equal(fct_session_plan(f.s), fct_model_get_info(f.m)->plan);
+    assert_ok(fct_session_open(&one, f.m, &(fct_session_desc){.threads = 1}));
+    assert_ok(fct_session_open(&four, f.m, &(fct_session_desc){.threads = 4}));
+    assert_ok(fct_session_open(&same, f.m, &(fct_session_desc){.threads = 4}));
+    assert_int_equal(fct_session_threads(four), 4);
+    assert_string_equal(fct_session_plan(four), fct_session_plan(same));
+#ifdef _OPENMP
+    assert_string_not_equal(fct_session_plan(one), fct_session_plan(four));
+#endif
+    assert_int_equal(fct_session_threads(f.s), fct_threads());
+    fct_session_close(one);
+    fct_session_close(four);
+    fct_session_close(same);
+    close_twin(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_redone),        cmocka_unit_test(test_chain),
         cmocka_unit_test(test_other_runs),    cmocka_unit_test(test_listeners),
         cmocka_unit_test(test_stopped_early), cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_budget)};
+        cmocka_unit_test(test_budget),        cmocka_unit_test(test_plan)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

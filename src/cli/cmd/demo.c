@@ -88,7 +88,6 @@ static fct_status run(fct_cli *c)
     fct_model *model = NULL;
     fct_truth *truth = NULL;
     const char *dir = fct_cli_text(c, "output");
-    fct_memory_keep();
     FCT_TRY_OUT(fct_cli_check_dir(dir));
     FCT_TRY_OUT(open_model(&model, c));
     FCT_TRY_OUT(fct_truth_open(&truth, &(fct_truth_desc){.model = model,

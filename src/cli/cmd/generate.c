@@ -181,7 +181,7 @@ static fct_status save_picture(job *j, json_t *list, int64_t i, int64_t number, 
     const fct_run_result *r = &j->result;
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_cli_numbered(&path, j->out, number, of));
-    FCT_TRY_OUT(fct_recipe_of_run(&recipe, j->model, &j->desc, j->edit, j->n_edits, &j->saes, i));
+    FCT_TRY_OUT(fct_recipe_of_run(&recipe, j->session, &j->desc, j->edit, j->n_edits, &j->saes, i));
     FCT_TRY_OUT(fct_cli_picture_write(&recipe, r->pixels + i * r->width * r->height * 3, r->width,
                                       r->height, path));
     json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "path", path, "seed",

@@ -8,11 +8,12 @@
 
 static const char blocks[] = "down.2.1,mid.0,up.0.0,up.0.1";
 
-static fct_status capture(fct_truth *t, const fct_prompt *prompts, int64_t n, const char *folder)
+static fct_status capture(fct_truth *t, fct_session *session, const fct_prompt *prompts, int64_t n,
+                          const char *folder)
 {
     char *out = NULL;
     FCT_TRY(fct_path_join(&out, t->dir, folder));
-    fct_capture_desc desc = {.session = t->session,
+    fct_capture_desc desc = {.session = session,
                              .prompts = prompts,
                              .n_prompts = n,
                              .blocks = blocks,
@@ -24,20 +25,30 @@ static fct_status capture(fct_truth *t, const fct_prompt *prompts, int64_t n, co
     return st;
 }
 
-static fct_status capture_all(fct_truth *t)
+static fct_status capture_pairs(fct_truth *t, fct_session *session)
 {
+    const fct_truth_set *choose = &t->result.choose, *show = &t->result.show;
     fct_prompt *pairs = NULL;
-    FCT_TRY(capture(t, t->train.item, t->result.n_train, "store"));
-    int64_t n = t->result.choose.n + t->result.show.n;
+    int64_t n = choose->n + show->n;
     FCT_TRY(fct_new(&pairs, n, sizeof *pairs));
     for (int64_t i = 0; i < n; i++) {
-        const fct_truth_pair *p = i < t->result.choose.n
-                                      ? &t->result.choose.pair[i]
-                                      : &t->result.show.pair[i - t->result.choose.n];
+        const fct_truth_pair *p = i < choose->n ? &choose->pair[i] : &show->pair[i - choose->n];
         pairs[i] = (fct_prompt){.text = p->prompt, .seed = p->seed, .has_seed = true};
     }
-    fct_status st = capture(t, pairs, n, "store-heldout");
+    fct_status st = capture(t, session, pairs, n, "store-heldout");
     fct_free(pairs);
+    return st;
+}
+
+/* No run comes twice, so nothing of it is kept; the session's memory goes before training. */
+static fct_status capture_all(fct_truth *t)
+{
+    fct_session *session = NULL;
+    fct_session_desc desc = {.keep_bytes = FCT_NONE, .log = t->log};
+    FCT_TRY(fct_session_open(&session, t->model, &desc));
+    fct_status st = capture(t, session, t->train.item, t->result.n_train, "store");
+    if (st == FCT_OK) st = capture_pairs(t, session);
+    fct_session_close(session);
     return st;
 }
 

@@ -27,7 +27,7 @@ static fct_status save(fct_truth_worker *w, const fct_truth_shot *shot, const fc
     fct_image image = {0};
     char *path = NULL;
     FCT_TRY_OUT(fct_format(&path, "%s/pictures/%s.png", w->t->dir, shot->save));
-    FCT_TRY_OUT(fct_recipe_of_run(&recipe, w->model, desc, edits, shot->n_edits, saes, 0));
+    FCT_TRY_OUT(fct_recipe_of_run(&recipe, w->session, desc, edits, shot->n_edits, saes, 0));
     FCT_TRY_OUT(name_saes(&recipe, shot->controls));
     FCT_TRY_OUT(fct_draw_pixels(&image, result->pixels, result->width, result->height));
     FCT_TRY_OUT(fct_recipe_stamp(&recipe, &image));
@@ -45,7 +45,7 @@ fct_status fct_truth_take(fct_truth_worker *w, const fct_truth_shot *shot, uint8
     fct_status st = FCT_OK;
     fct_edit edits[MAX_EDITS] = {0};
     fct_run_result result = {0};
-    fct_sae_set *saes = shot->controls ? &w->controls : &w->saes;
+    fct_sae_set *saes = shot->controls ? &w->t->controls : &w->t->saes;
     fct_run_desc desc = {.items = &(fct_run_item){.prompt = shot->prompt, .seed = shot->seed},
                          .n_items = 1};
     if (pixels) *pixels = NULL;
@@ -119,7 +119,7 @@ int64_t fct_truth_pixels(const fct_truth *t)
 fct_status fct_truth_read(fct_truth_worker *w, const uint8_t *pixels, fct_reading *out)
 {
     const fct_model_info *info = w->t->result.model;
-    return fct_checker_read(w->checker, pixels, 1, info->default_width, info->default_height, out);
+    return fct_reader_read(w->reader, pixels, 1, info->default_width, info->default_height, out);
 }
 
 bool fct_truth_guesses(const fct_truth *t, const fct_reading *r, int64_t factor, int64_t value)

@@ -141,7 +141,6 @@ fct_status fct_truth_open(fct_truth **out, const fct_truth_desc *desc)
     FCT_TRY_OUT(fct_where(open_world(t), "%s: this model brings no world with a checker",
                           t->result.model->path));
     FCT_TRY_OUT(open_sets(t));
-    FCT_TRY_OUT(fct_session_open(&t->session, t->model, &(fct_session_desc){.log = t->log}));
     FCT_TRY_OUT(open_blocks(t));
     *out = t;
     t = NULL;
@@ -177,7 +176,6 @@ void fct_truth_close(fct_truth *t)
     fct_prompts_clear(&t->held);
     fct_checker_free(t->checker);
     fct_world_clear(&t->world);
-    fct_session_close(t->session);
     fct_free(t->dir);
     fct_free(t);
 }

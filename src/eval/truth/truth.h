@@ -17,13 +17,11 @@ enum {
     FCT_TRUTH_MAX_BLOCK_PAIRS = 16 /* pairs whose blocks are zeroed and rebuilt */
 };
 
-/* One thread that draws, with all that a thread must own. */
+/* One thread that draws, with all that a thread must own; model, SAEs and checker are shared. */
 typedef struct fct_truth_worker {
     fct_truth *t;
-    fct_model *model;
     fct_session *session;
-    fct_checker *checker;
-    fct_sae_set saes, controls;
+    fct_reader *reader;
     int64_t runs; /* pictures made so far */
 } fct_truth_worker;
 
@@ -40,7 +38,6 @@ struct fct_truth {
     char *dir;
     double started;
     const fct_model *model;
-    fct_session *session;
     fct_world world;
     fct_checker *checker;
     int64_t head[FCT_WORLD_MAX_FACTORS]; /* the checker's head of each factor */
