@@ -61,14 +61,6 @@ typedef enum fct_edit_unit {
     FCT_UNIT_ONE
 } fct_edit_unit;
 
-/* DEFAULT: both; for only: cond. */
-typedef enum fct_edit_half {
-    FCT_HALF_DEFAULT,
-    FCT_HALF_COND,
-    FCT_HALF_UNCOND,
-    FCT_HALF_BOTH
-} fct_edit_half;
-
 typedef enum fct_mask_kind {
     FCT_MASK_NONE,
     FCT_MASK_FILE,
@@ -95,7 +87,7 @@ typedef struct fct_edit { /* zero-initialised or filled by parse; strings and ar
     fct_edit_unit unit;
     fct_mask mask;
     int64_t first_step, last_step; /* from 1, both included; 0, 0: all */
-    fct_edit_half branch;
+    fct_half branch;               /* DEFAULT: both; for only: cond */
     bool is_static;
     char *source_path;  /* FROM: recipe or PNG */
     fct_recipe *source; /* FROM, once loaded */

@@ -73,6 +73,12 @@ FCT_API void fct_settings_clear(fct_settings *s);
 /* ---- taps: watch or edit any named module of the U-Net ---- */
 typedef enum fct_tap_what { FCT_TAP_DELTA, FCT_TAP_IN, FCT_TAP_OUT } fct_tap_what;
 
+/* The halves of guidance: with the prompt, without it. A run without guidance has cond alone.
+   DEFAULT is the usual one where a half is asked for. */
+typedef enum fct_half { FCT_HALF_DEFAULT, FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH } fct_half;
+/* "default", "cond", "uncond", "both". */
+FCT_API const char *fct_half_name(fct_half half);
+
 typedef struct fct_tap_event {
     const char *name;            /* full diffusers name */
     const fct_block_info *block; /* when the module is a transformer block, else NULL */
@@ -80,8 +86,7 @@ typedef struct fct_tap_event {
     int64_t step, steps; /* counted from 1 */
     int64_t first_item;  /* number of the run's first item in this batch */
     int64_t items;       /* items in this batch */
-    bool guided; /* true: rows [0,items) of the batch are uncond, [items, 2·items) cond; false: rows
-                    are items */
+    bool guided;         /* whether the batch has an uncond half: fct_tap_rows */
 } fct_tap_event;
 
 /* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed
@@ -105,6 +110,14 @@ typedef struct fct_tap {
     void *user;
     fct_tap_fn fn;
 } fct_tap;
+
+/* Of an event's value the rows of one item (its number in the run; -1: of all in the batch, item
+   by item) and half (DEFAULT: cond): *out points to *out_n rows in the host's memory, [n,C], which
+   may be changed where the value may. What is not in this batch gives 0 rows and NULL. BOTH goes
+   with all items only: every row of the batch, in which the halves lie one after the other. */
+FCT_API fct_status fct_tap_rows(float **out, int64_t *out_n, const fct_tap_event *event,
+                                const fct_tensor *value, int64_t item,
+                                fct_half half) FCT_MUST_CHECK;
 
 /* ---- runs ---- */
 typedef struct fct_run_item {

@@ -62,8 +62,6 @@ FCT_API fct_status fct_prompts_parse(fct_prompts *out, const char *text, int64_t
 FCT_API void fct_prompts_clear(fct_prompts *p);
 
 /* ---- capture ---- */
-typedef enum fct_branch { FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH } fct_branch;
-
 /* The type of rows on disk; i8 has a scale for each row. */
 typedef enum fct_store_dtype {
     FCT_STORE_DEFAULT,
@@ -82,7 +80,7 @@ typedef struct fct_capture_desc { /* zero is the default */
     const fct_settings *settings; /* NULL: all the model's; prompt i, from 0, has its seed + i */
     const int64_t *at_steps;      /* from 1, ascending; NULL: every step */
     int64_t n_at_steps;
-    fct_branch branch;           /* uncond and both need guidance > 1 */
+    fct_half branch;             /* DEFAULT: cond; uncond and both need guidance > 1 */
     fct_store_dtype store_dtype; /* DEFAULT: f16 */
     int64_t batch; /* prompts in one run; 0: by the latents' size. Stored: rows are equal only at
                       equal batches */

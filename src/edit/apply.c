@@ -12,11 +12,13 @@ typedef struct context {
     const fct_apply_args *a;
     const fct_sae *sae;
     fct_apply_work *work;
+    float *delta;           /* [rows,d]: of the whole batch */
+    int64_t rows, cells, d; /* cells: of one map */
 } context;
 
 static bool acts_on(const fct_edit *e, bool uncond)
 {
-    fct_edit_half half = e->branch;
+    fct_half half = e->branch;
     if (half == FCT_HALF_DEFAULT) half = e->op == FCT_EDIT_ONLY ? FCT_HALF_COND : FCT_HALF_BOTH;
     return half == FCT_HALF_BOTH || (half == FCT_HALF_UNCOND) == uncond;
 }
@@ -68,7 +70,7 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     const fct_edit *e = live->edit;
     const fct_sae *sae = c->sae;
     double *base = c->work->base;
-    int64_t d = c->a->d;
+    int64_t d = c->d;
     bool acts = acts_on(e, uncond);
     if (!acts && e->op != FCT_EDIT_ONLY) return false;
     double m = mask_at(c, live, row, place);
@@ -85,9 +87,9 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
 /* sum := sum + scale d, the feature's direction. True: that is something. */
 static bool add_direction(const context *c, int64_t feature, double scale)
 {
-    const float *direction = c->sae->w_dec + feature * c->a->d;
+    const float *direction = c->sae->w_dec + feature * c->d;
     if (scale == 0) return false;
-    for (int64_t i = 0; i < c->a->d; i++) c->work->sum[i] += scale * direction[i];
+    for (int64_t i = 0; i < c->d; i++) c->work->sum[i] += scale * direction[i];
     return true;
 }
 
@@ -124,10 +126,10 @@ static bool add_row(const context *c, const fct_live_edit *live, bool uncond, in
 static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
 {
     const fct_apply_args *a = c->a;
-    float *delta = a->delta + row * a->d;
+    float *delta = c->delta + row * c->d;
     double *base = c->work->base, *sum = c->work->sum;
     bool replaced = false, added = false;
-    for (int64_t i = 0; i < a->d; i++) {
+    for (int64_t i = 0; i < c->d; i++) {
         base[i] = delta[i];
         sum[i] = 0;
     }
@@ -138,8 +140,19 @@ static void apply_row(const context *c, int64_t row, int64_t place, bool uncond)
             added |= add_row(c, &a->edit[i], uncond, row, place);
     }
     if (!replaced && !added) return;
-    for (int64_t i = 0; i < a->d; i++)
+    for (int64_t i = 0; i < c->d; i++)
         if (replaced || sum[i] != 0) delta[i] = (float)(base[i] + sum[i]);
+}
+
+static fct_status apply_half(const context *c, fct_half half)
+{
+    float *rows;
+    int64_t n;
+    FCT_TRY(fct_tap_rows(&rows, &n, c->a->event, c->a->delta, -1, half));
+    int64_t first = n > 0 ? (rows - c->delta) / c->d : 0;
+    for (int64_t row = first; row < first + n; row++)
+        apply_row(c, row, row % c->cells, half == FCT_HALF_UNCOND);
+    return FCT_OK;
 }
 
 /* ---- what is needed first ---- */
@@ -149,7 +162,6 @@ static fct_status prepare(const context *c)
 {
     const fct_apply_args *a = c->a;
     fct_apply_work *w = c->work;
-    int64_t rows = a->b * a->h * a->w;
     bool reads = false;
     const fct_edit *rebuild = NULL;
     for (int64_t i = 0; i < a->n_edits; i++) {
@@ -159,11 +171,12 @@ static fct_status prepare(const context *c)
     }
     /* edits without codes may still need the rows' own scale */
     if (c->sae && c->sae->normalize != FCT_SAE_NORMALIZE_NONE) reads = true;
-    FCT_TRY(fct_reserve(&w->base, &w->base_room, a->d, (int64_t)sizeof *w->base));
-    FCT_TRY(fct_reserve(&w->sum, &w->sum_room, a->d, (int64_t)sizeof *w->sum));
-    if (reads) FCT_TRY(fct_codes_encode(&w->incoming, &w->coder, a->delta, rows));
+    FCT_TRY(fct_reserve(&w->base, &w->base_room, c->d, (int64_t)sizeof *w->base));
+    FCT_TRY(fct_reserve(&w->sum, &w->sum_room, c->d, (int64_t)sizeof *w->sum));
+    if (reads) FCT_TRY(fct_codes_encode(&w->incoming, &w->coder, c->delta, c->rows));
     if (!rebuild) return FCT_OK;
-    FCT_TRY(fct_reserve(&w->rebuilt, &w->rebuilt_room, rows * a->d, (int64_t)sizeof *w->rebuilt));
+    FCT_TRY(
+        fct_reserve(&w->rebuilt, &w->rebuilt_room, c->rows * c->d, (int64_t)sizeof *w->rebuilt));
     return fct_codes_decode(codes_for(c, rebuild), &w->coder, w->rebuilt);
 }
 
@@ -179,11 +192,14 @@ void fct_apply_work_clear(fct_apply_work *w)
 
 fct_status fct_edit_apply(const fct_apply_args *a)
 {
-    context c = {.a = a, .sae = a->work->coder.sae, .work = a->work};
-    int64_t cells = a->h * a->w;
+    context c = {.a = a,
+                 .sae = a->work->coder.sae,
+                 .work = a->work,
+                 .cells = a->delta->dim[1] * a->delta->dim[2],
+                 .d = a->delta->dim[3]};
     if (a->n_edits == 0) return FCT_OK;
+    FCT_TRY(fct_tap_rows(&c.delta, &c.rows, a->event, a->delta, -1, FCT_HALF_BOTH));
     FCT_TRY(prepare(&c));
-    for (int64_t row = 0; row < a->b * cells; row++)
-        apply_row(&c, row, row % cells, a->guided && row / cells < a->items);
-    return FCT_OK;
+    FCT_TRY(apply_half(&c, FCT_HALF_UNCOND));
+    return apply_half(&c, FCT_HALF_COND);
 }

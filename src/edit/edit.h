@@ -56,10 +56,8 @@ void fct_apply_work_clear(fct_apply_work *w);
 
 typedef struct fct_apply_args {
     fct_apply_work *work;
-    float *delta; /* [b,h,w,d], changed in place */
-    int64_t b, h, w, d;
-    int64_t items; /* with guided: entries [0,items) of b are uncond, the rest cond */
-    bool guided;
+    const fct_tap_event *event;
+    const fct_tensor *delta;   /* [b,h,w,d], changed in place */
     const fct_codes *clean;    /* of b*h*w rows; NULL when no edit is static */
     const fct_live_edit *edit; /* in an order that does not depend on how they were given */
     int64_t n_edits;

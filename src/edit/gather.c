@@ -15,18 +15,15 @@ fct_status fct_gather_tap(void *user, const fct_tap_event *event, fct_tensor *va
 {
     fct_gather *g = user;
     if (event->step < g->first_step || event->step > g->last_step) return FCT_OK;
-    int64_t b = value->dim[0], h = value->dim[1], w = value->dim[2], d = value->dim[3], skip = 0;
-    if (g->item >= 0) {
-        if (g->item < event->first_item || g->item >= event->first_item + event->items)
-            return FCT_OK;
-        skip = g->item - event->first_item + (event->guided ? event->items : 0);
-        b = 1;
-    }
+    float *rows;
+    int64_t n, h = value->dim[1], w = value->dim[2];
+    fct_half half = g->item < 0 ? FCT_HALF_BOTH : FCT_HALF_COND;
+    FCT_TRY(fct_tap_rows(&rows, &n, event, value, g->item, half));
+    if (n == 0) return FCT_OK;
     FCT_TRY(fct_grow(&g->at, g->n, g->n + 1, (int64_t)sizeof *g->at));
     fct_gathered *at = &g->at[g->n++];
     *at = (fct_gathered){.step = event->step, .first_item = event->first_item, .h = h, .w = w};
-    const float *rows = (const float *)value->data + skip * h * w * d;
-    FCT_TRY(fct_where(fct_codes_encode(&at->codes, g->coder, rows, b * h * w), "codes of %s",
+    FCT_TRY(fct_where(fct_codes_encode(&at->codes, g->coder, rows, n), "codes of %s",
                       g->block->short_name));
     return FCT_OK;
 }

@@ -41,26 +41,18 @@ static fct_status make_live(fct_live_edit *live, fct_plan *p, fct_compiled *c, i
 static fct_status apply(fct_plan *p, const fct_tap_event *event, fct_tensor *value)
 {
     fct_live_edit *live = p->set->live + p->first;
-    fct_apply_args a = {.work = &p->work,
-                        .delta = value->data,
-                        .b = value->dim[0],
-                        .h = value->dim[1],
-                        .w = value->dim[2],
-                        .d = value->dim[3],
-                        .items = event->items,
-                        .guided = event->guided,
-                        .edit = live};
+    fct_apply_args a = {.work = &p->work, .event = event, .delta = value, .edit = live};
+    int64_t b = value->dim[0], h = value->dim[1], w = value->dim[2];
     bool need_clean = false;
     for (int64_t i = 0; i < p->n; i++) {
         fct_compiled *c = &p->set->compiled[p->first + i];
         if (event->step < c->first_step || event->step > c->last_step) continue;
-        FCT_TRY(
-            fct_edit_where(make_live(&live[a.n_edits++], p, c, event->step, a.h, a.w), c->edit));
+        FCT_TRY(fct_edit_where(make_live(&live[a.n_edits++], p, c, event->step, h, w), c->edit));
         need_clean |= c->edit->is_static;
     }
     if (need_clean) {
         const fct_gathered *g = fct_gather_find(&p->clean, event->step, event->first_item);
-        if (!g || g->codes.n != a.b * a.h * a.w)
+        if (!g || g->codes.n != b * h * w)
             return fct_fail(
                 FCT_ERR_ARG,
                 "static edits: the clean run has other rows than this one in step %" PRId64

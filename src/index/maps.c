@@ -22,21 +22,20 @@ static fct_status add_codes(fct_maps *m, const float *rows, int64_t cells)
 fct_status fct_maps_tap(void *user, const fct_tap_event *event, fct_tensor *value)
 {
     fct_maps *m = user;
-    int64_t h = value->dim[1], w = value->dim[2], d = value->dim[3];
-    int64_t at = m->item - event->first_item;
-    if (!value->data || (m->step > 0 && event->step != m->step) || at < 0 || at >= event->items)
-        return FCT_OK;
-    if (event->guided) at += event->items;
+    float *rows;
+    int64_t cells;
+    if (m->step > 0 && event->step != m->step) return FCT_OK;
+    FCT_TRY(fct_tap_rows(&rows, &cells, event, value, m->item, FCT_HALF_COND));
+    if (cells == 0) return FCT_OK;
     if (!m->sum) {
         int64_t count;
-        FCT_TRY(fct_mul_i64(&count, m->sae->f, h * w));
+        FCT_TRY(fct_mul_i64(&count, m->sae->f, cells));
         FCT_TRY(fct_new(&m->sum, count, (int64_t)sizeof *m->sum));
-        m->h = h;
-        m->w = w;
+        m->h = value->dim[1];
+        m->w = value->dim[2];
     }
     m->steps++;
-    return fct_where(add_codes(m, (const float *)value->data + at * h * w * d, h * w),
-                     "codes of %s", m->block->short_name);
+    return fct_where(add_codes(m, rows, cells), "codes of %s", m->block->short_name);
 }
 
 void fct_maps_clear(fct_maps *m)

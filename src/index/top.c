@@ -27,13 +27,13 @@ static fct_status watch_tap(void *user, const fct_tap_event *event, fct_tensor *
 {
     watch *t = user;
     fct_codes codes;
-    int64_t h = value->dim[1], w = value->dim[2], d = value->dim[3], rows = event->items * h * w;
-    if (!value->data) return FCT_OK;
+    float *x;
+    int64_t rows;
     if (event->first_item != 0) return fct_fail(FCT_ERR_INTERNAL, "a batch came in parts");
-    const float *x = (const float *)value->data + (event->guided ? rows * d : 0);
+    FCT_TRY(fct_tap_rows(&x, &rows, event, value, -1, FCT_HALF_COND));
     FCT_TRY(fct_codes_of_rows(&codes, t->sae, x, rows));
-    t->h = h;
-    t->w = w;
+    t->h = value->dim[1];
+    t->w = value->dim[2];
     t->steps++;
     fct_status st = FCT_OK;
     for (int64_t q = 0; q < t->desc->n_features && st == FCT_OK; q++) {

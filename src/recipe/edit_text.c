@@ -185,9 +185,9 @@ static fct_status read_steps(parser *p, fct_edit *e, const char *word)
 static fct_status read_branch(parser *p, fct_edit *e, const char *word)
 {
     FCT_TRY(once(&p->has_branch, word));
-    int i = fct_name_find(fct_edit_half_names, FCT_EDIT_HALVES, word + 7);
+    int i = fct_half_find(word + 7);
     if (i < 1) return fct_fail(FCT_ERR_ARG, "\"%s\": a branch is cond, uncond or both", word);
-    e->branch = (fct_edit_half)i;
+    e->branch = (fct_half)i;
     return FCT_OK;
 }
 
@@ -353,7 +353,7 @@ static fct_status put_edit(fct_str *s, const fct_edit *e)
     if (e->first_step > 0) FCT_TRY(fct_str_printf(s, " steps=%" PRId64, e->first_step));
     if (e->last_step > e->first_step) FCT_TRY(fct_str_printf(s, "-%" PRId64, e->last_step));
     if (e->branch != FCT_HALF_DEFAULT)
-        FCT_TRY(fct_str_printf(s, " branch=%s", fct_edit_half_names[e->branch]));
+        FCT_TRY(fct_str_printf(s, " branch=%s", fct_half_name(e->branch)));
     if (e->unit != FCT_UNIT_MEAN)
         FCT_TRY(fct_str_printf(s, " unit=%s", fct_edit_unit_names[e->unit]));
     return e->is_static ? fct_str_append(s, " static") : FCT_OK;

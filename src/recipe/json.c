@@ -63,7 +63,7 @@ static fct_status put_edit(json_t *o, const fct_edit *e)
         FCT_TRY(fct_json_put(
             o, "steps", json_pack("[I,I]", (json_int_t)e->first_step, (json_int_t)e->last_step)));
     if (e->branch != FCT_HALF_DEFAULT)
-        FCT_TRY(fct_json_put(o, "branch", json_string(fct_edit_half_names[e->branch])));
+        FCT_TRY(fct_json_put(o, "branch", json_string(fct_half_name(e->branch))));
     return e->is_static ? fct_json_put(o, "static", json_true()) : FCT_OK;
 }
 
@@ -316,6 +316,8 @@ static fct_status edit_of_object(fct_edit *e, const json_t *j, const char *where
     static const char *const keys[] = {"block",  "feature", "op",          "value",
                                        "unit",   "mask",    "steps",       "branch",
                                        "static", "source",  "source_path", "features"};
+    const char *const halves[] = {fct_half_name(FCT_HALF_DEFAULT), fct_half_name(FCT_HALF_COND),
+                                  fct_half_name(FCT_HALF_UNCOND), fct_half_name(FCT_HALF_BOTH)};
     int op, unit, half;
     FCT_TRY(fct_json_only(j, keys, FCT_COUNT(keys), where));
     FCT_TRY(fct_json_dup(&e->block, j, "block", where));
@@ -323,10 +325,10 @@ static fct_status edit_of_object(fct_edit *e, const json_t *j, const char *where
     if (!json_object_get(j, "op")) return fct_fail(FCT_ERR_FORMAT, "%s: op is missing", where);
     FCT_TRY(choose(&op, j, "op", fct_edit_op_names, FCT_EDIT_OPS, where));
     FCT_TRY(choose(&unit, j, "unit", fct_edit_unit_names, FCT_EDIT_UNITS, where));
-    FCT_TRY(choose(&half, j, "branch", fct_edit_half_names, FCT_EDIT_HALVES, where));
+    FCT_TRY(choose(&half, j, "branch", halves, FCT_COUNT(halves), where));
     e->op = (fct_edit_op)op;
     e->unit = (fct_edit_unit)unit;
-    e->branch = (fct_edit_half)half;
+    e->branch = (fct_half)half;
     FCT_TRY(fct_json_i64(&e->feature, j, "feature", -1, where));
     if (e->feature < -1 || e->feature > FCT_EDIT_MAX_FEATURE)
         return fct_fail(FCT_ERR_FORMAT, "%s: feature %" PRId64 " is not possible", where,

@@ -9,7 +9,13 @@
 
 const char *const fct_edit_op_names[] = {"add", "scale", "set", "only", "rebuild", "zero", "from"};
 const char *const fct_edit_unit_names[] = {"mean", "std", "max", "one"};
-const char *const fct_edit_half_names[] = {"default", "cond", "uncond", "both"};
+
+int fct_half_find(const char *name)
+{
+    for (int i = FCT_HALF_DEFAULT; i <= FCT_HALF_BOTH; i++)
+        if (strcmp(fct_half_name((fct_half)i), name) == 0) return i;
+    return -1;
+}
 
 bool fct_edit_has_feature(fct_edit_op op)
 {

@@ -16,8 +16,8 @@ enum { FCT_EDIT_MAX_DEPTH = 4 };
 /* ---- tables (names.c): one source for text, JSON and errors ---- */
 extern const char *const fct_edit_op_names[];   /* "add" ... by fct_edit_op */
 extern const char *const fct_edit_unit_names[]; /* "mean" "std" "max" "one" */
-extern const char *const fct_edit_half_names[]; /* "default" "cond" "uncond" "both" */
-enum { FCT_EDIT_OPS = 7, FCT_EDIT_UNITS = 4, FCT_EDIT_HALVES = 4 };
+enum { FCT_EDIT_OPS = 7, FCT_EDIT_UNITS = 4 };
+int fct_half_find(const char *name);          /* -1: none */
 bool fct_edit_has_feature(fct_edit_op op);    /* ADD, SCALE, SET, ONLY */
 bool fct_edit_replaces(fct_edit_op op);       /* ONLY, REBUILD, ZERO */
 bool fct_edit_reads_codes(const fct_edit *e); /* of the delta: SCALE, SET, REBUILD, a map mask */

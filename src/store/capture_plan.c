@@ -7,8 +7,6 @@
 
 const char *const fct_tap_what_name[3] = {
     [FCT_TAP_DELTA] = "delta", [FCT_TAP_IN] = "in", [FCT_TAP_OUT] = "out"};
-const char *const fct_branch_name[3] = {
-    [FCT_BRANCH_COND] = "cond", [FCT_BRANCH_UNCOND] = "uncond", [FCT_BRANCH_BOTH] = "both"};
 
 enum { BATCH_CELLS = 16384, BATCH_MAX = 16 };
 
@@ -71,15 +69,18 @@ static fct_status set_run(fct_capture_plan *p, const fct_capture_desc *desc)
         return fct_fail(FCT_ERR_ARG, "a capture keeps delta, in or out");
     FCT_TRY(fct_store_dtype_find(&p->dtype, desc->store_dtype, FCT_F16));
     FCT_TRY(fct_settings_check(s, info));
-    p->branch = desc->branch;
-    if (!guided && p->branch != FCT_BRANCH_COND)
+    p->branch = desc->branch == FCT_HALF_DEFAULT ? FCT_HALF_COND : desc->branch;
+    if (!guided && p->branch != FCT_HALF_COND)
         return fct_fail(FCT_ERR_ARG,
                         "branch %s needs guidance above 1: without it there is no uncond half",
-                        fct_branch_name[p->branch]);
+                        fct_half_name(p->branch));
     if (!guided && s->negative)
         return fct_fail(FCT_ERR_ARG, "a negative prompt needs guidance above 1: without it nothing "
                                      "leads away from it");
-    p->n_branches = p->branch == FCT_BRANCH_BOTH ? 2 : 1;
+    bool both = p->branch == FCT_HALF_BOTH;
+    p->n_halves = both ? 2 : 1;
+    p->half[0] = both ? FCT_HALF_UNCOND : p->branch;
+    p->half[1] = FCT_HALF_COND;
     int64_t cells = s->width / info->vae_factor * (s->height / info->vae_factor),
             batch = BATCH_CELLS / cells;
     p->batch = desc->batch > 0     ? desc->batch
@@ -105,7 +106,7 @@ static fct_status set_sizes(fct_capture_plan *p, const fct_capture_desc *desc)
         g->h = divide_up(p->settings.height / p->info->vae_factor, p->block[b]->downscale);
         g->w = divide_up(p->settings.width / p->info->vae_factor, p->block[b]->downscale);
         g->d = p->block[b]->channels;
-        g->rows_per_prompt = p->n_at * p->n_branches * g->h * g->w;
+        g->rows_per_prompt = p->n_at * p->n_halves * g->h * g->w;
         int64_t bytes = g->rows_per_prompt *
                         (g->d * fct_dtype_bytes(p->dtype) + (p->dtype == FCT_I8 ? 15 : 11));
         /* 11: prompt, step, branch, yx; 4 more: scale */
@@ -161,7 +162,7 @@ static json_t *describe_options(const fct_capture_plan *p)
     return json_pack("{s:s, s:I, s:o, s:f, s:s?, s:s, s:I, s:I, s:I, s:I, s:I}", "what",
                      fct_tap_what_name[p->what], "steps", (json_int_t)s->steps, "at_steps", at,
                      "guidance", fct_settings_guidance(s), "negative", s->negative, "branch",
-                     fct_branch_name[p->branch], "seed", (json_int_t)s->seed, "width",
+                     fct_half_name(p->branch), "seed", (json_int_t)s->seed, "width",
                      (json_int_t)s->width, "height", (json_int_t)s->height, "batch",
                      (json_int_t)p->batch, "shard_prompts", (json_int_t)p->shard_prompts);
 }

@@ -20,15 +20,14 @@ static int64_t find_step(const fct_capture_plan *p, int64_t step)
     return -1;
 }
 
-/* One map of one prompt at its place: order prompt, step, branch, y, x. */
+/* One map of one prompt at its place: order prompt, step, half, y, x. */
 static fct_status put_map(fct_capture_run *c, int64_t block, const float *map, int64_t prompt,
-                          int64_t at, int64_t branch)
+                          int64_t at, int64_t half)
 {
     const struct fct_capture_grid *g = &c->plan->grid[block];
     fct_shard *s = &c->shard[block];
-    bool uncond =
-        c->plan->branch == FCT_BRANCH_UNCOND || (c->plan->branch == FCT_BRANCH_BOTH && branch == 0);
-    int64_t first = ((prompt - c->shard_first) * c->plan->n_at + at) * c->plan->n_branches + branch;
+    bool uncond = c->plan->half[half] == FCT_HALF_UNCOND;
+    int64_t first = ((prompt - c->shard_first) * c->plan->n_at + at) * c->plan->n_halves + half;
     first *= g->h * g->w;
     FCT_TRY(fct_shard_put(s, first, map, g->h * g->w));
     for (int64_t i = 0; s->has_meta && i < g->h * g->w; i++) {
@@ -47,20 +46,16 @@ static fct_status listen_block(void *user, const fct_tap_event *event, fct_tenso
     fct_capture_run *c = l->c;
     const fct_capture_plan *p = c->plan;
     const struct fct_capture_grid *g = &p->grid[l->block];
-    int64_t at = find_step(p, event->step), size = g->h * g->w * g->d,
-            batch = event->items * (event->guided ? 2 : 1);
+    int64_t at = find_step(p, event->step), cells;
+    float *map;
     if (at < 0) return FCT_OK;
-    if (value->ndim != 4 || value->dim[0] != batch || value->dim[1] != g->h ||
-        value->dim[2] != g->w || value->dim[3] != g->d || value->dtype != FCT_F32)
-        return fct_fail(FCT_ERR_INTERNAL,
-                        "%s: the tap has another shape than [%lld,%lld,%lld,%lld]", event->name,
-                        (long long)batch, (long long)g->h, (long long)g->w, (long long)g->d);
-    const float *data = value->data;
-    for (int64_t i = 0; i < event->items; i++)
-        for (int64_t b = 0; b < p->n_branches; b++) {
-            int64_t prompt = c->batch_first + event->first_item + i;
-            bool cond = p->branch == FCT_BRANCH_COND || b == 1;
-            const float *map = data + (event->guided && cond ? event->items + i : i) * size;
+    if (value->ndim != 4 || value->dim[1] != g->h || value->dim[2] != g->w || value->dim[3] != g->d)
+        return fct_fail(FCT_ERR_INTERNAL, "%s: the tap has another shape than [B,%lld,%lld,%lld]",
+                        event->name, (long long)g->h, (long long)g->w, (long long)g->d);
+    for (int64_t i = event->first_item; i < event->first_item + event->items; i++)
+        for (int64_t b = 0; b < p->n_halves; b++) {
+            int64_t prompt = c->batch_first + i;
+            FCT_TRY(fct_tap_rows(&map, &cells, event, value, i, p->half[b]));
             fct_status st = put_map(c, l->block, map, prompt, at, b);
             if (st != FCT_OK)
                 return fct_where(st, "block %s, prompt %lld (\"%.60s\"), step %lld",

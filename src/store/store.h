@@ -137,8 +137,9 @@ typedef struct fct_capture_plan { /* resolved options, and all sizes: known befo
     fct_settings settings; /* resolved; texts are the desc's */
     int64_t batch, shard_prompts, n_shards;
     int64_t *at_steps, n_at; /* ascending */
-    fct_branch branch;
-    int64_t n_branches;
+    fct_half branch;         /* COND, UNCOND or BOTH */
+    fct_half half[2];        /* those that are kept, in the order of rows */
+    int64_t n_halves;
     struct fct_capture_grid {
         int64_t h, w, d, rows_per_prompt;
     } * grid;                             /* [n_blocks] */
@@ -159,6 +160,6 @@ typedef struct fct_capture_run {
 /* Runs prompts [first, first + n), one of the plan's batches, and puts their rows at their places.
  */
 fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n) FCT_MUST_CHECK;
-extern const char *const fct_tap_what_name[3], *const fct_branch_name[3];
+extern const char *const fct_tap_what_name[3];
 
 #endif

@@ -148,6 +148,48 @@ static void test_identity(void **s)
     }
 }
 
+/* Where the rows of an item and half lie: [uncond 4, uncond 5, cond 4, cond 5], each of 2 cells
+   with 3 numbers; without guidance [item 4, item 5]. -1: not there. */
+static void test_tap_rows(void **s)
+{
+    (void)s;
+    static const struct {
+        bool guided;
+        int64_t item;
+        fct_half half;
+        int64_t first, n;
+    } cases[] = {{true, -1, FCT_HALF_BOTH, 0, 8},    {true, -1, FCT_HALF_COND, 4, 4},
+                 {true, -1, FCT_HALF_DEFAULT, 4, 4}, {true, -1, FCT_HALF_UNCOND, 0, 4},
+                 {true, 4, FCT_HALF_COND, 4, 2},     {true, 5, FCT_HALF_DEFAULT, 6, 2},
+                 {true, 5, FCT_HALF_UNCOND, 2, 2},   {true, 3, FCT_HALF_COND, -1, 0},
+                 {true, 6, FCT_HALF_UNCOND, -1, 0},  {false, -1, FCT_HALF_BOTH, 0, 4},
+                 {false, -1, FCT_HALF_COND, 0, 4},   {false, -1, FCT_HALF_UNCOND, -1, 0},
+                 {false, 5, FCT_HALF_COND, 2, 2},    {false, 4, FCT_HALF_UNCOND, -1, 0}};
+    float data[4 * 2 * 3] = {0}, *rows;
+    int64_t n;
+    for (size_t i = 0; i < FCT_COUNT(cases); i++) {
+        const fct_tap_event event = {
+            .name = "x", .first_item = 4, .items = 2, .guided = cases[i].guided};
+        const int64_t map[4] = {cases[i].guided ? 4 : 2, 1, 2, 3},
+                      tokens[3] = {cases[i].guided ? 4 : 2, 2, 3};
+        for (int ndim = 3; ndim <= 4; ndim++) {
+            fct_tensor t = fct_tensor_of(data, FCT_F32, ndim, ndim == 4 ? map : tokens);
+            assert_ok(fct_tap_rows(&rows, &n, &event, &t, cases[i].item, cases[i].half));
+            assert_int_equal(n, cases[i].n);
+            assert_ptr_equal(rows, cases[i].first < 0 ? NULL : data + 3 * cases[i].first);
+        }
+    }
+    const fct_tap_event event = {.name = "x", .items = 2, .guided = true};
+    fct_tensor t = fct_tensor_of(data, FCT_F32, 4, (int64_t[]){4, 1, 2, 3});
+    assert_fails(FCT_ERR_ARG, "do not lie side by side",
+                 fct_tap_rows(&rows, &n, &event, &t, 0, FCT_HALF_BOTH));
+    t.dim[0] = 2;
+    assert_fails(FCT_ERR_INTERNAL, "not f32 of its batch",
+                 fct_tap_rows(&rows, &n, &event, &t, 0, FCT_HALF_COND));
+    assert_string_equal(fct_half_name(FCT_HALF_DEFAULT), "default");
+    assert_string_equal(fct_half_name(FCT_HALF_UNCOND), "uncond");
+}
+
 /* The settings' seed and an item's own make one number. */
 static void test_seeds_add(void **s)
 {
@@ -590,12 +632,18 @@ static void test_faults(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),     cmocka_unit_test(test_identity),
-        cmocka_unit_test(test_seeds_add), cmocka_unit_test(test_peak),
-        cmocka_unit_test(test_taps),      cmocka_unit_test(test_blocks),
-        cmocka_unit_test(test_cut),       cmocka_unit_test(test_empty_second_texts),
-        cmocka_unit_test(test_configs),   cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_find),      cmocka_unit_test(test_faults)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_batch),
+                                       cmocka_unit_test(test_identity),
+                                       cmocka_unit_test(test_tap_rows),
+                                       cmocka_unit_test(test_seeds_add),
+                                       cmocka_unit_test(test_peak),
+                                       cmocka_unit_test(test_taps),
+                                       cmocka_unit_test(test_blocks),
+                                       cmocka_unit_test(test_cut),
+                                       cmocka_unit_test(test_empty_second_texts),
+                                       cmocka_unit_test(test_configs),
+                                       cmocka_unit_test(test_weights),
+                                       cmocka_unit_test(test_find),
+                                       cmocka_unit_test(test_faults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

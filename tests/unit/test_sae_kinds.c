@@ -195,13 +195,10 @@ static void test_edits(void **state)
             for (int e = 0; e < 3; e++) {
                 fct_live_edit live = {.edit = &edit[e], .unit = 0.5};
                 memcpy(delta, x, sizeof delta);
+                fct_tensor t = fct_tensor_of(delta, FCT_F32, 4, (int64_t[]){1, 4, N / 4, D});
                 assert_ok(fct_edit_apply(&(fct_apply_args){.work = &work,
-                                                           .delta = delta,
-                                                           .b = 1,
-                                                           .h = 4,
-                                                           .w = N / 4,
-                                                           .d = D,
-                                                           .items = 1,
+                                                           .event = &(fct_tap_event){.items = 1},
+                                                           .delta = &t,
                                                            .edit = &live,
                                                            .n_edits = 1}));
                 for (int row = 0; row < N; row++) {

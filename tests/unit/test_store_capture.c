@@ -48,7 +48,7 @@ static fct_capture_desc desc_of(const char *out)
                               .settings = &settings,
                               .at_steps = at_steps,
                               .n_at_steps = 2,
-                              .branch = FCT_BRANCH_BOTH,
+                              .branch = FCT_HALF_BOTH,
                               .batch = 2,
                               .store_dtype = FCT_STORE_F32,
                               .shard_bytes = 1, /* a batch a shard */

@@ -29,7 +29,7 @@ static fct_capture_desc capture_desc(void)
                               .settings = &settings,
                               .at_steps = at_steps,
                               .n_at_steps = 2,
-                              .branch = FCT_BRANCH_BOTH,
+                              .branch = FCT_HALF_BOTH,
                               .batch = 2,
                               .store_dtype = FCT_STORE_BF16,
                               .out = stored};

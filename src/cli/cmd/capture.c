@@ -11,7 +11,7 @@
 static const fct_store_dtype store_types[] = {FCT_STORE_F16, FCT_STORE_BF16, FCT_STORE_F32,
                                               FCT_STORE_I8};
 static const fct_tap_what whats[] = {FCT_TAP_DELTA, FCT_TAP_IN, FCT_TAP_OUT};
-static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
+static const fct_half halves[] = {FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH};
 
 static fct_status put_store(fct_cli *c, const char *path)
 {
@@ -107,7 +107,7 @@ static fct_status capture(fct_cli *c, fct_session *session, const fct_prompts *p
                              .settings = &settings,
                              .at_steps = n_at > 0 ? at : NULL,
                              .n_at_steps = n_at,
-                             .branch = branches[fct_cli_choice(c, "branch")],
+                             .branch = halves[fct_cli_choice(c, "branch")],
                              .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
                              .batch = fct_cli_i64(c, "batch"),
                              .out = fct_cli_text(c, "output"),

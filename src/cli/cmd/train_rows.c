@@ -129,7 +129,7 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
     fct_row_source joint;
     fct_str blocks = {0};
     const int64_t *at;
-    static const fct_branch branches[] = {FCT_BRANCH_COND, FCT_BRANCH_UNCOND, FCT_BRANCH_BOTH};
+    static const fct_half halves[] = {FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH};
     int64_t n_at = fct_cli_steps(c, "at-steps", &at), held = fct_cli_i64(c, "hold-out");
     fct_status st = FCT_OK;
     for (int64_t i = 0; i < n && n > 1; i++)
@@ -161,7 +161,7 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
                                 .settings = &r->settings,
                                 .at_steps = n_at > 0 ? at : NULL,
                                 .n_at_steps = n_at,
-                                .branch = branches[fct_cli_choice(c, "branch")],
+                                .branch = halves[fct_cli_choice(c, "branch")],
                                 .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
                                 .batch = fct_cli_i64(c, "prompt-batch"),
                                 .log = fct_cli_log(c)};

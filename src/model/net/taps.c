@@ -162,3 +162,40 @@ fct_status fct_tap_out(fct_rt *rt, int32_t id, fct_tensor *y, const fct_tensor *
     FCT_TRY(fct_tap_fire(rt, id, FCT_TAP_OUT, y));
     return wanted(rt, id, FCT_TAP_DELTA) ? fire_delta(rt, id, y, x) : FCT_OK;
 }
+
+/* ---- the rows of a batch ---- */
+
+const char *fct_half_name(fct_half half)
+{
+    static const char *const name[] = {"default", "cond", "uncond", "both"};
+    return (unsigned)half < FCT_COUNT(name) ? name[half] : "";
+}
+
+/* Under guidance a batch is [uncond, cond], each with all items, as in diffusers; rows are the last
+   axis, so an item has as many as its map has cells. */
+static int64_t rows_per_item(const fct_tap_event *event, const fct_tensor *value)
+{
+    return fct_tensor_count(value) / value->dim[value->ndim - 1] /
+           (event->items * (event->guided ? 2 : 1));
+}
+
+fct_status fct_tap_rows(float **out, int64_t *out_n, const fct_tap_event *event,
+                        const fct_tensor *value, int64_t item, fct_half half)
+{
+    int64_t each = rows_per_item(event, value), at = item - event->first_item, first;
+    bool uncond = half == FCT_HALF_UNCOND, all = item < 0;
+    *out = NULL;
+    *out_n = 0;
+    if (half == FCT_HALF_BOTH && !all)
+        return fct_fail(FCT_ERR_ARG, "the two halves of an item do not lie side by side");
+    if (value->dtype != FCT_F32 || value->dim[0] != event->items * (event->guided ? 2 : 1))
+        return fct_fail(FCT_ERR_INTERNAL, "%s: the tap's value is not f32 of its batch",
+                        event->name);
+    if (!value->data || (uncond && !event->guided) || (!all && (at < 0 || at >= event->items)))
+        return FCT_OK;
+    first = event->guided && !uncond && half != FCT_HALF_BOTH ? event->items : 0;
+    *out_n = (all ? event->items : 1) * each;
+    if (half == FCT_HALF_BOTH && event->guided) *out_n *= 2;
+    *out = (float *)value->data + (first + (all ? 0 : at)) * each * value->dim[value->ndim - 1];
+    return FCT_OK;
+}
