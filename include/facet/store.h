@@ -193,9 +193,6 @@ typedef struct fct_rows_desc {
     int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
     int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
     bool no_overlap;      /* of a model's rows: made when they are wanted, not on a thread ahead */
-    /* Of a model's rows: another source on the same model, closed after this one: they take turns
-     */
-    const fct_row_source *beside;
 } fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
@@ -206,12 +203,13 @@ FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, in
 
 /* The model itself as a source, with no store: the rows that fct_capture would store with the same
    options, made once for all blocks, as parts (of different grids as in fct_rows_desc.block). A
-   thread owns the model and runs the prompts of the next group while rows of this one are given
-   out; rows wait in two buffers of memory_bytes each. Shuffled: the capture's batches of prompts
+   thread with a session of its own, of desc->session's model and threads, runs the prompts of the
+   next group while rows of this one are given out; what it has to say is told by the thread that
+   reads. Rows wait in two buffers of memory_bytes each. Shuffled: the capture's batches of prompts
    are permuted, those that fill a buffer are mixed row by row; sequential: the store's order.
    Seeking runs the prompts of one buffer again. rows->first and first + n are rounded down to whole
-   batches of prompts. desc and what it points to must stay until close, and nothing else may use
-   the model; desc->out is not used. */
+   batches of prompts. desc and what it points to must stay until close; desc->session is free for
+   other runs meanwhile; desc->out is not used. */
 FCT_API fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                                   const fct_rows_desc *rows) FCT_MUST_CHECK;
 /* A source for each part of such a source, out[joint->n_parts], all of one grid: those that are

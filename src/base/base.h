@@ -308,4 +308,13 @@ void fct_log_detail(const fct_log *log, const char *text);
 fct_status fct_log_check_stop(const fct_log *log)
     FCT_MUST_CHECK; /* FCT_ERR_STOPPED when the stop flag is up */
 
+/* ---- messages of facet's own threads (relay.c) ---- */
+typedef struct fct_relay fct_relay;
+fct_status fct_relay_open(fct_relay **out, const fct_log *to) FCT_MUST_CHECK; /* to may be NULL */
+/* For the other thread: the same stop flag, lines that wait, no progress. */
+const fct_log *fct_relay_log(const fct_relay *r);
+/* Passes on what waits; on the thread that the log `to` belongs to, as is closing. */
+void fct_relay_tell(fct_relay *r);
+void fct_relay_close(fct_relay *r);
+
 #endif

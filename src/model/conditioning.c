@@ -72,14 +72,14 @@ static fct_status keep_texts(fct_work *w, const fct_tensor *states, const float 
     int64_t bytes = fct_tensor_bytes(states) + n * (int64_t)sizeof *pooled;
     fct_texts_kept *t = NULL;
     w->s->counts.texts += w->n_texts;
-    if (!fct_kept_fits(&w->s->kept, bytes)) return FCT_OK;
+    if (!fct_kept_fits(&w->s->texts, bytes)) return FCT_OK;
     FCT_TRY(fct_new(&t, 1, (int64_t)sizeof *t));
     t->head.clear = clear_texts;
     fct_status st = fct_tensor_copy(&t->states, states);
     if (st == FCT_OK) st = fct_new_raw(&t->pooled, n, (int64_t)sizeof *pooled);
     if (st == FCT_OK) {
         memcpy(t->pooled, pooled, (size_t)n * sizeof *pooled);
-        st = fct_kept_put(&w->s->kept, w->text_key, &t->head, bytes);
+        st = fct_kept_put(&w->s->texts, w->text_key, &t->head, bytes);
     }
     if (st == FCT_OK) return st;
     clear_texts(&t->head);

@@ -84,11 +84,10 @@ static bool is_within(const fct_work *w, const fct_moment *m)
 
 static void find_start(fct_work *w)
 {
-    fct_kept *kept = &w->s->kept;
+    fct_kept *kept = &w->s->moments;
     const char *found = NULL;
     for (int64_t i = 0; i < kept->n; i++) {
         char key[65];
-        if (kept->entry[i].value->clear != clear_moment) continue;
         const fct_moment *m = (const fct_moment *)kept->entry[i].value;
         if (strcmp(m->run, w->key) != 0 || !is_within(w, m) || !is_after(m, w->resume)) continue;
         if (!find_key(key, w, m->step, m->stage) || strcmp(key, kept->entry[i].key) != 0) continue;
@@ -117,7 +116,7 @@ static fct_status plan_keeping(fct_work *w)
     const fct_taps *t = &w->taps;
     const fct_block_info **named = NULL;
     int64_t n_named = 0, n_edits = 0;
-    if (w->s->kept.budget <= 0) return FCT_OK;
+    if (w->s->moments.budget <= 0) return FCT_OK;
     for (int64_t i = 0; i < t->n; i++) n_edits += t->tap[i].edits && t->tap[i].key;
     if (n_edits == 0 && !w->d->keep) return FCT_OK;
     if (w->d->keep) FCT_TRY(fct_model_find_blocks(&named, &n_named, w->m, w->d->keep));
@@ -197,14 +196,14 @@ fct_status fct_moment_keep(fct_work *w, int64_t stage, const fct_tensor *x, cons
     fct_moment *m = NULL;
     int64_t step = w->rt.event.step, bytes = count_bytes(w, x, delta);
     if (!is_wanted(w, step, stage) || !find_key(key, w, step, stage)) return FCT_OK;
-    if (fct_kept_find(&w->s->kept, key) || !fct_kept_fits(&w->s->kept, bytes)) return FCT_OK;
+    if (fct_kept_find(&w->s->moments, key) || !fct_kept_fits(&w->s->moments, bytes)) return FCT_OK;
     FCT_TRY(fct_new(&m, 1, (int64_t)sizeof *m));
     m->head.clear = clear_moment;
     m->step = step;
     m->stage = stage;
     memcpy(m->run, w->key, sizeof m->run);
     fct_status st = fill(m, w, x, delta);
-    if (st == FCT_OK) st = fct_kept_put(&w->s->kept, key, &m->head, bytes);
+    if (st == FCT_OK) st = fct_kept_put(&w->s->moments, key, &m->head, bytes);
     if (st == FCT_OK) return st;
     clear_moment(&m->head);
     fct_free(m);

@@ -187,7 +187,7 @@ static fct_status init(fct_work *w)
         return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
     make_key(w);
     make_text_key(w);
-    w->texts = (const fct_texts_kept *)fct_kept_find(&w->s->kept, w->text_key);
+    w->texts = (const fct_texts_kept *)fct_kept_find(&w->s->texts, w->text_key);
     FCT_TRY(fct_moments_plan(w));
     w->n_rng = w->settings.joint_noise ? 1 : w->n;
     FCT_TRY(fct_new(&w->rng, w->n_rng, sizeof *w->rng));

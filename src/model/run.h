@@ -1,6 +1,6 @@
 /* run.h - a session and one run of it: what is fixed before a run computes (prepare.c), what its
-   pass through the model works on (run.c), and what a session keeps between runs (kept.c, texts.c,
-   moment.c). A pass is made twice with the same code: dry, to learn the exact memory, then for
+   pass through the model works on (run.c), and what a session keeps between runs (kept.c,
+   conditioning.c, moment.c). A pass is made twice with the same code: dry, to learn the exact memory, then for
    real. */
 #ifndef FCT_MODEL_RUN_H
 #define FCT_MODEL_RUN_H
@@ -39,7 +39,7 @@ struct fct_session {
     char plan[65];
     fct_cx cx; /* its plans are kept from run to run */
     fct_arena arena;
-    fct_kept kept;
+    fct_kept texts, moments;
     fct_session_counts counts;
 };
 

@@ -8,6 +8,8 @@
 #include "model/run.h"
 
 static const int64_t USUAL_KEEP = INT64_C(512) << 20;
+/* Texts get one part in so many of what may be kept: a pass over many prompts meets each once. */
+enum { TEXTS_SHARE = 8 };
 
 fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_session_desc *desc)
 {
@@ -24,9 +26,11 @@ fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_ses
     s->m = m;
     s->log = desc->log;
     s->threads = desc->threads ? desc->threads : fct_threads();
-    s->kept.budget = desc->keep_bytes == FCT_NONE ? 0
+    int64_t budget = desc->keep_bytes == FCT_NONE ? 0
                      : desc->keep_bytes           ? desc->keep_bytes
                                                   : USUAL_KEEP;
+    s->texts.budget = budget / TEXTS_SHARE;
+    s->moments.budget = budget - s->texts.budget;
     fct_status st = fct_cx_open(&s->cx, m->be, s->log);
     int before = fct_session_enter(s);
     if (st == FCT_OK) st = fct_model_plan(s->plan, m);
@@ -42,7 +46,8 @@ fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_ses
 void fct_session_close(fct_session *s)
 {
     if (!s) return;
-    fct_kept_clear(&s->kept);
+    fct_kept_clear(&s->texts);
+    fct_kept_clear(&s->moments);
     fct_arena_clear(&s->arena);
     fct_cx_close(&s->cx);
     fct_free(s);
@@ -66,13 +71,14 @@ const char *fct_session_plan(const fct_session *s)
 void fct_session_count(const fct_session *s, fct_session_counts *out)
 {
     *out = s->counts;
-    out->kept_bytes = s->kept.bytes;
+    out->kept_bytes = s->texts.bytes + s->moments.bytes;
     out->arena_bytes = s->arena.size;
 }
 
 void fct_session_forget(fct_session *s)
 {
-    fct_kept_clear(&s->kept);
+    fct_kept_clear(&s->texts);
+    fct_kept_clear(&s->moments);
 }
 
 int fct_session_enter(const fct_session *s)

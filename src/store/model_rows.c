@@ -2,7 +2,6 @@
    is one of a capture's batches of prompts, put into memory as capture would put it on disk.
    Batches are a function of the prompts' numbers, so the rows are the store's, whatever order they
    are made in. */
-#include <pthread.h>
 #include <string.h>
 
 #include "store/stream.h"
@@ -14,8 +13,10 @@ typedef struct maker {
     fct_grid *grid;                  /* [n_blocks] */
     int64_t per_prompt;              /* rows, on the finest grid */
     int64_t first_prompt, n_prompts; /* of those that are run */
-    pthread_mutex_t own, *turn;      /* who has it may use the model; turn: own, or another's */
-    bool has_own;
+    /* Of this source alone: it is used by the thread that makes the rows. What it has to say waits
+       in the relay for the thread that reads them. */
+    fct_session *session;
+    fct_relay *relay;
 } maker;
 
 static void maker_close(void *self)
@@ -23,7 +24,8 @@ static void maker_close(void *self)
     maker *m = self;
     if (!m) return;
     fct_capture_plan_clear(&m->plan);
-    if (m->has_own) pthread_mutex_destroy(&m->own);
+    fct_session_close(m->session);
+    fct_relay_close(m->relay);
     fct_free(m->part);
     fct_free(m->grid);
     fct_free(m);
@@ -33,15 +35,30 @@ static fct_status maker_load(void *self, int64_t run, fct_shard *shard, int64_t 
 {
     maker *m = self;
     int64_t from = run * m->plan.batch, left = m->n_prompts - from, first = m->first_prompt + from;
-    FCT_TRY(fct_log_check_stop(m->desc.log));
+    FCT_TRY(fct_log_check_stop(fct_relay_log(m->relay)));
     fct_capture_run r = {.desc = &m->desc,
                          .plan = &m->plan,
                          .shard = shard,
                          .shard_first = first - at / m->per_prompt};
-    pthread_mutex_lock(m->turn);
-    fct_status st = fct_capture_batch(&r, first, left < m->plan.batch ? left : m->plan.batch);
-    pthread_mutex_unlock(m->turn);
-    return st;
+    return fct_capture_batch(&r, first, left < m->plan.batch ? left : m->plan.batch);
+}
+
+static void maker_tell(void *self)
+{
+    fct_relay_tell(((maker *)self)->relay);
+}
+
+/* A session with the threads of the caller's: rows are those that a capture would store. */
+static fct_status open_session(maker *m)
+{
+    const fct_model *model = fct_session_model(m->desc.session);
+    FCT_TRY(fct_relay_open(&m->relay, m->desc.log));
+    FCT_TRY(fct_session_open(&m->session, model,
+                             &(fct_session_desc){.threads = fct_session_threads(m->desc.session),
+                                                 .keep_bytes = FCT_NONE,
+                                                 .log = fct_relay_log(m->relay)}));
+    m->desc.session = m->session;
+    return FCT_OK;
 }
 
 /* What a store of these rows would be known by, less the number of threads: others give rows that
@@ -120,13 +137,7 @@ fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
     FCT_TRY_OUT(fct_capture_plan_init(&m->plan, &m->desc));
     FCT_TRY_OUT(set_blocks(m));
     FCT_TRY_OUT(set_part(m, rows));
-    const fct_run_loader *beside = fct_stream_loader(rows->beside);
-    m->has_own = pthread_mutex_init(&m->own, NULL) == 0;
-    m->turn = beside && beside->load == maker_load ? ((maker *)beside->self)->turn : &m->own;
-    if (!m->has_own) {
-        st = fct_fail(FCT_ERR_INTERNAL, "no lock for the model");
-        goto out;
-    }
+    FCT_TRY_OUT(open_session(m));
     fct_run_loader loader = {.self = m,
                              .part = m->part,
                              .n_parts = m->plan.n_blocks,
@@ -136,6 +147,7 @@ fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                              .run_rows = m->plan.batch * m->per_prompt,
                              .load = maker_load,
                              .describe = maker_describe,
+                             .tell = maker_tell,
                              .close = maker_close,
                              .log = m->desc.log};
     m = NULL; /* the stream's */

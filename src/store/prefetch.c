@@ -151,6 +151,7 @@ fct_status fct_prefetch_group(fct_prefetch *p, const fct_shard **shard, const in
         ask(p, b == &p->buffer[0] ? &p->buffer[1] : &p->buffer[0], group + 1);
     if (b->state != FULL) st = fct_fail(b->status, "%s", b->text);
     pthread_mutex_unlock(&p->lock);
+    if (p->loader->tell) p->loader->tell(p->loader->self);
     *shard = b->shard;
     *first = b->first;
     return st;

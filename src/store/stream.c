@@ -368,10 +368,3 @@ fct_status fct_rows_stay(fct_row_source *source, int64_t *out_rows)
     *(is_view ? &v->at : &s->at) = s->order.group_first;
     return FCT_OK;
 }
-
-const fct_run_loader *fct_stream_loader(const fct_row_source *source)
-{
-    if (source && source->next == stream_next) return &((const stream *)source->self)->loader;
-    if (source && source->next == view_next) return &((const view *)source->self)->s->loader;
-    return NULL;
-}

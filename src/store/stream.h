@@ -22,6 +22,8 @@ typedef struct fct_run_loader {
     fct_status (*load)(void *self, int64_t run, fct_shard *shard, int64_t at);
     /* Which rows these are: a new JSON object, to which the stream adds their order. */
     fct_status (*describe)(void *self, json_t **out);
+    /* Passes on what load had to say, on the thread that reads; NULL: it says nothing. */
+    void (*tell)(void *self);
     void (*close)(void *self);
     const fct_log *log; /* told how far a group is that is waited for; NULL: nobody */
 } fct_run_loader;
@@ -42,6 +44,5 @@ void fct_prefetch_close(fct_prefetch *p);
    buffers) and no_overlap are used. */
 fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
                            const fct_rows_desc *desc) FCT_MUST_CHECK;
-const fct_run_loader *fct_stream_loader(const fct_row_source *s); /* NULL: not such a source */
 
 #endif

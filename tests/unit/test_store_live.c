@@ -1,6 +1,8 @@
 /* test_store_live.c - rows that a model makes while they are read: those that capture stores, in
    any order, continued anywhere, for several blocks at once, on a thread or not; and what stops it.
  */
+#include <pthread.h>
+
 #include "fct_test.h"
 #include "store/store.h"
 #include "twin.h"
@@ -137,7 +139,6 @@ static void test_shuffled(void **state)
         for (int64_t left = at; left > 0; left -= got) assert_ok(r.next(r.self, left, &x, &got));
         assert_ok(r.tell(r.self, blob));
         rows.no_overlap = at % 2;
-        rows.beside = &r; /* its thread may be at work */
         assert_ok(fct_model_rows(&other, &desc, &rows));
         assert_ok(other.seek(other.self, blob));
         assert_int_equal(read_pass(&other, 64, c), n - at);
@@ -188,7 +189,7 @@ static void test_split(void **state)
     assert_ok(part[1].next(part[1].self, here, &x, &got));
     assert_memory_equal(x, stored_rows + part[0].d, (size_t)part[1].d * sizeof *x);
     assert_ok(
-        fct_model_rows(&held, &desc, &(fct_rows_desc){.first = part[0].total, .beside = &part[0]}));
+        fct_model_rows(&held, &desc, &(fct_rows_desc){.first = part[0].total}));
     assert_int_equal(read_pass(&held, 64, a), n - part[0].total);
     assert_memory_equal(a, stored_rows + part[0].total * d,
                         (size_t)((n - part[0].total) * d) * sizeof *a);
@@ -280,9 +281,69 @@ static void test_stops(void **state)
                  fct_model_rows(&r, &desc, &(fct_rows_desc){.n = 3}));
 }
 
+/* ---- who is told ---- */
+
+typedef struct listener {
+    pthread_t thread;
+    int64_t cut, elsewhere, progress;
+} listener;
+
+static void hear_line(void *user, fct_log_level level, const char *text)
+{
+    listener *l = user;
+    (void)level;
+    l->elsewhere += !pthread_equal(l->thread, pthread_self());
+    l->cut += strstr(text, "cut off") != NULL;
+}
+
+static void hear_progress(void *user, const char *what, int64_t done, int64_t total)
+{
+    listener *l = user;
+    (void)what;
+    (void)done;
+    (void)total;
+    l->elsewhere += !pthread_equal(l->thread, pthread_self());
+    l->progress++;
+}
+
+/* The rows are made on a thread of their own, but their reader's log is called on the reader's; and
+   the model's steps are no progress of the reader's. Meanwhile the caller's session is free. */
+static void test_told(void **state)
+{
+    (void)state;
+    char text[4096] = "";
+    for (size_t i = 0; i + 10 < sizeof text; i += 9) memcpy(text + i, "far away ", 10);
+    const fct_prompt wordy[] = {{.text = text}, {.text = "near"}};
+    listener l = {.thread = pthread_self()};
+    const fct_log log = {.user = &l, .line = hear_line, .progress = hear_progress};
+    fct_capture_desc desc = capture_desc();
+    fct_row_source r;
+    const float *x;
+    int64_t n = 1, total = 0;
+    desc.prompts = wordy;
+    desc.n_prompts = 2;
+    desc.log = &log;
+    assert_ok(fct_model_rows(&r, &desc, &(fct_rows_desc){.memory_bytes = BUFFER}));
+    fct_run_result free_to_run;
+    assert_ok(fct_session_run(session,
+                              &(fct_run_desc){.items = &(fct_run_item){.prompt = "a red cat"},
+                                              .n_items = 1,
+                                              .steps = 1,
+                                              .no_decode = true},
+                              &free_to_run));
+    fct_run_result_clear(&free_to_run);
+    for (; n > 0; total += n) assert_ok(r.next(r.self, 64, &x, &n));
+    r.close(r.self);
+    assert_true(total > 0);
+    assert_true(l.cut > 0);
+    assert_int_equal(l.elsewhere, 0);
+    assert_int_equal(l.progress, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_told),
         cmocka_unit_test(test_sequential), cmocka_unit_test(test_shuffled),
         cmocka_unit_test(test_split),      cmocka_unit_test(test_grids),
         cmocka_unit_test(test_stops),

@@ -201,8 +201,7 @@ static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block,
     FCT_TRY(fct_model_rows(&joint, &capture,
                            &(fct_rows_desc){.first = total - rest,
                                             .n = rest,
-                                            .memory_bytes = desc.memory_bytes,
-                                            .beside = &r->source[0]}));
+                                            .memory_bytes = desc.memory_bytes}));
     if (!across) return split(r, &joint, true, block, n);
     r->held[0] = joint;
     return FCT_OK;
