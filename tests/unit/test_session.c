@@ -1,6 +1,8 @@
 /* test_session.c - what must hold of sessions: a run that begins at a kept moment ends with the
    bytes of the whole run, whatever differs behind it; nothing that could differ before it is ever
    taken from there; texts are encoded once; what is kept stays within its budget. */
+#include <pthread.h>
+
 #include "fct_test.h"
 #include "twin.h"
 
@@ -365,12 +367,76 @@ static void test_plan(void **state)
     close_twin(&f);
 }
 
+/* ---- threads ---- */
+
+enum { THREADS = 4, ROUNDS = 3 };
+
+typedef struct caller {
+    pthread_t thread;
+    const fct_model *m;
+    uint64_t seed;
+    fct_run_result result;
+    fct_status st;
+} caller;
+
+static fct_status run_seed(fct_session *s, uint64_t seed, fct_run_result *r)
+{
+    const fct_run_item item[2] = {{.prompt = "a dog", .seed = seed}, {.prompt = "snow", .seed = 8}};
+    fct_run_desc d = usual();
+    d.items = item;
+    return fct_session_run(s, &d, r);
+}
+
+static void *call(void *user)
+{
+    caller *c = user;
+    fct_session *s = NULL;
+    fct_threads_set(1);
+    c->st = fct_session_open(&s, c->m, NULL);
+    for (int i = 0; i < ROUNDS && c->st == FCT_OK; i++) {
+        fct_run_result_clear(&c->result);
+        c->st = run_seed(s, c->seed, &c->result);
+    }
+    fct_session_close(s);
+    return NULL;
+}
+
+/* Sessions of one model on threads at the same time: each has the bytes of the same run alone. */
+static void test_threads(void **state)
+{
+    (void)state;
+    for (int p = 0; p < 2; p++) {
+        fixture f;
+        caller c[THREADS] = {0};
+        fct_threads_set(1);
+        open_twin(&f, "a", p ? FCT_PRECISION_BF16 : FCT_PRECISION_F32, FCT_NONE);
+        for (int i = 0; i < THREADS; i++) {
+            c[i].m = f.m;
+            c[i].seed = (uint64_t)i;
+            assert_int_equal(pthread_create(&c[i].thread, NULL, call, &c[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            fct_run_result alone;
+            assert_int_equal(pthread_join(c[i].thread, NULL), 0);
+            assert_int_equal(c[i].st, FCT_OK);
+            assert_ok(run_seed(f.s, c[i].seed, &alone));
+            assert_memory_equal(c[i].result.latents.data, alone.latents.data,
+                                (size_t)fct_tensor_bytes(&alone.latents));
+            fct_run_result_clear(&alone);
+            fct_run_result_clear(&c[i].result);
+        }
+        close_twin(&f);
+        fct_threads_set(0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_redone),        cmocka_unit_test(test_chain),
         cmocka_unit_test(test_other_runs),    cmocka_unit_test(test_listeners),
         cmocka_unit_test(test_stopped_early), cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_budget),        cmocka_unit_test(test_plan)};
+        cmocka_unit_test(test_budget),        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -328,7 +328,7 @@ static void test_told(void **state)
     assert_ok(fct_session_run(session,
                               &(fct_run_desc){.items = &(fct_run_item){.prompt = "a red cat"},
                                               .n_items = 1,
-                                              .steps = 1,
+                                              .settings = &(fct_settings){.steps = 1},
                                               .no_decode = true},
                               &free_to_run));
     fct_run_result_clear(&free_to_run);
