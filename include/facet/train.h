@@ -34,7 +34,7 @@ extern "C" {
 
 /* What the aux loss's target is: the plain residual without a bias, or with the decoder's bias, as
    the code of sdxl-unbox has it. */
-typedef enum fct_aux_mode { FCT_AUX_CLEAN, FCT_AUX_SDXL_UNBOX } fct_aux_mode;
+typedef enum fct_aux_mode { FCT_AUX_DEFAULT, FCT_AUX_CLEAN, FCT_AUX_SDXL_UNBOX } fct_aux_mode;
 
 /* How the learning rate falls to 0, over the last lr_decay_steps. */
 typedef enum fct_lr_decay {
@@ -70,40 +70,41 @@ typedef enum fct_train_engine {
     FCT_ENGINE_FAST
 } fct_train_engine;
 
-/* Zero is the preset's value. */
+/* Zero is the default: the preset's value, where the preset says one. FCT_NONE is the explicit zero
+   of a number that can have one. fct_train_table describes the fields, with their ranges. */
 typedef struct fct_train_desc {
     const char *preset; /* "unboxing" (the paper's), "demo", "modern"; NULL: "unboxing" */
     const char *arch;   /* topk, batchtopk, jumprelu, relu, gated, matryoshka; NULL: the preset's */
     int64_t k;          /* active features a row */
-    int64_t auxk;       /* dead features that the aux loss revives; -1: no aux term */
+    int64_t auxk;       /* dead features that the aux loss revives; FCT_NONE: no aux loss */
     int64_t n_features;
     int64_t batch_size; /* rows in a step */
     int64_t steps;      /* 0: one pass over the rows */
     int64_t dead_rows;  /* a feature is dead after so many rows without it */
     int64_t calibration_rows;
     double expansion_factor; /* n_features = factor * D, when n_features is 0 */
-    double lr, aux_coef, eps;
+    double lr, eps;
+    double aux_coef;   /* weight of the aux loss; FCT_NONE: no aux loss */
     double loss_scale; /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
-    fct_aux_mode aux;
-    bool aux_set; /* aux was chosen, not left to the preset */
+    fct_aux_mode aux;  /* 0: clean */
     fct_train_engine engine;
 
     /* Of some architectures; elsewhere they are refused. Lengths are in units of a row's root mean
        square length about the mean, sqrt(D / loss_scale). relu, gated: the penalty is the sum of
        activations times their directions' lengths; jumprelu: their number. */
-    double sparsity;               /* -1: none */
+    double sparsity;               /* FCT_NONE: no penalty */
     double bandwidth;              /* jumprelu: of its straight-through estimator */
     double init_threshold;         /* jumprelu: of the start */
     int64_t groups; /* matryoshka: nested prefixes, each twice as long as the one before */
 
-    /* Schedules; -1: none, where the preset has one. */
+    /* Schedules; FCT_NONE: none, where the preset has one. */
     int64_t k_start, k_warmup; /* k falls or rises linearly from k_start within so many steps */
     int64_t sparsity_warmup;   /* steps in which `sparsity` rises from 0 */
     int64_t lr_warmup;         /* steps in which lr rises from 0 */
     fct_lr_decay lr_decay;
     int64_t lr_decay_steps; /* 0: the preset's share of the steps: the last fifth, demo third */
-    double grad_clip;       /* greatest length of the whole gradient; -1: none */
-    double ema;             /* the saved weights are a running mean of this decay; -1: none */
+    double grad_clip;       /* greatest length of the whole gradient; FCT_NONE: any */
+    double ema; /* the saved weights are a running mean of this decay; FCT_NONE: are the last */
     bool untied;            /* the decoder starts with directions of its own */
     fct_decoder_norm decoder_norm;
     fct_normalize normalize;
@@ -120,20 +121,28 @@ typedef struct fct_train_desc {
        other rows (by the source's description) or another program or instruction set are refused;
        other threads give a warning: equal within rounding. */
     const char *resume;
-    int64_t checkpoint_every; /* steps; 0: only at the end */
+    int64_t checkpoint_every; /* steps; 0: 500; FCT_NONE: only at the end, or when stopped */
     /* So many of the newest stay; 0: 2. A damaged newest gives way to the one before it, with a
        warning. */
     int64_t keep_checkpoints;
 
     const char *log_jsonl; /* file for one line every log_every steps; NULL: none */
-    int64_t log_every;
+    int64_t log_every;     /* steps; 0: 100 */
     /* Folder for TensorBoard's event files; of several SAEs each has a folder of its name in it;
        NULL: none. */
     const char *tensorboard;
     int64_t eval_every; /* steps between measurements on held-out rows; 0: none */
     const char *block, *model, *model_hash; /* recorded in the result; NULL: unknown */
     const fct_log *log;
+    fct_spelling spelling; /* how messages write the names of these fields */
 } fct_train_desc;
+
+/* The rows that describe the fields which say what is trained and how (base/option.h), in the order
+   in which help lists them. */
+FCT_API const struct fct_option *fct_train_table(void);
+/* Ranges, and options that contradict each other; training asks it too. FCT_ERR_ARG names the
+   field. */
+FCT_API fct_status fct_train_desc_check(const fct_train_desc *desc) FCT_MUST_CHECK;
 
 /* Of the last logged step. dead: at the end, by dead_rows. ev: mean over dimensions of
    1 - var(x-x')/var(x). */
@@ -203,6 +212,48 @@ FCT_API void fct_train_run_clear(fct_train_run *run);
    difference when it was made with other options or rows. */
 FCT_API fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, int64_t member,
                                           const char *dir) FCT_MUST_CHECK;
+
+/* ---- sweeps ---- */
+
+/* A JSON file of several trainings on one pass over rows:
+
+       {"blocks": ["down.2.1", "up.0.1"], "seeds": [0, 1], "options": {"preset": "demo"},
+        "grid": {"k": [4, 8]}, "configs": [{"name": "wide", "n_features": 1024}]}
+
+   Every part may be left out; options go by their names in fct_train_table, with '-' or '_'. Every
+   block is trained with every combination of the grid and every one of configs, with every seed. A
+   training config of sdxl-unbox ({"sae_configs": ...}) is understood as it is. */
+typedef struct fct_sweep fct_sweep;
+FCT_API fct_status fct_sweep_open(fct_sweep **out, const char *path) FCT_MUST_CHECK;
+FCT_API void fct_sweep_close(fct_sweep *s);
+
+/* What the file says of the whole run. */
+typedef struct fct_sweep_info {
+    /* [n_blocks]: "down.2.1", or "down.2.1,up.0.1" of several in step; none: the caller chooses. */
+    const char *const *block;
+    int64_t n_blocks;
+    /* What it says under "options" that is no option of a training (a store, a folder ...), for the
+       caller: the text of a JSON object. */
+    const char *rest;
+} fct_sweep_info;
+FCT_API const fct_sweep_info *fct_sweep_get_info(const fct_sweep *s);
+/* Its "options" into desc; what they do not say stays. Texts are the sweep's. */
+FCT_API fct_status fct_sweep_read(const fct_sweep *s, fct_train_desc *desc) FCT_MUST_CHECK;
+
+typedef struct fct_sweep_item {
+    const char *name; /* BLOCK_k4_seed0 */
+    int64_t stream;
+    fct_train_desc desc;
+    const char *options; /* what its configuration says: the text of a JSON object */
+} fct_sweep_item;
+/* The trainings on these streams: base, and what each configuration says, checked. They and their
+   texts are the sweep's, until it is closed or lists again. FCT_ERR_FORMAT names the first thing
+   that is wrong. */
+FCT_API fct_status fct_sweep_list(fct_sweep *s, const fct_train_desc *base,
+                                  const fct_row_part *stream, int64_t n_streams,
+                                  const fct_sweep_item **out, int64_t *out_n) FCT_MUST_CHECK;
+
+/* ---- checkpoints ---- */
 
 /* Whether desc->resume holds something to continue; and its removal once the result is there: only
    the checkpoints' own files, and the folder when nothing else is in it. */

@@ -241,6 +241,10 @@ void fct_sha256_init(fct_sha256 *s);
 void fct_sha256_add(fct_sha256 *s, const void *data, int64_t n);
 void fct_sha256_hex(fct_sha256 *s, char out[65]);
 
+/* The one of `words` that `word` was meant to be (str.c): few slips apart, or begun with it; NULL
+   when none is near. */
+const char *fct_nearest_word(const char *word, const char *const *words, int64_t n);
+
 /* ---- names of blocks (block_name.c) ---- */
 /* "unet.down_blocks.2.attentions.1" -> "down.2.1" and back, by the rule of diffusers' names alone;
    other names are copied. Release with fct_free. */

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +24,11 @@ static const void *at_const(const void *options, const fct_option *row)
 static bool is_text(const fct_option *row)
 {
     return row->kind >= FCT_OPTION_TEXT;
+}
+
+static bool has_words(const fct_option *row)
+{
+    return row->kind == FCT_OPTION_ENUM || row->kind == FCT_OPTION_WORD;
 }
 
 static bool is_two(const fct_option *row)
@@ -55,6 +61,61 @@ fct_spelled fct_spell(const char *name, fct_spelling spelling)
     for (char *p = s.text + strlen(before[spelling]); *p; p++)
         if (*p == other) *p = own;
     return s;
+}
+
+/* A name in braces; its length, 0: none begins there. */
+static size_t braced(const char *p)
+{
+    size_t n = *p == '{' ? strspn(p + 1, "abcdefghijklmnopqrstuvwxyz0123456789_") : 0;
+    return n > 0 && n < 48 && p[1 + n] == '}' ? n : 0;
+}
+
+static fct_status spell_all(fct_str *out, fct_spelling spelling, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        char name[48];
+        size_t n = braced(p);
+        if (n == 0) {
+            FCT_TRY(fct_str_append_n(out, p, 1));
+            continue;
+        }
+        memcpy(name, p + 1, n);
+        name[n] = '\0';
+        FCT_TRY(fct_str_append(out, fct_spell(name, spelling).text));
+        p += n + 1;
+    }
+    return FCT_OK;
+}
+
+static fct_status spell_sentence(fct_str *out, fct_spelling spelling, const char *fmt, va_list args)
+{
+    char text[1024];
+    vsnprintf(text, sizeof text, fmt, args);
+    return spell_all(out, spelling, text);
+}
+
+fct_status fct_option_fail(fct_status st, fct_spelling spelling, const char *fmt, ...)
+{
+    fct_str s = {0};
+    va_list args;
+    va_start(args, fmt);
+    fct_status made = spell_sentence(&s, spelling, fmt, args);
+    va_end(args);
+    if (made == FCT_OK) made = fct_fail(st, "%s", s.p ? s.p : "");
+    fct_str_clear(&s);
+    return made;
+}
+
+void fct_option_log(const fct_log *log, fct_log_level level, fct_spelling spelling, const char *fmt,
+                    ...)
+{
+    fct_str s = {0};
+    va_list args;
+    va_start(args, fmt);
+    if (spell_sentence(&s, spelling, fmt, args) == FCT_OK)
+        fct_log_line(log, level, "%s", s.p ? s.p : "");
+    va_end(args);
+    fct_str_clear(&s);
 }
 
 /* ---- ranges ---- */
@@ -105,7 +166,7 @@ fct_status fct_option_range(fct_str *out, const fct_option *row)
         [FCT_OPTION_TEXT] = "a text",
         [FCT_OPTION_FILE] = "a file",
         [FCT_OPTION_FOLDER] = "a folder"};
-    if (row->kind == FCT_OPTION_ENUM) return append_words(out, row->words);
+    if (has_words(row)) return append_words(out, row->words);
     if (row->words) FCT_TRY(fct_str_printf(out, "%s or ", row->words));
     FCT_TRY(fct_str_append(out, words[row->kind]));
     return is_text(row) || row->kind == FCT_OPTION_FLAG ? FCT_OK : append_bounds(out, row);
@@ -157,22 +218,28 @@ static bool put_u64(void *field, const fct_option *row, uint64_t v)
     return true;
 }
 
-static bool put_word(void *field, const fct_option *row, const char *text)
+/* The number of a word among the row's; -1: it is none of them. */
+static int find_word(const fct_option *row, const char *text)
 {
     const char *p = row->words;
     for (int i = 0;; i++) {
         size_t n = strcspn(p, ",");
-        if (n > 0 && strlen(text) == n && strncmp(text, p, n) == 0) {
-            memcpy(field, &i, sizeof i);
-            return true;
-        }
-        if (!p[n]) return false;
+        if (n > 0 && strlen(text) == n && strncmp(text, p, n) == 0) return i;
+        if (!p[n]) return -1;
         p += n + 1;
     }
 }
 
+static bool put_word(void *field, const fct_option *row, const char *text)
+{
+    int i = find_word(row, text);
+    if (i >= 0) memcpy(field, &i, sizeof i);
+    return i >= 0;
+}
+
 static bool put_text(void *field, const fct_option *row, const char *text)
 {
+    if (row->kind == FCT_OPTION_WORD && find_word(row, text) < 0) return false;
     if (!*text && row->kind != FCT_OPTION_TEXT) return false;
     memcpy(field, &text, sizeof text);
     return true;
@@ -240,14 +307,15 @@ static bool parse(void *field, const fct_option *row, const char *text)
 /* The word for a number's default, which is 0 whatever the bounds are. */
 static bool is_default_word(const fct_option *row, const char *text)
 {
-    return row->words && row->kind != FCT_OPTION_ENUM && text && strcmp(text, row->words) == 0;
+    return row->words && !has_words(row) && text && strcmp(text, row->words) == 0;
 }
 
 static void put_default(void *field, const fct_option *row)
 {
     static const size_t bytes[FCT_OPTION_KIND_COUNT] = {
-        sizeof(bool),        sizeof(int64_t),     sizeof(uint64_t), sizeof(double), sizeof(int),
-        2 * sizeof(int64_t), 2 * sizeof(int64_t), sizeof(char *),   sizeof(char *), sizeof(char *)};
+        sizeof(bool),   sizeof(int64_t),     sizeof(uint64_t),    sizeof(double),
+        sizeof(int),    2 * sizeof(int64_t), 2 * sizeof(int64_t), sizeof(char *),
+        sizeof(char *), sizeof(char *),      sizeof(char *)};
     memset(field, 0, bytes[row->kind]);
 }
 
@@ -428,6 +496,7 @@ static bool fits(const fct_option *row, const held *h)
         return (h->i[0] == 0 || fits_i64(row, h->i[0])) && (h->i[1] == 0 || fits_i64(row, h->i[1]));
     case FCT_OPTION_FILE:
     case FCT_OPTION_FOLDER: return !h->text || *h->text;
+    case FCT_OPTION_WORD: return !h->text || find_word(row, h->text) >= 0;
     default: return true;
     }
 }
@@ -442,6 +511,7 @@ fct_status fct_option_check(const void *from, const fct_option *row)
     if (row->kind == FCT_OPTION_F64) snprintf(found, sizeof found, "%g", h.f);
     if (row->kind == FCT_OPTION_ENUM) snprintf(found, sizeof found, "number %d", h.word);
     if (is_two(row)) snprintf(found, sizeof found, "%" PRId64 " and %" PRId64, h.i[0], h.i[1]);
+    if (row->kind == FCT_OPTION_WORD) snprintf(found, sizeof found, "%.60s", h.text);
     return fail_want(row, found[0] ? found : "an empty one");
 }
 
@@ -492,6 +562,17 @@ fct_status fct_options_to_json(json_t *object, const fct_option *table, const vo
         FCT_TRY(fct_option_to_json(&value, table, from));
         if (value && json_object_set_new(object, table->name, value) != 0)
             return fct_fail(FCT_ERR_MEMORY, "out of memory while building JSON");
+    }
+    return FCT_OK;
+}
+
+fct_status fct_options_fill(void *inout, const fct_option *table)
+{
+    for (; table->name; table++) {
+        held h = get(inout, table);
+        bool said = h.flag || h.i[0] || h.i[1] || h.u || h.f != 0 || h.word || h.text;
+        if (!said && table->fallback)
+            FCT_TRY(fct_where(fct_option_parse(inout, table, table->fallback), "%s", table->name));
     }
     return FCT_OK;
 }

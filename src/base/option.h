@@ -36,6 +36,7 @@ typedef enum fct_option_kind {
     FCT_OPTION_TEXT,   /* const char * */
     FCT_OPTION_FILE,   /* const char *, not empty */
     FCT_OPTION_FOLDER, /* const char *, not empty */
+    FCT_OPTION_WORD,   /* const char *, one of the row's words */
     FCT_OPTION_KIND_COUNT
 } fct_option_kind;
 
@@ -49,7 +50,8 @@ typedef struct fct_option { /* a row; one without a name ends the table */
     bool zero;        /* in JSON 0 may stand for the default, though lo is above it */
     int64_t multiple; /* I64, SIZE: only multiples of it; 0: any */
     /* ENUM: the words of 0, 1, 2 ... with commas between; an empty one (",none,linear") belongs to
-       a default that has no word. Numbers: one word for the default ("auto"), or NULL. */
+       a default that has no word. WORD: the words, in any order. Numbers: one word for the default
+       ("auto"), or NULL. */
     const char *words;
     const char *value;     /* stands for the value in help: "N"; NULL for flags */
     const char *fallback;  /* the default, as text that this row reads; NULL: no constant */
@@ -60,22 +62,20 @@ typedef struct fct_option { /* a row; one without a name ends the table */
 /* ---- names ---- */
 /* The row of that name, '-' and '_' being the same; NULL: none. */
 const fct_option *fct_option_find(const fct_option *table, const char *name);
-/* How the caller's user writes a field: `k`, `--k`, `"k"`, `k=`. */
-typedef enum fct_spelling {
-    FCT_SPELL_FIELD,
-    FCT_SPELL_COMMAND_LINE,
-    FCT_SPELL_JSON,
-    FCT_SPELL_KEYWORD
-} fct_spelling;
 typedef struct fct_spelled {
     char text[64];
 } fct_spelled;
 fct_spelled fct_spell(const char *name, fct_spelling spelling);
+/* A sentence with "{batch_size}" for every option that it names, as fct_fail and fct_log_line. */
+fct_status fct_option_fail(fct_status st, fct_spelling spelling, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void fct_option_log(const fct_log *log, fct_log_level level, fct_spelling spelling, const char *fmt,
+                    ...) __attribute__((format(printf, 4, 5)));
 /* "a whole number from 1 to 64, divisible by 8". */
 fct_status fct_option_range(fct_str *out, const fct_option *row) FCT_MUST_CHECK;
 
 /* ---- one field; `to` and `from` are the struct ---- */
-/* TEXT, FILE and FOLDER point into text. A FLAG is true for "" (that it is there says it). */
+/* TEXT, FILE, FOLDER and WORD point into text. A FLAG is true for "" (that it is there says it). */
 fct_status fct_option_parse(void *to, const fct_option *row, const char *text) FCT_MUST_CHECK;
 /* null is as if the key were not there. Texts point into value. A number, a flag or a list written
    as text is refused, except U64. */
@@ -96,6 +96,8 @@ fct_status fct_options_of_members(void *to, const fct_option *table, const json_
 /* Adds the fields that are not at their defaults to an object, in the table's order. */
 fct_status fct_options_to_json(json_t *object, const fct_option *table,
                                const void *from) FCT_MUST_CHECK;
+/* Puts the default where a field is 0 or NULL and its row's default is a constant (fallback). */
+fct_status fct_options_fill(void *inout, const fct_option *table) FCT_MUST_CHECK;
 /* Errors begin with the field's name as spelled. */
 fct_status fct_options_check(const void *from, const fct_option *table,
                              fct_spelling spelling) FCT_MUST_CHECK;

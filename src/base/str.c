@@ -202,3 +202,42 @@ int fct_name_find(const char *const *names, int n, const char *text)
         if (strcmp(names[i], text) == 0) return i;
     return -1;
 }
+
+/* ---- the nearest word: edit distance with swaps of neighbours ---- */
+
+enum { LONGEST = 40 };
+
+static int distance(const char *a, const char *b)
+{
+    int n = (int)strlen(a), m = (int)strlen(b), d[LONGEST + 1][LONGEST + 1];
+    if (n > LONGEST || m > LONGEST) return LONGEST;
+    for (int i = 0; i <= n; i++) d[i][0] = i;
+    for (int j = 0; j <= m; j++) d[0][j] = j;
+    for (int i = 1; i <= n; i++) {
+        for (int j = 1; j <= m; j++) {
+            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
+            bool swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swap && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+const char *fct_nearest_word(const char *word, const char *const *words, int64_t n)
+{
+    const char *nearest = NULL;
+    int best = LONGEST;
+    for (int64_t i = 0; i < n; i++) {
+        int d = distance(word, words[i]);
+        bool begins = strlen(word) >= 3 && strncmp(words[i], word, strlen(word)) == 0;
+        if (begins) d = 1;
+        if (d < best && d <= (int)(strlen(word) + 1) / 3) {
+            best = d;
+            nearest = words[i];
+        }
+    }
+    return nearest;
+}

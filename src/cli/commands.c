@@ -107,7 +107,7 @@ fct_status fct_cli_fail_command(int n, char *const *words)
         if (!group || (strncmp((*p)->name, words[0], skip - 1) == 0 && (*p)->name[skip - 1] == ' '))
             names[count++] = (*p)->name + skip;
     snprintf(given, sizeof given, "%s", group ? words[1] : words[0]);
-    const char *near = fct_cli_nearest(given, names, count);
+    const char *near = fct_nearest_word(given, names, count);
     if (group && near)
         return fct_fail(FCT_ERR_ARG, "%s has no verb \"%s\"; did you mean %s?", words[0], given,
                         near);

@@ -50,9 +50,10 @@ static fct_status bash_choices(fct_str *out, const fct_cli_command *c)
     int table = 0;
     for (const fct_cli_option *row = fct_cli_next_row(c, &table, NULL); row;
          row = fct_cli_next_row(c, &table, row)) {
-        if (!row->choices) continue;
+        const fct_cli_option whole = fct_cli_whole(row);
+        if (!whole.choices) continue;
         FCT_TRY(fct_str_printf(out, "        \"%s --%s\") words=\"", c->name, row->name));
-        for (const char *p = row->choices; *p; p++)
+        for (const char *p = whole.choices; *p; p++)
             FCT_TRY(fct_str_append_n(out, *p == ',' ? " " : p, 1));
         FCT_TRY(fct_str_append(out, "\" ;;\n"));
     }
@@ -103,8 +104,9 @@ static fct_status fish_text(fct_str *out, const char *text)
     return FCT_OK;
 }
 
-static fct_status fish_option(fct_str *out, const fct_cli_command *c, const fct_cli_option *row)
+static fct_status fish_option(fct_str *out, const fct_cli_command *c, const fct_cli_option *raw)
 {
+    const fct_cli_option whole = fct_cli_whole(raw), *row = &whole;
     const char *verb = strchr(c->name, ' ');
     FCT_TRY(fct_str_printf(out, "complete -c facet -n '__fish_seen_subcommand_from %s' -l %s",
                            verb ? verb + 1 : c->name, row->name));

@@ -65,8 +65,9 @@ static fct_status explain(fct_str *out, const fct_cli_option *row)
     return fct_str_append(out, ")");
 }
 
-static fct_status option_line(fct_str *out, const fct_cli_option *row)
+static fct_status option_line(fct_str *out, const fct_cli_option *raw)
 {
+    const fct_cli_option whole = fct_cli_whole(raw), *row = &whole;
     fct_str text = {0};
     int64_t start = out->n;
     FCT_TRY(row->letter ? fct_str_printf(out, "  -%c, --%s", row->letter, row->name)
@@ -140,8 +141,9 @@ fct_status fct_cli_help_program(fct_str *out)
 
 /* ---- the tables as JSON ---- */
 
-static json_t *option_json(const fct_cli_option *row)
+static json_t *option_json(const fct_cli_option *raw)
 {
+    const fct_cli_option whole = fct_cli_whole(raw), *row = &whole;
     json_t *o = json_object();
     char letter[2] = {row->letter, '\0'};
     json_object_set_new(o, "name", json_string(row->name));

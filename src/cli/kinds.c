@@ -13,6 +13,36 @@ const char *const fct_cli_kind_name[FCT_CLI_KIND_COUNT] = {
     [FCT_CLI_CHOICE] = "choice", [FCT_CLI_STEPS] = "steps", [FCT_CLI_SIZE] = "size",
     [FCT_CLI_PAIR] = "pair"};
 
+fct_cli_option fct_cli_whole(const fct_cli_option *row)
+{
+    static const fct_cli_kind kind[FCT_OPTION_KIND_COUNT] = {
+        [FCT_OPTION_FLAG] = FCT_CLI_FLAG,   [FCT_OPTION_I64] = FCT_CLI_INT,
+        [FCT_OPTION_U64] = FCT_CLI_INT,     [FCT_OPTION_F64] = FCT_CLI_FLOAT,
+        [FCT_OPTION_ENUM] = FCT_CLI_CHOICE, [FCT_OPTION_SIZE] = FCT_CLI_SIZE,
+        [FCT_OPTION_PAIR] = FCT_CLI_PAIR,   [FCT_OPTION_TEXT] = FCT_CLI_TEXT,
+        [FCT_OPTION_FILE] = FCT_CLI_FILE,   [FCT_OPTION_FOLDER] = FCT_CLI_FOLDER,
+        [FCT_OPTION_WORD] = FCT_CLI_CHOICE};
+    fct_cli_option w = *row;
+    if (!row->table || row->value) return w; /* it says all itself */
+    const fct_option *of = fct_option_find(row->table(), row->field ? row->field : row->name);
+    w.kind = kind[of->kind];
+    if (of->words && w.kind == FCT_CLI_CHOICE)
+        w.choices = of->words + (of->words[0] == ','); /* a default may have no word */
+    else if (of->words)
+        w.kind = FCT_CLI_TEXT; /* a number or a word: read with the field (fct_cli_read) */
+    w.value = of->value;
+    w.lo = of->lo;
+    w.hi = of->hi;
+    w.above = of->above;
+    w.multiple = of->multiple;
+    if (!w.fallback && !w.otherwise) {
+        w.fallback = of->fallback;
+        w.otherwise = of->otherwise;
+    }
+    if (!w.help) w.help = of->help;
+    return w;
+}
+
 /* Doubles hold every bound that tables name, but not the largest whole number. */
 static int64_t bound(double x)
 {

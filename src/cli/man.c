@@ -22,8 +22,9 @@ static fct_status plain(fct_str *out, const char *text)
     return FCT_OK;
 }
 
-static fct_status option(fct_str *out, const fct_cli_option *row)
+static fct_status option(fct_str *out, const fct_cli_option *raw)
 {
+    const fct_cli_option whole = fct_cli_whole(raw), *row = &whole;
     const char *standard = row->fallback ? row->fallback : row->otherwise;
     bool ranged = row->kind != FCT_CLI_FLAG && row->kind != FCT_CLI_TEXT &&
                   row->kind != FCT_CLI_FILE && row->kind != FCT_CLI_FOLDER;

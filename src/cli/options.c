@@ -22,46 +22,9 @@ const fct_cli_option *fct_cli_next_row(const fct_cli_command *command, int *tabl
     return row;
 }
 
-/* ---- the nearest word: edit distance with swaps of neighbours ---- */
-
-enum { LONGEST = 40 };
-
-static int distance(const char *a, const char *b)
-{
-    int n = (int)strlen(a), m = (int)strlen(b), d[LONGEST + 1][LONGEST + 1];
-    if (n > LONGEST || m > LONGEST) return LONGEST;
-    for (int i = 0; i <= n; i++) d[i][0] = i;
-    for (int j = 0; j <= m; j++) d[0][j] = j;
-    for (int i = 1; i <= n; i++) {
-        for (int j = 1; j <= m; j++) {
-            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            bool swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-            if (swap && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    }
-    return d[n][m];
-}
-
-const char *fct_cli_nearest(const char *word, const char *const *words, int64_t n)
-{
-    const char *nearest = NULL;
-    int best = LONGEST;
-    for (int64_t i = 0; i < n; i++) {
-        int d = distance(word, words[i]);
-        bool begins = strlen(word) >= 3 && strncmp(words[i], word, strlen(word)) == 0;
-        if (begins) d = 1;
-        if (d < best && d <= (int)(strlen(word) + 1) / 3) {
-            best = d;
-            nearest = words[i];
-        }
-    }
-    return nearest;
-}
-
 /* ---- rows ---- */
+
+enum { MAX_NAME = 40 };
 
 static fct_cli_value *find_name(const fct_cli *c, const char *name, size_t n)
 {
@@ -82,13 +45,13 @@ static fct_cli_value *find_letter(const fct_cli *c, char letter)
 static fct_status fail_unknown(fct_cli *c, const char *word, size_t n)
 {
     const char *names[128];
-    char given[LONGEST + 1];
+    char given[MAX_NAME + 1];
     int64_t count = 0;
     for (int64_t i = 0; i < c->n_values && count < (int64_t)FCT_COUNT(names); i++)
         names[count++] = c->value[i].row->name;
     snprintf(given, sizeof given, "%.*s", (int)n, word);
     if (!fct_is_utf8(given)) return fct_cli_usage(c, "an option's name is not UTF-8");
-    const char *near = fct_cli_nearest(given, names, count);
+    const char *near = fct_nearest_word(given, names, count);
     if (near) return fct_cli_usage(c, "unknown option --%s; did you mean --%s?", given, near);
     return fct_cli_usage(c, "unknown option --%s", given);
 }
@@ -189,8 +152,9 @@ static fct_status add_rows(fct_cli *c)
     for (const fct_cli_option *row = fct_cli_next_row(c->command, &table, NULL); row;
          row = fct_cli_next_row(c->command, &table, row)) {
         FCT_TRY(fct_grow(&c->value, c->n_values, c->n_values + 1, sizeof *c->value));
-        c->value[c->n_values++].row = row;
+        c->value[c->n_values++].own = fct_cli_whole(row);
     }
+    for (int64_t i = 0; i < c->n_values; i++) c->value[i].row = &c->value[i].own;
     for (int64_t i = 0; i < c->n_values; i++) {
         if (!c->value[i].row->fallback) continue;
         FCT_TRY(set_value(c, &c->value[i], c->value[i].row->fallback));
@@ -249,12 +213,93 @@ fct_status fct_cli_parse(fct_cli *c, const fct_cli_command *command, int n, char
     return check_operands(c);
 }
 
+/* ---- options that a file says ---- */
+
+/* The value as its option's text; owned by c. */
+static fct_status own_text(fct_cli *c, const char **out, const json_t *value)
+{
+    fct_str text = {0};
+    fct_status st = json_is_string(value) ? fct_str_append(&text, json_string_value(value))
+                                          : fct_json_text(&text, value, 0);
+    if (st == FCT_OK) st = fct_grow(&c->owned, c->n_owned, c->n_owned + 1, sizeof *c->owned);
+    if (st == FCT_OK) st = fct_strdup(&c->owned[c->n_owned], text.p ? text.p : "");
+    if (st == FCT_OK) *out = c->owned[c->n_owned++];
+    fct_str_clear(&text);
+    return st;
+}
+
+static bool is_common(const char *name)
+{
+    for (const fct_cli_option *row = fct_cli_common; row->name; row++)
+        if (strcmp(row->name, name) == 0) return true;
+    return false;
+}
+
+static fct_status take(fct_cli *c, fct_cli_value *v, const char *key, const json_t *value)
+{
+    const char *text = "";
+    bool flag = v->row->kind == FCT_CLI_FLAG;
+    if (flag && !json_is_true(value))
+        return fct_fail(FCT_ERR_FORMAT, "\"%s\": want true or false", key);
+    if (!flag && !json_is_string(value) && !json_is_number(value))
+        return fct_fail(FCT_ERR_FORMAT, "\"%s\": want a number or a text", key);
+    if (!flag) FCT_TRY(own_text(c, &text, value));
+    fct_status st = flag ? FCT_OK : fct_cli_read_value(v, text);
+    if (st == FCT_ERR_ARG) {
+        char want[512];
+        snprintf(want, sizeof want, "%s", fct_error_text());
+        return fct_fail(FCT_ERR_FORMAT, "\"%s\": want %s, found %s", key, want, text);
+    }
+    FCT_TRY(st);
+    FCT_TRY(fct_grow(&v->text, 0, 1, sizeof *v->text));
+    v->text[0] = text;
+    v->n = 1;
+    v->given = true;
+    return FCT_OK;
+}
+
+static fct_status take_all(fct_cli *c, json_t *options)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(options, key, value)
+    {
+        char name[MAX_NAME + 1];
+        snprintf(name, sizeof name, "%s", key);
+        for (char *p = name; *p; p++)
+            if (*p == '_') *p = '-';
+        fct_cli_value *v = find_name(c, name, strlen(name));
+        if (!v) return fail_unknown(c, name, strlen(name));
+        if (is_common(name))
+            return fct_fail(FCT_ERR_FORMAT,
+                            "\"%s\" is of this run of the program, not of its work: give it on the "
+                            "command line",
+                            key);
+        if (v->given || json_is_false(value) || json_is_null(value)) continue;
+        FCT_TRY(take(c, v, key, value));
+    }
+    return FCT_OK;
+}
+
+fct_status fct_cli_take(fct_cli *c, const char *json)
+{
+    json_t *options = NULL;
+    bool usage = c->usage;
+    FCT_TRY(fct_json_parse(&options, json, (int64_t)strlen(json), "options"));
+    fct_status st = take_all(c, options);
+    c->usage = usage; /* a file is wrong, not the command line */
+    json_decref(options);
+    return st;
+}
+
 void fct_cli_clear(fct_cli *c)
 {
     for (int64_t i = 0; i < c->n_values; i++) {
         fct_free(c->value[i].text);
         fct_free(c->value[i].steps);
     }
+    for (int64_t i = 0; i < c->n_owned; i++) fct_free(c->owned[i]);
+    fct_free(c->owned);
     fct_free(c->value);
     fct_free(c->operand);
     json_decref(c->result);

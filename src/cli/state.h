@@ -6,8 +6,9 @@
 #include "cli/cli.h"
 
 typedef struct fct_cli_value {
-    const fct_cli_option *row;
-    const char **text; /* [n]: the words as given; point into argv */
+    const fct_cli_option *row; /* &own */
+    fct_cli_option own;        /* with what its table says */
+    const char **text;         /* [n]: the words as given; point into argv, or into fct_cli.owned */
     int64_t n;
     bool given;              /* false: text[0] is the default */
     int64_t a, b;            /* INT: a; SIZE, PAIR: both; CHOICE: a is its position */
@@ -28,6 +29,8 @@ struct fct_cli {
     int64_t n_values;
     const char **operand;
     int64_t n_operands;
+    char **owned; /* [n_owned]: texts that are not argv's */
+    int64_t n_owned;
     bool json, quiet, verbose, terminal;
     bool mute;  /* one of several ranks, not the one that speaks */
     bool usage; /* the failure is wrong use: exit code 2 */
@@ -44,12 +47,12 @@ struct fct_cli {
 fct_status fct_cli_parse(fct_cli *c, const fct_cli_command *command, int n, char *const *words,
                          bool *want_help) FCT_MUST_CHECK;
 void fct_cli_clear(fct_cli *c);
-/* The word of `words` that is nearest to `word`, NULL when none is near. */
-const char *fct_cli_nearest(const char *word, const char *const *words, int64_t n);
 const fct_cli_option *fct_cli_next_row(const fct_cli_command *command, int *table,
                                        const fct_cli_option *row); /* row NULL: the first */
 
 /* ---- kinds.c ---- */
+/* A row with what the library's table says of its field, where it says nothing itself. */
+fct_cli_option fct_cli_whole(const fct_cli_option *row);
 fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
     FCT_MUST_CHECK; /* text: what is wanted, without the option's name */
 fct_status fct_cli_range_text(fct_str *out, const fct_cli_option *row)

@@ -79,9 +79,9 @@ fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table)
     for (int64_t i = 0; i < c->n_values; i++) {
         const fct_cli_value *v = &c->value[i];
         if (v->row->table != table || !v->given) continue;
-        const char *field = v->row->field ? v->row->field : v->row->name;
-        FCT_TRY(fct_where(fct_option_parse(to, fct_option_find(table(), field), v->text[v->n - 1]),
-                          "--%s", v->row->name));
+        const char *field = v->row->field ? v->row->field : v->row->name, *text = v->text[v->n - 1];
+        FCT_TRY(fct_where(fct_option_parse(to, fct_option_find(table(), field), text), "--%s %s",
+                          v->row->name, text));
     }
     return FCT_OK;
 }

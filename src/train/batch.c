@@ -40,7 +40,7 @@ fct_status fct_batch_read(float *out, int64_t *out_n, const fct_batch_desc *desc
         if (!desc->wrap) break;
         if (empty_pass) return fct_fail(FCT_ERR_ARG, "there are no rows to train on");
         if (!source->rewind)
-            return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer --steps");
+            return fct_fail(FCT_ERR_ARG, "the rows ended and cannot be read again: fewer steps");
         FCT_TRY(source->rewind(source->self, ++desc->place->pass));
         empty_pass = true;
     }

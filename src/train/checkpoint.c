@@ -181,9 +181,10 @@ static fct_status check_finite(const fct_trainee *t)
         const float *p = fct_trainee_param(t, w, &n);
         while (p && i < n && isfinite(p[i])) i++;
         if (p && i < n)
-            return fct_fail(FCT_ERR_RANGE,
-                            "%s%sstep %" PRId64 ": the weights are not finite: a smaller --lr",
-                            t->name ? t->name : "", t->name ? ": " : "", t->now.step);
+            return fct_option_fail(FCT_ERR_RANGE, t->plan.spelling,
+                                   "%s%sstep %" PRId64 ": the weights are not finite: a smaller "
+                                   "{lr}",
+                                   t->name ? t->name : "", t->name ? ": " : "", t->now.step);
     }
     return FCT_OK;
 }

@@ -19,9 +19,10 @@ fct_status fct_engine_choose(const fct_engine **out, const fct_train_plan *p, fc
             *out = engine_table[i];
             return FCT_OK;
         }
-    return fct_fail(FCT_ERR_UNSUPPORTED,
-                    "the fast engine trains TopK autoencoders of a constant k, without gradient "
-                    "clipping, with --decoder-norm project: use --engine auto or plain");
+    return fct_option_fail(FCT_ERR_UNSUPPORTED, p->spelling,
+                           "the fast engine trains TopK autoencoders of a constant k, without "
+                           "gradient clipping, with {decoder_norm} project: use {engine} auto or "
+                           "plain");
 }
 
 fct_status fct_trainee_backward(fct_trainee *t, const float *rows, bool want_ev)

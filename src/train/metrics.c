@@ -237,11 +237,11 @@ static void warn_of_dying(const fct_metrics_log *c, fct_trainee *t)
     double share = (double)t->now.n_dead / (double)t->plan.f;
     if (t->warned || share < DYING || t->now.step <= fct_train_plan_dead_steps(&t->plan)) return;
     t->warned = true;
-    fct_log_line(c->desc->log, FCT_LOG_WARN,
-                 "%s%s%.0f %% of the features are dead at step %lld (silent for %lld rows): a "
-                 "larger --auxk, a smaller --lr, or fewer --n-features",
-                 t->name ? t->name : "", t->name ? ": " : "", 100 * share, (long long)t->now.step,
-                 (long long)t->plan.dead_rows);
+    fct_option_log(c->desc->log, FCT_LOG_WARN, t->plan.spelling,
+                   "%s%s%.0f %% of the features are dead at step %lld (silent for %lld rows): a "
+                   "larger {auxk}, a smaller {lr}, or fewer {n_features}",
+                   t->name ? t->name : "", t->name ? ": " : "", 100 * share, (long long)t->now.step,
+                   (long long)t->plan.dead_rows);
 }
 
 fct_status fct_metrics_log_note(fct_metrics_log *c, fct_train_state *s)

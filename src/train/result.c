@@ -83,10 +83,11 @@ fct_status fct_train_finish(fct_train_member *m, fct_trainee *t, const char *dat
         FCT_TRY(describe(*out, t, &m->desc, b, data));
     }
     if (t->now.ev < 0 || t->now.fvu > 1) /* without any active feature ev is 0 up to rounding */
-        fct_log_line(log, FCT_LOG_WARN,
-                     "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
-                     "the rows' mean): a smaller --lr, or more steps",
-                     t->name ? t->name : "", t->name ? ": " : "", t->now.ev);
+        fct_option_log(
+            log, FCT_LOG_WARN, t->plan.spelling,
+            "%s%sthe SAE explains less than nothing (explained variance %.4g, worse than "
+            "the rows' mean): a smaller {lr}, or more steps",
+            t->name ? t->name : "", t->name ? ": " : "", t->now.ev);
     return FCT_OK;
 }
 

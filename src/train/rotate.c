@@ -104,9 +104,7 @@ fct_status fct_checkpoint_load(const char *dir, fct_train_state *s, const fct_lo
     }
     if (st == FCT_ERR_MISSING) st = fct_fail(st, "no checkpoint is in %s", dir);
     if (st == FCT_ERR_FORMAT)
-        st = fct_fail(st,
-                      "%s; no other checkpoint is there: start again without --resume, once "
-                      "the folder is removed",
+        st = fct_fail(st, "%s; no other checkpoint is there: remove the folder to start again",
                       fct_error_text());
     fct_names_free(name, n);
     fct_free(path);

@@ -103,8 +103,9 @@ static fct_status calibrate_stream(training *tr, int64_t stream)
     }
     if (first->plan.train_calibration) {
         if (!source->rewind) {
-            st = fct_fail(FCT_ERR_ARG, "these rows cannot be read again, so calibration rows "
-                                       "cannot be trained on: use --preset unboxing");
+            st = fct_option_fail(FCT_ERR_ARG, first->plan.spelling,
+                                 "these rows cannot be read again, so calibration rows cannot be "
+                                 "trained on: use {preset} unboxing");
             goto out;
         }
         FCT_TRY_OUT(source->rewind(source->self, 0));
@@ -390,11 +391,10 @@ static fct_status init_trainee(training *tr, int64_t i)
     FCT_TRY_OUT(fct_train_plan_of_rows(&plan, &m->desc, rows, init, &d));
     plan.ranks = tr->apart ? NULL : tr->run->ranks;
     if (plan.batch / fct_train_plan_mixed(&plan) < fct_dist_size(plan.ranks)) {
-        st = fct_fail(
-            FCT_ERR_ARG,
-            "a batch of %lld rows cannot be shared by %lld ranks: fewer ranks, or a larger "
-            "--batch-size",
-            (long long)plan.batch, (long long)fct_dist_size(plan.ranks));
+        st = fct_option_fail(FCT_ERR_ARG, plan.spelling,
+                             "a batch of %lld rows cannot be shared by %lld ranks: fewer ranks, or "
+                             "a larger {batch_size}",
+                             (long long)plan.batch, (long long)fct_dist_size(plan.ranks));
         goto out;
     }
     FCT_TRY_OUT(fct_trainee_init(t, &plan, d, init));

@@ -5,61 +5,9 @@
 
 #include "facet/train.h"
 #include "sae/sae.h"
+#include "train/plan.h"
 
-/* ---- training ---- */
-typedef struct fct_variant fct_variant; /* variant.h */
-typedef struct fct_engine fct_engine;   /* engine.h */
-typedef struct fct_fast fct_fast;       /* fast.h */
-
-typedef struct fct_train_plan { /* resolved options: the preset's values where the caller said
-                                   nothing */
-    const char *preset;
-    const fct_variant *variant; /* NULL: topk */
-    int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows, log_every, checkpoint_every;
-    double lr, aux_coef, eps, loss_scale;
-    fct_aux_mode aux;
-    bool auto_scale; /* loss_scale comes from the calibration rows */
-    bool calibrate; /* bias and scale from the first rows; false: start from given weights and scale
-                     */
-    bool train_calibration; /* the calibration rows are trained on as well */
-    const fct_engine *engine; /* NULL: plain */
-    fct_product product;      /* what the fast engine's encoder product runs in */
-    /* what some variants have */
-    double sparsity, bandwidth, init_threshold;
-    int64_t groups;
-    /* schedules: 0 is none */
-    int64_t k_start, k_warmup, sparsity_warmup, lr_warmup;
-    fct_lr_decay lr_decay;
-    double lr_decay_steps;
-    double grad_clip, ema; /* 0: none */
-    bool untied;
-    fct_decoder_norm decoder_norm;
-    fct_normalize normalize;
-    const fct_row_part *part; /* [n_parts]: of the source, borrowed; n_parts 0: one block */
-    int64_t n_parts;
-    bool mixed; /* one SAE over the rows of the parts; else, with parts, a crosscoder */
-    uint64_t seed;
-    fct_dist *ranks; /* share every batch; NULL: one process has it all. Its owner's */
-} fct_train_plan;
-fct_status fct_train_plan_init(fct_train_plan *out, const fct_train_desc *desc, int64_t d,
-                               int64_t total, const fct_sae *init) FCT_MUST_CHECK;
-/* The same for the rows of a source, which may be of several blocks. `d` of the SAE: out_d. */
-fct_status fct_train_plan_of_rows(fct_train_plan *out, const fct_train_desc *desc,
-                                  const fct_row_source *rows, const fct_sae *init,
-                                  int64_t *out_d) FCT_MUST_CHECK;
-/* Blocks whose rows lie one after the other in a batch: 1 but for mixed ones. */
-int64_t fct_train_plan_mixed(const fct_train_plan *p);
-/* Steps without a feature after which it is dead: at least one, however large the batch (dead_rows
-   0, which no caller of fct_sae_train can say: every feature is). */
-int64_t fct_train_plan_dead_steps(const fct_train_plan *p);
-/* Schedules (schedule.c): of step number `step`, from 0. */
-double fct_train_plan_lr(const fct_train_plan *p, int64_t step);
-int64_t fct_train_plan_k(const fct_train_plan *p, int64_t step);
-double fct_train_plan_sparsity(const fct_train_plan *p, int64_t step);
-double fct_train_plan_unit(const fct_train_plan *p,
-                           int64_t d); /* a row's length: sqrt(D / scale) */
-fct_status fct_train_plan_describe(json_t **out, const fct_train_plan *p,
-                                   int64_t d) FCT_MUST_CHECK; /* release: json_decref */
+typedef struct fct_fast fct_fast; /* fast.h */
 
 enum { /* what Adam moves; the last three only in the variants that have them */
        FCT_PARAM_W_ENC,

@@ -128,8 +128,8 @@ def test_authors_config(place: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ({"grid": {"k": [0]}}, "--k 0"),
-        ({"grid": {"kk": [1]}}, "unknown option --kk"),
+        ({"grid": {"k": [0]}}, '"k": want a whole number from 1 up, found 0'),
+        ({"grid": {"kk": [1]}}, '"kk" is not known; did you mean "k"?'),
         ({"grid": {"k": 3}}, "list of values"),
         ({"grid": {"log": ["x"]}}, "of the whole run"),
         ({"grid": {"batch-size": [32, 64]}}, "one batch size"),
@@ -138,10 +138,13 @@ def test_authors_config(place: Path) -> None:
         ({"configs": [{"name": "../up", "k": 3}]}, "without slashes"),
         ({"configs": []}, "not empty"),
         ({"blocks": ["down.2.1"]}, "down.2.1"),
-        ({"seeds": ["x"]}, "--seed"),
+        ({"seeds": ["x"]}, '"seed": want a whole number from 0 up, found "x"'),
         ({"k": 3}, "is not known"),
         ({"configs": [{"k": 1000}]}, "k 1000"),
-        ({"options": {"help": True}}, "help"),
+        ({"options": {"help": True}}, '"help" is of this run of the program'),
+        ({"configs": [{"output": "x"}]}, '"output" is no option that a training of a sweep has of its own'),
+        ({"options": {"hold-out": "many"}}, '"hold-out": want a whole number from 0 up, found many'),
+        ({"options": {"holdout": 5}}, "did you mean --hold-out"),
     ],
 )
 def test_bad_sweeps(place: Path, members: dict[str, object], says: str) -> None:
@@ -205,7 +208,7 @@ def test_resume_takes_only_its_own_sweep(place: Path) -> None:
     for path in folder.glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
     write(place, "own.json", **sweep)
-    bad(*words, "--resume", cwd=place, says="no other checkpoint is there: start again without --resume")
+    bad(*words, "--resume", cwd=place, says="no other checkpoint is there: remove the folder to start again")
 
 
 def test_kill_at_any_moment(place: Path) -> None:

@@ -15,7 +15,7 @@ typedef struct paint {
     shape decay;
     number noise;
     int64_t size_w, size_h, left, top;
-    const char *text, *file, *folder;
+    const char *text, *file, *folder, *word;
 } paint;
 
 #define ROW(field, which) .name = #field, .kind = FCT_OPTION_##which, .at = offsetof(paint, field)
@@ -41,6 +41,7 @@ static const fct_option table[] = {
     {ROW(text, TEXT)},
     {ROW(file, FILE)},
     {ROW(folder, FOLDER)},
+    {ROW(word, WORD), .words = "red,green"},
     {0}};
 
 static const fct_option *row_of(const char *name)
@@ -87,7 +88,9 @@ static const struct {
                   {"text", "", "\"\""},
                   {"text", "a b", "\"a b\""},
                   {"file", "x.png", "\"x.png\""},
-                  {"folder", "out", "\"out\""}};
+                  {"folder", "out", "\"out\""},
+                  {"word", "red", "\"red\""},
+                  {"word", "green", "\"green\""}};
 
 static const struct {
     const char *name, *text, *want;
@@ -125,6 +128,8 @@ static const struct {
     {"crop", "1x1", "want two whole numbers"},
     {"file", "", "want a file"},
     {"folder", "", "want a folder"},
+    {"word", "", "want one of red, green"},
+    {"word", "re", "want one of red, green"},
 };
 
 static void assert_json(const char *want, const fct_option *row, const paint *p)

@@ -467,7 +467,7 @@ static void test_refused(void **state)
          {.mix_blocks = true},
          FCT_ERR_SHAPE},
         {"down.2.1,up.0.1",
-         "cannot have as many of each of 2 blocks: --batch-size 62",
+         "cannot have as many of each of 2 blocks: batch_size 62",
          {.mix_blocks = true, .batch_size = 63},
          FCT_ERR_ARG},
         {"down.2.1,mid.0", "k 30: want 1 to 20", {.k = 30, .n_features = 20}, FCT_ERR_ARG},

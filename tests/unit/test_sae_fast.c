@@ -107,7 +107,6 @@ static void test_equal(void **state)
                                  .dead_rows = 3 * BATCH,
                                  .lr = 1e-3,
                                  .aux_coef = 0.5,
-                                 .aux_set = true,
                                  .loss_scale = 1.3};
     for (int aux = 0; aux < 2; aux++) {
         fct_train_desc o = base;
@@ -130,7 +129,6 @@ static void test_equal(void **state)
     fct_train_desc o = base;
     o.auxk = -1;
     o.aux_coef = 0;
-    o.aux_set = false;
     o.dead_rows = 1000 * BATCH;
     check_equal("no aux", &o, NULL, false);
     o = base;

@@ -28,7 +28,6 @@ static const fct_train_desc golden_options = {.k = 4,
                                               .dead_rows = 192,
                                               .lr = 1e-3,
                                               .loss_scale = 1.7,
-                                              .aux_set = true,
                                               .log_every = 1};
 
 static double change_error(const float *have, const float *want, const float *start, int64_t n)
@@ -512,13 +511,15 @@ static void test_options(void **state)
         int64_t total;
         const char *says;
     } row[] = {
-        {{.preset = "paper"}, 100000, "want unboxing, demo or modern"},
+        {{.preset = "paper"}, 100000, "preset: want one of unboxing, demo, modern, found paper"},
         {{.preset = "demo", .k = 1000}, 100000, "k 1000"},
         {{.preset = "demo", .auxk = 1000}, 100000, "auxk 1000"},
         {{.preset = "demo", .expansion_factor = 1e-9}, 100000, "expansion factor"},
-        {{.preset = "demo", .lr = -1}, 100000, "learning rate"},
-        {{.preset = "demo", .batch_size = -1}, 100000, "batch size"},
-        {{.preset = "demo"}, -1, "choose --steps"},
+        {{.preset = "demo", .lr = -1}, 100000, "lr: want a number above 0 up to 10, found -1"},
+        {{.preset = "demo", .batch_size = -1},
+         100000,
+         "batch_size: want a whole number from 1 to 16777216, found -1"},
+        {{.preset = "demo"}, -1, "choose steps"},
         {{.preset = "demo"}, 1000, "do not fill one batch"},
         {{.preset = NULL}, 40960, "not trained on"},
     };

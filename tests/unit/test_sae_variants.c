@@ -584,25 +584,26 @@ static void test_refusals(void **state)
         fct_train_desc desc;
         const char *says;
     } row[] = {
-        {{.arch = "vanilla"}, "architecture vanilla is not known: want topk, batchtopk"},
+        {{.arch = "vanilla"}, "arch: want one of topk, batchtopk"},
         {{.arch = "relu", .k = 4}, "k has no meaning for relu"},
         {{.arch = "jumprelu", .k_start = 4, .k_warmup = 9}, "k has no meaning for jumprelu"},
         {{.arch = "topk", .sparsity = 0.1}, "sparsity has no meaning for topk"},
         {{.arch = "batchtopk", .sparsity_warmup = 5}, "sparsity has no meaning for batchtopk"},
-        {{.arch = "gated", .bandwidth = 0.1}, "bandwidth or init-threshold has no meaning"},
+        {{.arch = "gated", .bandwidth = 0.1}, "bandwidth or init_threshold has no meaning"},
         {{.arch = "batchtopk", .groups = 2}, "groups has no meaning for batchtopk"},
         {{.arch = "relu", .auxk = 4}, "auxk has no meaning for relu, whose dead features"},
-        {{.arch = "gated", .aux_coef = 0.1}, "--aux-coef would change nothing"},
-        {{.arch = "topk", .auxk = -1, .aux_set = true}, "--aux would change nothing"},
-        {{.arch = "gated", .sparsity = -1, .sparsity_warmup = 5}, "since --sparsity is 0"},
+        {{.arch = "gated", .aux_coef = 0.1}, "aux_coef would change nothing"},
+        {{.arch = "topk", .auxk = FCT_NONE, .aux = FCT_AUX_CLEAN}, "aux would change nothing"},
+        {{.arch = "gated", .sparsity = FCT_NONE, .sparsity_warmup = 5}, "since sparsity is 0"},
         {{.arch = "matryoshka", .groups = 9, .n_features = 64}, "9 groups of 64 features"},
         {{.arch = "topk", .k_start = 4}, "a schedule of k needs both"},
-        {{.arch = "topk", .k_start = 400, .k_warmup = 5}, "k-start 400"},
-        {{.arch = "relu", .sparsity = NAN}, "sparsity nan"},
-        {{.arch = "jumprelu", .bandwidth = -2}, "bandwidth -2"},
-        {{.arch = "relu", .ema = 1}, "an average of decay 1"},
-        {{.arch = "relu", .grad_clip = -2}, "gradient clipping at -2"},
-        {{.arch = "relu", .lr_decay = FCT_LR_CONSTANT, .lr_decay_steps = 5}, "add --lr-decay"},
+        {{.arch = "topk", .k_start = 400, .k_warmup = 5}, "k_start 400"},
+        {{.arch = "relu", .sparsity = NAN}, "sparsity: want a number from 0 to 1e+06, found nan"},
+        {{.arch = "jumprelu", .bandwidth = -2},
+         "bandwidth: want a number above 0 up to 1e+06, found -2"},
+        {{.arch = "relu", .ema = 1}, "ema: want a number from 0 to 1, found 1"},
+        {{.arch = "relu", .grad_clip = -2}, "grad_clip: want a number from 0 to 1e+09, found -2"},
+        {{.arch = "relu", .lr_decay = FCT_LR_CONSTANT, .lr_decay_steps = 5}, "add lr_decay"},
     };
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
         fct_train_desc desc = row[i].desc;
@@ -623,8 +624,8 @@ static void test_modern(void **state)
     assert_int_equal(p.lr_warmup, 500);
     assert_true(p.lr_decay == FCT_LR_LINEAR && p.lr_decay_steps == 2000 && p.grad_clip == 1);
     assert_int_equal(p.normalize, FCT_NORMALIZE_NORM);
-    desc.lr_warmup = -1;
-    desc.grad_clip = -1;
+    desc.lr_warmup = FCT_NONE;
+    desc.grad_clip = FCT_NONE;
     desc.arch = "relu";
     desc.lr_decay = FCT_LR_CONSTANT;
     assert_ok(fct_train_plan_init(&p, &desc, 1280, 40960000, NULL));

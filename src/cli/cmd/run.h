@@ -9,39 +9,17 @@
 #include "tensor/tensor.h"
 
 /* ---- rows that several tables hold ---- */
-#define FCT_ROW_SIZE                                                                       \
-    {.name = "width",                                                                      \
-     .table = fct_settings_table,                                                          \
-     .letter = 'W',                                                                        \
-     .kind = FCT_CLI_INT,                                                                  \
-     .value = "W",                                                                         \
-     .lo = 8,                                                                              \
-     .hi = 8192,                                                                           \
-     .multiple = 8,                                                                        \
-     .otherwise = "the model's",                                                           \
-     .help = "width of the picture in pixels"},                                            \
-    {                                                                                      \
-        .name = "height", .table = fct_settings_table, .letter = 'H', .kind = FCT_CLI_INT, \
-        .value = "H", .lo = 8, .hi = 8192, .multiple = 8, .otherwise = "the model's",      \
-        .help = "height of the picture in pixels"                                          \
+/* What they are, may be and are by default says the library's table. */
+#define FCT_ROW_SIZE                                                 \
+    {.name = "width", .letter = 'W', .table = fct_settings_table},   \
+    {                                                                \
+        .name = "height", .letter = 'H', .table = fct_settings_table \
     }
-#define FCT_ROW_STEPS                                                                             \
-    {                                                                                             \
-        .name = "steps", .table = fct_settings_table, .kind = FCT_CLI_INT, .value = "N", .lo = 1, \
-        .hi = 1000, .otherwise = "the model's", .help = "denoising steps"                         \
-    }
-#define FCT_ROW_GUIDANCE                                                                      \
-    {                                                                                         \
-        .name = "guidance", .table = fct_settings_table, .kind = FCT_CLI_FLOAT, .value = "G", \
-        .lo = 0, .hi = 100, .otherwise = "the model's",                                       \
-        .help = "classifier-free guidance; up to 1 means none"                                \
-    }
-#define FCT_ROW_NEGATIVE(short_letter)                                                        \
-    {                                                                                         \
-        .name = "negative", .table = fct_settings_table, .letter = short_letter,              \
-        .kind = FCT_CLI_TEXT, .value = "TEXT", .otherwise = "as the model's pipeline has it", \
-        .help = "what guidance leads away from; \"\" is an encoded empty prompt"              \
-    }
+#define FCT_ROW_STEPS {.name = "steps", .table = fct_settings_table}
+#define FCT_ROW_GUIDANCE {.name = "guidance", .table = fct_settings_table}
+#define FCT_ROW_NEGATIVE(short_letter) \
+    {.name = "negative", .letter = short_letter, .table = fct_settings_table}
+/* Whole numbers that JSON's integers hold. */
 #define FCT_ROW_SEED(text)                                                              \
     {                                                                                   \
         .name = "seed", .table = fct_settings_table, .kind = FCT_CLI_INT, .value = "N", \

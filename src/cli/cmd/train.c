@@ -3,28 +3,41 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/train.h"
+#include "cli/cmd/train.h"
 
 typedef struct job {
     fct_cli *c;
-    fct_cli *run; /* options of the run: c, or the sweep's */
     const char *out;
     char *checkpoint; /* OUT.checkpoint */
     train_rows rows;
-    train_sweep sweep; /* empty: one SAE */
+    fct_train_desc desc; /* what concerns all SAEs of the run */
+    fct_sweep *sweep;    /* NULL: one SAE */
     fct_train_run train;
     train_result *result; /* [n]: of the members */
     int64_t n;
 } job;
 
-static bool is_sweep(const job *j)
+/* The command line's options; of a sweep first what its file says, which they go before. */
+static fct_status read_options(job *j)
 {
-    return fct_cli_operands(j->c) > 0;
+    const char *path = fct_cli_operand_at(j->c, 0);
+    fct_train_desc given = {0};
+    FCT_TRY(train_options_read(&given, j->c));
+    if (path) {
+        FCT_TRY(fct_sweep_open(&j->sweep, path));
+        FCT_TRY(fct_where(fct_cli_take(j->c, fct_sweep_get_info(j->sweep)->rest), "%s", path));
+        FCT_TRY(fct_where(fct_sweep_read(j->sweep, &j->desc), "%s", path));
+    }
+    FCT_TRY(train_options_read(&j->desc, j->c));
+    if (j->desc.eval_every > 0 && fct_cli_i64(j->c, "hold-out") == 0)
+        return fct_cli_usage(j->c, "--eval-every needs rows that are not trained on: --hold-out N");
+    j->desc.log = fct_cli_log(j->c);
+    return FCT_OK;
 }
 
 static fct_status check_use(job *j)
 {
-    j->out = fct_cli_text(j->run, "output");
+    j->out = fct_cli_text(j->c, "output");
     if (!j->out) return fct_cli_usage(j->c, "--output SAE is missing: the SAE's folder");
     char *path = NULL;
     FCT_TRY(fct_strdup(&path, j->out));
@@ -33,12 +46,18 @@ static fct_status check_use(job *j)
     fct_free(path);
     FCT_TRY(st);
     FCT_TRY(fct_cli_check_dir(j->out));
-    if (!fct_cli_flag(j->run, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
+    if (!fct_cli_flag(j->c, "resume") && fct_sae_checkpoint_exists(j->checkpoint))
         return fct_fail(FCT_ERR_ARG,
                         "%s holds an interrupted training: continue it with --resume, or remove it "
                         "to start again",
                         j->checkpoint);
     return FCT_OK;
+}
+
+static fct_status open_rows(job *j)
+{
+    const fct_sweep_info none = {0}, *info = j->sweep ? fct_sweep_get_info(j->sweep) : &none;
+    return train_rows_open(&j->rows, j->c, info->block, info->n_blocks, j->sweep != NULL);
 }
 
 /* ---- the list of SAEs ---- */
@@ -60,42 +79,57 @@ static fct_status set_places(train_result *r, const fct_row_source *rows)
     return FCT_OK;
 }
 
-static fct_status set_member(job *j, int64_t i, fct_cli *options, const char *name, int64_t stream)
+/* What the rows say of an SAE, beside its options. */
+static fct_status set_member(job *j, int64_t i, const fct_sweep_item *item)
 {
     fct_train_member *m = &j->train.member[i];
     train_result *r = &j->result[i];
-    bool several = j->rows.source[stream].n_parts > 1;
-    m->name = name;
-    m->stream = stream;
-    FCT_TRY(train_options_read(&m->desc, options));
+    const train_stream *stream = &j->rows.stream[item->stream];
+    bool several = j->rows.source[item->stream].n_parts > 1;
+    m->name = item->name;
+    m->stream = item->stream;
+    m->desc = item->desc;
     m->desc.resume = j->checkpoint;
-    m->desc.log = fct_cli_log(j->c);
-    m->desc.block = several ? NULL : j->rows.stream[stream].block;
-    m->desc.mix_blocks = several && !fct_cli_flag(j->run, "crosscoder");
+    m->desc.block = several ? NULL : stream->block;
+    m->desc.mix_blocks = several && !fct_cli_flag(j->c, "crosscoder");
     m->desc.model = j->rows.model;
     m->desc.model_hash = j->rows.model_hash;
-    *r = (train_result){.name = name,
-                        .block = j->rows.stream[stream].block,
-                        .member = m,
-                        .held = j->rows.stream[stream].n_held > 0};
-    FCT_TRY(name ? fct_path_join(&r->dir, j->out, name) : fct_strdup(&r->dir, j->out));
-    return set_places(r, &j->rows.source[stream]);
+    *r = (train_result){
+        .name = item->name, .block = stream->block, .member = m, .held = stream->n_held > 0};
+    if (item->options)
+        FCT_TRY(
+            fct_json_parse(&r->options, item->options, (int64_t)strlen(item->options), "sweep"));
+    FCT_TRY(item->name ? fct_path_join(&r->dir, j->out, item->name) : fct_strdup(&r->dir, j->out));
+    return set_places(r, &j->rows.source[item->stream]);
 }
 
 static fct_status check_crosscoder(job *j)
 {
     for (int64_t i = 0; i < j->rows.n; i++)
         if (j->rows.source[i].n_parts > 1) return FCT_OK;
-    if (!fct_cli_flag(j->run, "crosscoder")) return FCT_OK;
+    if (!fct_cli_flag(j->c, "crosscoder")) return FCT_OK;
     return fct_cli_usage(j->c, "--crosscoder is of several blocks: --block A,B (in a sweep: "
                                "\"blocks\": [\"A,B\"])");
 }
 
+static fct_status list_sweep(job *j, const fct_sweep_item **out, int64_t *out_n)
+{
+    fct_row_part *stream = NULL;
+    FCT_TRY(fct_new(&stream, j->rows.n, sizeof *stream));
+    for (int64_t i = 0; i < j->rows.n; i++)
+        stream[i] = (fct_row_part){j->rows.stream[i].block, j->rows.source[i].d};
+    fct_status st = fct_sweep_list(j->sweep, &j->desc, stream, j->rows.n, out, out_n);
+    fct_free(stream);
+    return st;
+}
+
 static fct_status set_members(job *j)
 {
+    fct_sweep_item one = {.desc = j->desc};
+    const fct_sweep_item *item = &one;
+    int64_t n = 1;
     FCT_TRY(check_crosscoder(j));
-    if (is_sweep(j)) FCT_TRY(train_sweep_list(&j->sweep, &j->rows));
-    int64_t n = is_sweep(j) ? j->sweep.n : 1;
+    if (j->sweep) FCT_TRY(list_sweep(j, &item, &n));
     FCT_TRY(fct_new(&j->train.member, n, sizeof *j->train.member));
     FCT_TRY(fct_new(&j->result, n, sizeof *j->result));
     j->train.n_members = j->n = n;
@@ -103,11 +137,9 @@ static fct_status set_members(job *j)
     j->train.held_out = j->rows.held;
     j->train.n_streams = j->rows.n;
     j->train.ranks = fct_cli_ranks(j->c);
-    if (!is_sweep(j)) return set_member(j, 0, j->c, NULL, 0);
     for (int64_t i = 0; i < n; i++) {
-        const train_sae *s = &j->sweep.sae[i];
-        FCT_TRY(fct_where(set_member(j, i, s->c, s->name, s->stream), "%s", s->name));
-        j->result[i].options = s->options;
+        fct_status st = set_member(j, i, &item[i]);
+        FCT_TRY(j->sweep ? fct_where(st, "%s", item[i].name) : st);
     }
     return FCT_OK;
 }
@@ -149,9 +181,9 @@ static fct_status say_one(job *j)
 
 static fct_status write_whole(job *j)
 {
-    if (is_sweep(j)) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
+    if (j->sweep) FCT_TRY(train_result_sweep(j->c, j->out, j->result, j->n));
     fct_sae_checkpoint_remove(j->checkpoint); /* it has served */
-    return is_sweep(j) ? FCT_OK : say_one(j);
+    return j->sweep ? FCT_OK : say_one(j);
 }
 
 /* Statistics by all ranks, files by the first. */
@@ -175,7 +207,7 @@ static fct_status write_results(job *j)
 static fct_status find_finished(job *j, bool *out)
 {
     *out = false;
-    if (!fct_cli_flag(j->run, "resume") || fct_sae_checkpoint_exists(j->checkpoint)) return FCT_OK;
+    if (!fct_cli_flag(j->c, "resume") || fct_sae_checkpoint_exists(j->checkpoint)) return FCT_OK;
     for (int64_t i = 0; i < j->n; i++) {
         bool finished = false;
         FCT_TRY(fct_sae_train_finished(&finished, &j->train, i, j->result[i].dir));
@@ -197,27 +229,24 @@ static void close_job(job *j)
     for (int64_t i = 0; i < j->n; i++) {
         for (int64_t p = 0; p < j->result[i].n_parts; p++) fct_free(j->result[i].part[p].dir);
         fct_free(j->result[i].dir);
+        json_decref(j->result[i].options);
     }
     fct_train_run_clear(&j->train);
     fct_free(j->train.member);
     fct_free(j->result);
     train_rows_close(&j->rows);
-    train_sweep_close(&j->sweep);
+    fct_sweep_close(j->sweep);
     fct_free(j->checkpoint);
 }
 
 static fct_status run(fct_cli *c)
 {
-    job j = {.c = c, .run = c};
+    job j = {.c = c};
     fct_status st = FCT_OK;
     bool finished = false;
-    FCT_TRY_OUT(train_options_check(c));
-    if (is_sweep(&j)) {
-        FCT_TRY_OUT(train_sweep_open(&j.sweep, c, fct_cli_operand_at(c, 0)));
-        j.run = j.sweep.whole;
-    }
+    FCT_TRY_OUT(read_options(&j));
     FCT_TRY_OUT(check_use(&j));
-    FCT_TRY_OUT(train_rows_open(&j.rows, j.run, j.sweep.block, j.sweep.n_blocks, is_sweep(&j)));
+    FCT_TRY_OUT(open_rows(&j));
     FCT_TRY_OUT(set_members(&j));
     FCT_TRY_OUT(find_finished(&j, &finished));
     FCT_TRY_OUT(fct_dist_broadcast(fct_cli_ranks(c), &finished, sizeof finished));
@@ -225,7 +254,7 @@ static fct_status run(fct_cli *c)
         say_finished(&j);
         goto out;
     }
-    if (fct_cli_flag(j.run, "resume") && !fct_sae_checkpoint_exists(j.checkpoint))
+    if (fct_cli_flag(c, "resume") && !fct_sae_checkpoint_exists(j.checkpoint))
         fct_cli_note(c, "there is no checkpoint in %s: starting from the beginning", j.checkpoint);
     st = fct_sae_train_many(&j.train);
     bool trained = st == FCT_OK;

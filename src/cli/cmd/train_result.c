@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "cli/cmd/train.h"
 #include "report/chart.h"
-#include "cli/train.h"
 
 /* Of several blocks what is of each; NULL: there is one. */
 static json_t *parts_json(const train_result *r)

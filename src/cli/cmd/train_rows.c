@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/train.h"
+#include "cli/cmd/train.h"
 
 /* "a,b" for people and folders: "a+b". */
 static fct_status name_across(train_stream *s, const fct_row_source *rows)

@@ -3,7 +3,7 @@
    Statistics are made by all ranks; the first one does the rest. */
 #include <string.h>
 
-#include "cli/train.h"
+#include "cli/cmd/train.h"
 
 static void add_quality(fct_sae_quality *sum, const fct_sae_quality *one, double share)
 {

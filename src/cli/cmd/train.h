@@ -1,6 +1,6 @@
 /* train.h - the parts of `facet train`: options, rows, results. */
-#ifndef FCT_CLI_TRAIN_H
-#define FCT_CLI_TRAIN_H
+#ifndef FCT_CLI_CMD_TRAIN_H
+#define FCT_CLI_CMD_TRAIN_H
 
 #include "cli/cmd/run.h"
 #include "facet/store.h"
@@ -8,16 +8,11 @@
 #include "report/train_page.h"
 
 /* ---- options (train_options.c) ---- */
-extern const fct_cli_option train_options[];
-fct_status train_options_check(fct_cli *c) FCT_MUST_CHECK; /* what no table can see */
-/* All but the checkpoint's folder and what the rows say. */
-fct_status train_options_read(fct_train_desc *out, const fct_cli *c) FCT_MUST_CHECK;
+extern const fct_cli_option train_options[], train_variant_options[];
+/* What the command line says of a training; wrong use where options contradict each other. */
+fct_status train_options_read(fct_train_desc *out, fct_cli *c) FCT_MUST_CHECK;
 
-/* ---- options of architectures and schedules (train_variants.c) ---- */
-extern const fct_cli_option train_variant_options[];
-void train_variant_read(fct_train_desc *desc, const fct_cli *c);
-
-/* ---- rows (cmd/train_rows.c) ---- */
+/* ---- rows (train_rows.c) ---- */
 typedef struct train_stream { /* one block's rows, or those of several in step */
     const char *block;        /* of several: "down.2.1+up.0.1" */
     char *across;             /* what `block` is then; owned */
@@ -42,31 +37,7 @@ fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block
                            bool all) FCT_MUST_CHECK;
 void train_rows_close(train_rows *r);
 
-/* ---- a sweep's file (train_sweep.c) ---- */
-typedef struct train_sae { /* one of the sweep's SAEs */
-    fct_cli *c;            /* its options */
-    char *name;            /* BLOCK_LABEL: also its folder */
-    int64_t stream;
-    json_t *options; /* borrowed: what its configuration says */
-} train_sae;
-typedef struct train_sweep { /* zero-initialised is empty */
-    const fct_cli *given;    /* the command line */
-    json_t *file, *file_made;
-    int64_t d;                 /* the width that the file names; 0: none */
-    struct train_words *words; /* [n_words]: those of the run, then those of every SAE */
-    int64_t n_words;
-    fct_cli *whole; /* options of the run */
-    const char **block;
-    int64_t n_blocks;
-    train_sae *sae;
-    int64_t n;
-} train_sweep;
-fct_status train_sweep_open(train_sweep *out, const fct_cli *c, const char *path) FCT_MUST_CHECK;
-/* blocks x configurations x seeds, once the rows are known. */
-fct_status train_sweep_list(train_sweep *s, const train_rows *rows) FCT_MUST_CHECK;
-void train_sweep_close(train_sweep *s);
-
-/* ---- what came of it (cmd/train_result.c) ---- */
+/* ---- what came of it (train_result.c) ---- */
 json_t *train_result_json(const train_result *r); /* NULL: no memory */
 /* Features active in none of the rows that the statistics are of. Unlike `dead` it needs no number
    of rows to pass before it can be seen. */
@@ -75,7 +46,7 @@ int64_t train_result_unused(const train_result *r);
 fct_status train_result_sweep(fct_cli *c, const char *dir, const train_result *r,
                               int64_t n) FCT_MUST_CHECK;
 /* Statistics and quality of all that came of it, and their folders with a report in each.
-   (cmd/train_write.c) */
+   (train_write.c) */
 fct_status train_result_write(fct_cli *c, train_result *r, fct_row_source *rows,
                               fct_row_source *held) FCT_MUST_CHECK;
 
