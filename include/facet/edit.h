@@ -122,13 +122,13 @@ FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_session *session
    FCT_ERR_MISSING: one is not there. */
 FCT_API fct_status fct_recipe_find_saes(const fct_recipe *r, const fct_model *m, const char *folder,
                                         fct_sae_set *saes) FCT_MUST_CHECK;
-/* FCT_OK when this model, with its backend and number type, and these SAEs are those that made the
-   picture; else FCT_ERR_ARG, whose sentence names every difference. A caller that goes on all the
-   same shows it as a warning. */
-FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m,
+/* FCT_OK when this session's model, how it computes (backend, number type, threads) and these SAEs
+   are those that made the picture; else FCT_ERR_ARG, whose sentence names every difference. A
+   caller that goes on all the same shows it as a warning. */
+FCT_API fct_status fct_recipe_check(const fct_recipe *r, const fct_session *session,
                                     const fct_sae_set *saes) FCT_MUST_CHECK;
-/* The same without how it is computed (backend, number type, plan): model, sampler and SAEs. For
-   those who look at a run again and may do so in other numbers. */
+/* The same without how it is computed: model, sampler and SAEs. For those who look at a run again
+   and may do so in other numbers. */
 FCT_API fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m,
                                           const fct_sae_set *saes) FCT_MUST_CHECK;
 /* Runs the recipe's whole batch, edits included; the recipe's picture is number r->index of it. r

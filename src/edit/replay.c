@@ -168,13 +168,14 @@ static fct_status check_parts(fct_str *all, const fct_recipe *r, const fct_model
     return FCT_OK;
 }
 
-static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_model *m)
+static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_session *session)
 {
-    const fct_model_info *info = fct_model_get_info(m);
+    const fct_model_info *info = fct_model_get_info(fct_session_model(session));
     bool open = r->precision && strcmp(r->precision, "auto") == 0;
     FCT_TRY(differ(all, "the backend", r->backend, info->backend));
     FCT_TRY(differ(all, "the number type", open ? NULL : r->precision, info->precision));
-    return differ(all, "the plan (version, instruction set or threads)", r->plan, info->plan);
+    return differ(all, "the plan (version, instruction set or threads)", r->plan,
+                  fct_session_plan(session));
 }
 
 fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, const fct_sae_set *saes)
@@ -187,11 +188,12 @@ fct_status fct_recipe_check_parts(const fct_recipe *r, const fct_model *m, const
     return st;
 }
 
-fct_status fct_recipe_check(const fct_recipe *r, const fct_model *m, const fct_sae_set *saes)
+fct_status fct_recipe_check(const fct_recipe *r, const fct_session *session,
+                            const fct_sae_set *saes)
 {
     fct_str all = {0};
-    fct_status st = check_parts(&all, r, m, saes);
-    if (st == FCT_OK) st = check_numbers(&all, r, m);
+    fct_status st = check_parts(&all, r, fct_session_model(session), saes);
+    if (st == FCT_OK) st = check_numbers(&all, r, session);
     if (st == FCT_OK && all.n > 0)
         st = fct_fail(FCT_ERR_ARG, "the picture will come out differently: %s", all.p);
     fct_str_clear(&all);

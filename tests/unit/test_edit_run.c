@@ -1,5 +1,7 @@
 /* test_edit_run.c - edited runs of a twin: what must change no byte, batches and reuse of compiled
    edits, recipes that replay to the same pixels, and what is refused. */
+#include <pthread.h>
+
 #include "test_edit_twin.h"
 
 static edit_twin twin;
@@ -250,6 +252,67 @@ static void test_redone(void **state)
     fct_session_close(s);
 }
 
+/* ---- sessions on several threads ---- */
+
+enum { THREADS = 4 };
+
+typedef struct caller {
+    pthread_t thread;
+    fct_session *session;
+    fct_run_desc desc;
+    fct_settings settings;
+    const fct_sae_set *saes;
+    const char *text;
+    fct_run_result result;
+    fct_status st;
+} caller;
+
+static void *call(void *user)
+{
+    caller *c = user;
+    fct_edit e;
+    fct_threads_set(1);
+    c->st = fct_edit_parse(&e, c->text);
+    if (c->st != FCT_OK) return NULL;
+    c->st = fct_edit_run(c->session, &c->desc, &e, 1, c->saes, &c->result);
+    fct_edit_clear(&e);
+    return NULL;
+}
+
+/* One set of SAEs serves sessions on several threads, which ask for its hashes at the same time. */
+static void test_threads(void **state)
+{
+    (void)state;
+    static const char *const texts[THREADS] = {"mid.0:5 x3", "mid.0:5 x3 static", "up.0.1 rebuild",
+                                               "mid.0:5 x3"};
+    caller c[THREADS] = {0};
+    fct_run_item items[4];
+    fct_sae_set fresh = {0};
+    const fct_model_info *info = fct_model_get_info(twin.model);
+    for (int64_t i = 0; i < twin.saes.n; i++)
+        assert_ok(
+            fct_sae_set_bind(&fresh, info, twin.saes.bound[i].name, twin.saes.bound[i].sae, false));
+    for (int i = 0; i < THREADS; i++) {
+        read_setting(&c[i].desc, &c[i].settings, items, &twin, "a", "one");
+        c[i].text = texts[i];
+        c[i].saes = &fresh;
+        assert_ok(fct_session_open(&c[i].session, twin.model, &(fct_session_desc){.threads = 1}));
+    }
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&c[i].thread, NULL, call, &c[i]), 0);
+    for (int i = 0; i < THREADS; i++) {
+        fct_run_result alone;
+        assert_int_equal(pthread_join(c[i].thread, NULL), 0);
+        assert_int_equal(c[i].st, FCT_OK);
+        assert_ok(run_texts(&alone, &c[i].desc, &texts[i], 1));
+        assert_same_latents(&c[i].result, &alone);
+        fct_run_result_clear(&alone);
+        fct_run_result_clear(&c[i].result);
+        fct_session_close(c[i].session);
+    }
+    fct_sae_set_clear(&fresh);
+}
+
 /* ---- recipes ---- */
 
 static void test_replay(void **state)
@@ -285,7 +348,7 @@ static void test_replay(void **state)
     assert_ok(fct_file_remove(temp_path("source-replay.json"))); /* the picture carries all of it */
     assert_ok(fct_recipe_read(&back, temp_path("replay.png")));
     assert_int_equal(back.index, 1);
-    assert_ok(fct_recipe_check(&back, twin.model, &twin.saes));
+    assert_ok(fct_recipe_check(&back, twin.session, &twin.saes));
     assert_ok(fct_recipe_run(twin.session, &back, &twin.saes, &again));
     assert_memory_equal(r.pixels, again.pixels, (size_t)(r.n * r.width * r.height * 3));
     assert_memory_equal(im.pixel, again.pixels + back.index * r.width * r.height * 3,
@@ -297,9 +360,18 @@ static void test_replay(void **state)
     assert_int_equal(strlen(back.plan), 64);
     back.plan[0] = back.plan[0] == '0' ? '1' : '0';
     assert_fails(FCT_ERR_ARG, "the picture will come out differently: the model's hash was",
-                 fct_recipe_check(&back, twin.model, &twin.saes));
+                 fct_recipe_check(&back, twin.session, &twin.saes));
     assert_non_null(strstr(fct_error_text(), back.sae[1].block));
     assert_non_null(strstr(fct_error_text(), "the plan (version, instruction set or threads) was"));
+    fct_recipe_clear(&back);
+    assert_ok(fct_recipe_copy(&back, &recipe));
+    fct_session *other;
+    int threads = fct_session_threads(twin.session) + 1;
+    assert_ok(fct_session_open(&other, twin.model, &(fct_session_desc){.threads = threads}));
+    assert_fails(FCT_ERR_ARG, "differently: the plan (version, instruction set or threads) was",
+                 fct_recipe_check(&back, other, &twin.saes));
+    fct_session_close(other);
+    back.model_hash[0] = back.model_hash[0] == '0' ? '1' : '0';
     back.sampler[0]++;
     assert_fails(FCT_ERR_ARG, "made with other parts: the model's hash was",
                  fct_recipe_check_parts(&back, twin.model, &twin.saes));
@@ -470,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_mask_sum), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model),
-        cmocka_unit_test(test_keys),     cmocka_unit_test(test_redone)};
+        cmocka_unit_test(test_keys),     cmocka_unit_test(test_redone),
+        cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }

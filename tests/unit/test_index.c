@@ -93,7 +93,7 @@ static void same_again(const fct_image *im)
     const char *text = fct_image_find_text(im, "facet");
     assert_non_null(text);
     recipe_of(&r, text);
-    assert_ok(fct_recipe_check(&r, twin.model, &twin.saes));
+    assert_ok(fct_recipe_check(&r, twin.session, &twin.saes));
     assert_ok(fct_recipe_run(twin.session, &r, &twin.saes, &result));
     assert_true(result.width == im->width && result.height == im->height);
     int64_t bytes = im->width * im->height * 3;
@@ -314,7 +314,7 @@ static void test_contrast(void **state)
     assert_ok(fct_recipe_write(&transport, temp_path("t.json")));
     fct_recipe_clear(&transport);
     assert_ok(fct_recipe_read(&transport, temp_path("t.json")));
-    assert_ok(fct_recipe_check(&transport, twin.model, &twin.saes));
+    assert_ok(fct_recipe_check(&transport, twin.session, &twin.saes));
     assert_ok(fct_recipe_run(twin.session, &transport, &twin.saes, &r));
     fct_run_result_clear(&r);
     fct_recipe_clear(&transport);

@@ -135,11 +135,13 @@ static fct_status prepare(job *j)
     FCT_TRY(set_edits(j));
     if (!j->recipe_path) {
         FCT_TRY(fct_cli_model_open(&j->model, c, false));
+        FCT_TRY(fct_cli_session_open(&j->session, c, j->model));
         return fct_cli_saes_open(&j->saes, c, j->model);
     }
     FCT_TRY(fct_cli_recipe_model(&j->model, c, &j->recipe, true));
+    FCT_TRY(fct_cli_session_open(&j->session, c, j->model));
     FCT_TRY(fct_cli_recipe_saes(&j->saes, c, j->model, &j->recipe, j->recipe_path));
-    fct_status st = fct_recipe_check(&j->recipe, j->model, &j->saes);
+    fct_status st = fct_recipe_check(&j->recipe, j->session, &j->saes);
     if (st == FCT_ERR_MEMORY) return st;
     if (st != FCT_OK)
         fct_log_line(fct_cli_log(c), FCT_LOG_WARN, "this is not what made the picture: %s",
@@ -223,7 +225,6 @@ static fct_status run(fct_cli *c)
     FCT_TRY_OUT(prepare(&j));
     note_run(&j);
     double start = fct_seconds();
-    FCT_TRY_OUT(fct_cli_session_open(&j.session, c, j.model));
     FCT_TRY_OUT(fct_edit_run(j.session, &j.desc, j.edit, j.n_edits, &j.saes, &j.result));
     FCT_TRY_OUT(save(&j, fct_seconds() - start));
 out:
