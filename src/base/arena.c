@@ -1,6 +1,6 @@
-/* arena.c - one block of memory handed out like a stack. A run takes its activations from here and
-   gives them back by mark and reset. Without memory behind it (dry) the arena only counts, so the
-   same code run dry tells the exact peak before a byte is taken. */
+/* arena.c - hands out one block of memory like a stack, for the activations of a run. A run takes
+   its activations from here and gives them back by mark and reset. Without memory behind it (dry)
+   the arena only counts, so the same code run dry tells the exact peak before a byte is taken. */
 #include "base/base.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* checked.c - sums and products of counts that refuse to overflow. Every size that comes out of a
+/* checked.c - adds and multiplies counts, and refuses to overflow. Every size that comes out of a
    file goes through here before it is allocated or mapped. */
 #include "base/base.h"
 

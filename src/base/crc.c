@@ -1,6 +1,6 @@
-/* crc.c - CRC-32C (Castagnoli, as in RFC 3720): tells a damaged file from a whole one, and frames
-   the records of TensorBoard's event files. Eight bytes a round through eight tables, which whoever
-   computes one keeps. */
+/* crc.c - computes CRC-32C (Castagnoli, as in RFC 3720), which tells a damaged file from a whole
+   one and frames the records of TensorBoard's event files. Eight bytes a round through eight
+   tables, which whoever computes one keeps. */
 #include "base/base.h"
 
 void fct_crc32c_init(fct_crc32c *c)

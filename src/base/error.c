@@ -1,5 +1,5 @@
-/* error.c - per-thread failure text. A fixed buffer, so reporting that memory has run out needs no
- * memory. */
+/* error.c - keeps the sentence that explains the last failure, one for each thread. A fixed buffer,
+   so reporting that memory has run out needs no memory. */
 #include "base/base.h"
 
 #include <stdio.h>

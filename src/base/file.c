@@ -1,5 +1,6 @@
-/* file.c - reading files and folders. Files are mapped, not read, wherever their size can be large;
-   every refusal names the path and what the system said. Writing is out.c. */
+/* file.c - reads files and folders, and answers questions about paths. Files are mapped, not read,
+   wherever their size can be large; every refusal names the path and what the system said. Writing
+   is out.c. */
 #include "base/base.h"
 
 #include <dirent.h>

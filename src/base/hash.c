@@ -1,5 +1,5 @@
-/* hash.c - SHA-256 (FIPS 180-4), for model and plan hashes and for telling whether two files are
- * the same. */
+/* hash.c - computes SHA-256 (FIPS 180-4), for model and plan hashes and for telling whether two
+   files are the same. */
 #include "base/base.h"
 
 #include <string.h>

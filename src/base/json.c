@@ -1,6 +1,6 @@
-/* json.c - JSON on jansson: strict reading with file, line and column in the error, typed getters
-   that name the field, and writing with the shortest digits that read back to the same number.
-   Duplicate keys are refused: two readers would otherwise see two different files. */
+/* json.c - reads and writes JSON on jansson: strictly, with file, line and column in the error,
+   with typed getters that name the field, and with the shortest digits that read back to the same
+   number. Duplicate keys are refused: two readers would otherwise see two different files. */
 #include "base/base.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-/* log.c - the clock, messages and the stop flag. facet itself never prints: it tells the caller's
- * fct_log. */
+/* log.c - tells the time, and hands messages, progress and the stop flag between callers and facet,
+   which itself never prints. */
 #include "base/base.h"
 
 #include <stdio.h>

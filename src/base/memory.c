@@ -1,6 +1,6 @@
-/* memory.c - the only place with malloc and free. Blocks are 64-byte aligned (a cache line, an
-   AVX-512 register) and tests can make the nth allocation fail, which is how "out of memory" paths
-   are exercised. */
+/* memory.c - takes and releases heap memory: the only place with malloc and free. Blocks are
+   64-byte aligned (a cache line, an AVX-512 register) and tests can make the nth allocation fail,
+   which is how "out of memory" paths are exercised. */
 #include "base/base.h"
 
 #include <inttypes.h>

@@ -1,7 +1,7 @@
-/* out.c - atomic output. Bytes go to PATH.tmp-* beside the target; commit flushes, syncs and
-   renames, anything else removes the temporary file. So a reader, or a run that is continued after
-   a kill, sees a whole file or none. Devices and pipes are written directly. Tests can make the nth
-   step (write, sync, rename) fail as a full disk does. */
+/* out.c - writes files so that they are either whole or not there. Bytes go to PATH.tmp-* beside
+   the target; commit flushes, syncs and renames, anything else removes the temporary file. So a
+   reader, or a run that is continued after a kill, sees a whole file or none. Devices and pipes are
+   written directly. Tests can make the nth step (write, sync, rename) fail as a full disk does. */
 #include "base/base.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* rng.c - the random numbers of torch's CPU generator, so that a seed means the same noise here and
-   there.
+/* rng.c - draws the random numbers of torch's CPU generator, so that a seed means the same noise
+   here and there.
 
    MT19937 with the usual initialisation. torch fills 16 values and more with a vectorised
    Box-Muller over 24-bit uniforms, and fewer one by one in double; both paths are kept, with their

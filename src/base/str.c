@@ -1,5 +1,6 @@
-/* str.c - growing text, patterns, and numbers read from text. Numbers are read whole or not at all,
-   and without regard to the locale: a recipe written in Berlin must mean the same in Boston. */
+/* str.c - grows text, matches patterns, and reads numbers from text. Numbers are read whole or not
+   at all, and without regard to the locale: a recipe written in Berlin must mean the same in
+   Boston. */
 #include "base/base.h"
 
 #include <errno.h>

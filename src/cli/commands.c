@@ -1,4 +1,4 @@
-/* commands.c - the list of commands, and the option tables that several of them share. */
+/* commands.c - lists the commands, and the option tables that several of them share. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* complete.c - completion scripts for bash, zsh and fish, from the option tables. Words of the
-   program and of each command; choices after options that have them; else files. zsh runs the bash
-   script through its own bashcompinit. */
+/* complete.c - writes completion scripts for bash, zsh and fish, from the option tables. Words of
+   the program and of each command; choices after options that have them; else files. zsh runs the
+   bash script through its own bashcompinit. */
 #include <string.h>
 
 #include "cli/state.h"

@@ -1,5 +1,5 @@
-/* help.c - --help of the program and of every command, and the same tables as JSON; all of it from
- * the option tables. */
+/* help.c - writes --help of the program and of every command, and the same tables as JSON; all of
+   it from the option tables. */
 #include <inttypes.h>
 #include <string.h>
 

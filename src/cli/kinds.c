@@ -1,6 +1,6 @@
-/* kinds.c - reading a value of each kind of option, and saying in words what is allowed. Refusals
-   set the error text to what is wanted ("a whole number from 1 to 100"); the parser puts the
-   option's name and the word before it. */
+/* kinds.c - reads a value of each kind of option, and says in words what is allowed. Refusals set
+   the error text to what is wanted ("a whole number from 1 to 100"); the parser puts the option's
+   name and the word before it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* main.c - the program: finds the command, lets its table read the words, runs it, and turns the
+/* main.c - is the program: finds the command, lets its table read the words, runs it, and turns the
    outcome into an exit code.
 
    0 done, 1 failed, 2 usage, 130 after Ctrl-C, 143 after SIGTERM. The first signal raises the stop

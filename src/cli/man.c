@@ -1,4 +1,4 @@
-/* man.c - the manual page, from the option tables: man -l <(facet help --man). */
+/* man.c - writes the manual page, from the option tables: man -l <(facet help --man). */
 #include <string.h>
 
 #include "cli/state.h"

@@ -1,7 +1,7 @@
-/* options.c - words of a command line into values, by the command's tables. Accepts --name value,
-   --name=value, -N value and -Nvalue; `--` ends the options. A value may begin with a minus; only a
-   word that is itself an option of the command is not taken for a value (write --name=WORD for
-   that). Reading the values themselves: kinds.c. */
+/* options.c - turns the words of a command line into values, by the command's tables. Accepts
+   --name value, --name=value, -N value and -Nvalue; `--` ends the options. A value may begin with a
+   minus; only a word that is itself an option of the command is not taken for a value (write
+   --name=WORD for that). Reading the values themselves: kinds.c. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

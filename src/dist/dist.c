@@ -1,4 +1,5 @@
-/* dist.c - collectives from one operation, the exchange of pieces between all ranks.
+/* dist.c - sums, gathers and sends between ranks, all from one operation, the exchange of pieces
+   between all.
 
    A sum is cut into one piece a rank: everyone sends piece r to rank r, who adds them in the order
    of the ranks and sends the result to all. So each rank sends and receives 2 (N-1)/N of the

@@ -1,5 +1,5 @@
-/* contrast.c - which features tell two runs apart: the paper's normalised-mean score over the codes
-   of all blocks together, and the recipe that carries A's features over into B. */
+/* contrast.c - finds the features that tell two runs apart: the paper's normalised-mean score over
+   the codes of all blocks together, and the recipe that carries A's features over into B. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* icon.c - what a feature draws when nothing else is said: the empty prompt, with the feature alone
- * in its block. */
+/* icon.c - draws what a feature draws when nothing else is said: the empty prompt, with the feature
+   alone in its block. */
 #include <inttypes.h>
 
 #include "index/index.h"

@@ -1,4 +1,4 @@
-/* look.c - the strongest features of one picture, block by block. */
+/* look.c - finds the strongest features of one picture, block by block. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* maps.c - activation maps of all features of one picture, kept by taps while its recipe runs
- * again. */
+/* maps.c - makes activation maps of all features of one picture, kept by taps while its recipe runs
+   again. */
 #include <inttypes.h>
 #include <string.h>
 

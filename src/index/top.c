@@ -1,6 +1,6 @@
-/* top.c - the strongest pictures of features over many prompts. The first pass stops after the last
-   block that is read and keeps only the best maps, so its memory does not grow with the prompts;
-   the second makes the pictures that were kept. */
+/* top.c - finds the strongest pictures of features over many prompts. The first pass stops after
+   the last block that is read and keeps only the best maps, so its memory does not grow with the
+   prompts; the second makes the pictures that were kept. */
 #include <inttypes.h>
 #include <string.h>
 

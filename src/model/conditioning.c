@@ -1,5 +1,6 @@
-/* conditioning.c - what the U-Net is conditioned on: the text states of both encoders side by side,
-   and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance. */
+/* conditioning.c - computes what the U-Net is conditioned on: the text states of both encoders side
+   by side, and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance.
+ */
 #include <string.h>
 
 #include "model/run.h"

@@ -1,5 +1,6 @@
-/* open.c - a diffusers folder into a model: configs, tokenizers, text encoders, U-Net and VAE, each
-   checked on its own and against the others, weights packed once and the files closed again. */
+/* open.c - opens a diffusers folder as a model: configs, tokenizers, text encoders, U-Net and VAE,
+   each checked on its own and against the others, weights packed once and the files closed again.
+ */
 #include <stdio.h>
 #include <string.h>
 

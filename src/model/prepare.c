@@ -1,5 +1,5 @@
-/* prepare.c - everything about a run that is known before it computes: sizes, steps, guidance,
-   token ids, taps, and the key by which what is kept of it is found. */
+/* prepare.c - settles everything about a run that is known before it computes: sizes, steps,
+   guidance, token ids, taps, and the key by which what is kept of it is found. */
 #include <stdio.h>
 #include <string.h>
 

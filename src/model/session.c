@@ -1,5 +1,5 @@
-/* session.c - one caller's work with a loaded model: opens and closes sessions, runs pictures in
-   their memory.
+/* session.c - opens and closes sessions, each one caller's work with a loaded model, and runs
+   pictures in their memory.
 
    Any number of sessions share one model, each used by one thread at a time. What a session has
    taken it keeps: its arena grows to the largest run and is not given back between runs. */

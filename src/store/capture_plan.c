@@ -1,6 +1,6 @@
-/* capture_plan.c - a capture thought through before it starts: which blocks, grids, rows, shards
-   and bytes, and the whole of store.json. A folder belongs to this capture exactly when its record
-   is this text. */
+/* capture_plan.c - thinks a capture through before it starts: which blocks, grids, rows, shards and
+   bytes, and the whole of store.json. A folder belongs to this capture exactly when its record is
+   this text. */
 #include <string.h>
 
 #include "store/store.h"

@@ -1,7 +1,8 @@
-/* grid.c - blocks on different grids, read in step: row i is a cell of the finest grid, and every
-   coarser block gives the row of its cell that lies there, so that a coarse cell goes with all the
-   fine ones in it. Rows stay what the blocks wrote: averages of fine cells, the other way to match
-   them, are rows that no block ever writes, and an SAE of them would not fit what edits see. */
+/* grid.c - matches blocks on different grids that are read in step: row i is a cell of the finest
+   grid, and every coarser block gives the row of its cell that lies there, so that a coarse cell
+   goes with all the fine ones in it. Rows stay what the blocks wrote: averages of fine cells, the
+   other way to match them, are rows that no block ever writes, and an SAE of them would not fit
+   what edits see. */
 #include "store/store.h"
 
 fct_grid fct_grid_finest(fct_grid a, fct_grid b)

@@ -1,6 +1,6 @@
-/* import.c - others' rows become a store: safetensors and npy files of the same width, one after
-   the other. They carry no prompts and no grid, so their shards hold `rows` alone. store.json comes
-   last; an import that was cut short starts again. */
+/* import.c - makes a store of rows that others made: safetensors and npy files of the same width,
+   one after the other. They carry no prompts and no grid, so their shards hold `rows` alone.
+   store.json comes last; an import that was cut short starts again. */
 #include <string.h>
 
 #include "store/store.h"

@@ -1,4 +1,5 @@
-/* layout.c - names, kinds of folders, free space. */
+/* layout.c - names the folders and files of a store, tells what kind a folder is, and asks for free
+   space. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-/* model_rows.c - the model itself as a source of rows, with no store between: a run of the stream
-   is one of a capture's batches of prompts, put into memory as capture would put it on disk.
-   Batches are a function of the prompts' numbers, so the rows are the store's, whatever order they
-   are made in. */
+/* model_rows.c - gives a model's rows while it runs, with no store between: a run of the stream is
+   one of a capture's batches of prompts, put into memory as capture would put it on disk. Batches
+   are a function of the prompts' numbers, so the rows are the store's, whatever order they are made
+   in. */
 #include <string.h>
 
 #include "store/stream.h"

@@ -1,5 +1,5 @@
-/* open.c - a store on disk, read: store.json checked whole at once, shards mapped when their first
- * row is wanted. */
+/* open.c - opens a store on disk and reads it: store.json is checked whole at once, shards are
+   mapped when their first row is wanted. */
 #include <string.h>
 
 #include "store/tar_rows.h"

@@ -1,5 +1,5 @@
-/* order.c - the order in which rows are given out: every row once a pass, each pass in an order of
-   its own that follows from the seed and the pass alone.
+/* order.c - decides the order in which rows are given out: every row once a pass, each pass in an
+   order of its own that follows from the seed and the pass alone.
 
    Rows lie in runs of neighbours (64 rows of a store, a batch of prompts, a sample of a tar). A
    shuffled pass permutes all runs and cuts them into groups as large as the mixing buffer; within a

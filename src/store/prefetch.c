@@ -1,5 +1,5 @@
-/* prefetch.c - groups of runs in memory: a thread of its own fills one buffer with the next group
-   while the rows of the other are given out.
+/* prefetch.c - keeps groups of runs in memory: a thread of its own fills one buffer with the next
+   group while the rows of the other are given out.
 
    The queue is as long as one group, so memory is bounded by two mixing buffers. What comes when is
    order.c's affair and does not depend on time: any place is found again by filling its group anew.

@@ -1,6 +1,6 @@
-/* prompts.c - prompt files: lines, JSONL, CSV as RFC 4180 has it (quoted fields, doubled quotes,
-   line breaks inside quotes). Prompts are UTF-8; what is not is refused with its line, and so is a
-   file without a single prompt. */
+/* prompts.c - reads prompt files: lines, JSONL, CSV as RFC 4180 has it (quoted fields, doubled
+   quotes, line breaks inside quotes). Prompts are UTF-8; what is not is refused with its line, and
+   so is a file without a single prompt. */
 #include <string.h>
 
 #include "store/store.h"

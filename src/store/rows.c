@@ -1,5 +1,5 @@
-/* rows.c - rows of a store, or of memory, as a source for training: in order or shuffled, every row
-   once a pass, one block or several in step.
+/* rows.c - gives rows of a store, or of memory, to a training: in order or shuffled, every row once
+   a pass, one block or several in step.
 
    order.c says which row comes when. Here rows are fetched: from maps, whose pages are asked for
    before they are needed and let go of afterwards, so that the disk works while the trainer does

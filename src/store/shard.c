@@ -1,7 +1,7 @@
-/* shard.c - a shard in memory: rows in the store's type with their prompt, step, branch and place,
-   written as one safetensors file. Numbers that the type cannot hold are refused here, so that no
-   infinity ever gets into a store; and what the type does to the rows is summed up, so that the
-   store can say it. */
+/* shard.c - holds a shard in memory: rows in the store's type with their prompt, step, branch and
+   place, written as one safetensors file. Numbers that the type cannot hold are refused here, so
+   that no infinity ever gets into a store; and what the type does to the rows is summed up, so that
+   the store can say it. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* stream.c - rows that can only be had in whole runs, as a source: the rows of a group of runs,
-   which prefetch.c holds, in the order of order.c; and a source for each block of such rows. */
+/* stream.c - gives rows that can only be had in whole runs: the rows of a group of runs, which
+   prefetch.c holds, in the order of order.c; and a source for each block of such rows. */
 #include <string.h>
 
 #include "store/stream.h"

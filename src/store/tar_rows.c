@@ -1,7 +1,7 @@
-/* tar_rows.c - the activations of the paper's authors as a source: a WebDataset archive for each
-   block, whose members sample_N.diff.pth are pickled tensors [B,T,C,H,W] (or [B,C,H,W]). A sample
-   is a run: unpickled whole by the reader that calls nothing, turned to rows of C numbers in the
-   order prompt, step, y, x, mixed with others like a model's rows. */
+/* tar_rows.c - reads the activations of the paper's authors: a WebDataset archive for each block,
+   whose members sample_N.diff.pth are pickled tensors [B,T,C,H,W] (or [B,C,H,W]). A sample is a
+   run: unpickled whole by the reader that calls nothing, turned to rows of C numbers in the order
+   prompt, step, y, x, mixed with others like a model's rows. */
 #include <string.h>
 
 #include "store/stream.h"

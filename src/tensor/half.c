@@ -1,5 +1,6 @@
-/* half.c - one value between f32 and the two 16-bit formats. Branch-free, so that loops over these
-   (convert.c) become vector code; rounding is to nearest even, as torch and the hardware round. */
+/* half.c - converts one value between f32 and the two 16-bit formats. Branch-free, so that loops
+   over these (convert.c) become vector code; rounding is to nearest even, as torch and the hardware
+   round. */
 #include "tensor/half.h"
 
 #include "tensor/tensor.h"

@@ -1,6 +1,6 @@
-/* npy.c - NumPy's .npy, versions 1 to 3: a header that is a Python dictionary literal, then plain
-   data. Read by mapping. C order and little endian only; anything else (Python objects above all)
-   is refused by name. */
+/* npy.c - reads NumPy's .npy, versions 1 to 3: a header that is a Python dictionary literal, then
+   plain data. Read by mapping. C order and little endian only; anything else (Python objects above
+   all) is refused by name. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* pickle.c - a stack machine that builds a tree and calls nothing. Limits on everything that a
-   hostile file could make large: nodes, stack, memo. Depth is limited by those who walk the tree,
-   since a pickle can tie it into a ring. */
+/* pickle.c - reads Python pickles with a stack machine that builds a tree and calls nothing. Limits
+   on everything that a hostile file could make large: nodes, stack, memo. Depth is limited by those
+   who walk the tree, since a pickle can tie it into a ring. */
 #include "tensor/pickle.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* pth.c - tensors out of what torch.save wrote.
+/* pth.c - reads tensors out of what torch.save wrote.
 
    torch_file.c gives the object tree and the storages; here the tree is flattened to names joined
    by dots, and each tensor is gathered from its storage by its strides (the authors' decoder is

@@ -1,5 +1,5 @@
-/* rows_file.c - a file of rows [n,D] in floating point, .npy or safetensors: the one opener behind
-   training, statistics, encoding and import. */
+/* rows_file.c - opens a file of rows [n,D] in floating point, .npy or safetensors: the one opener
+   behind training, statistics, encoding and import. */
 #include "tensor/tensor.h"
 
 fct_status fct_rows_file_open(fct_rows_file *out, const char *path, const char *tensor)

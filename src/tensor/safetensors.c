@@ -1,5 +1,5 @@
-/* safetensors.c - reading by mapping, with every rule of the format checked before a byte of a
-   tensor is used.
+/* safetensors.c - reads safetensors by mapping, with every rule of the format checked before a byte
+   of a tensor is used.
 
    u64 length N, N bytes of JSON {"name": {"dtype", "shape", "data_offsets"}, "__metadata__": {text:
    text}}, then the data: no holes, no overlap, nothing left over. A tensor that lies at an odd

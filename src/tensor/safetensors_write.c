@@ -1,6 +1,6 @@
-/* safetensors_write.c - writing, atomically and with the same bytes for the same input. Tensors of
-   wider types come first in the data (stable otherwise), so that each lies at a multiple of its
-   element size, which readers rely on. */
+/* safetensors_write.c - writes safetensors, atomically and with the same bytes for the same input.
+   Tensors of wider types come first in the data (stable otherwise), so that each lies at a multiple
+   of its element size, which readers rely on. */
 #include <inttypes.h>
 #include <string.h>
 

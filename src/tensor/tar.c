@@ -1,7 +1,7 @@
-/* tar.c - the members of a tar archive, as WebDataset writes them: ustar, pax (path and size) and
-   GNU long names. The archive is mapped and a member points into it; nothing is unpacked, so a name
-   is a text to compare and never a path. Checksums are verified, sizes and records stay within the
-   file. Links, devices and folders are passed over. */
+/* tar.c - finds the members of a tar archive, as WebDataset writes them: ustar, pax (path and size)
+   and GNU long names. The archive is mapped and a member points into it; nothing is unpacked, so a
+   name is a text to compare and never a path. Checksums are verified, sizes and records stay within
+   the file. Links, devices and folders are passed over. */
 #include <string.h>
 
 #include "tensor/tar.h"

@@ -1,5 +1,5 @@
-/* torch_file.c - what torch.save wrote, taken apart: the object tree and the storages that it
-   speaks of, in the zip layout of today and in the one before 1.6.
+/* torch_file.c - takes apart what torch.save wrote: the object tree and the storages that it speaks
+   of, in the zip layout of today and in the one before 1.6.
 
    Memory and time are bounded by the file's size: what its entries hold together is no more. */
 #include <stdlib.h>
