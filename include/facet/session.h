@@ -2,19 +2,20 @@
    sessions, each of which is one caller's runs.
 
    Do this:
-       fct_model *m = NULL;
-       fct_session *s = NULL;
-       fct_run_result r = {0};
-       fct_model_open(&m, &(fct_model_desc){.path = "models/demo"});
-       fct_session_open(&s, m, NULL);
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_run_result result = {0};
        fct_run_item item = {.prompt = "two blue stars", .seed = 7};
-       fct_settings settings = {.steps = 4, .guidance = 2};
+       fct_settings settings = {.steps = 2, .guidance = 2};
        fct_run_desc run = {.items = &item, .n_items = 1, .settings = &settings};
-       fct_session_run(s, &run, &r);
-       // r.pixels, r.width, r.height
-       fct_run_result_clear(&r);
-       fct_session_close(s);
-       fct_model_close(m);
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_session_run(session, &run, &result);
+       if (st == FCT_OK) // result.pixels [height,width,3]
+           printf("%lld x %lld\n", (long long)result.width, (long long)result.height);
+       fct_run_result_clear(&result);
+       fct_session_close(session);
+       fct_model_close(model);
 
    A model is what was loaded and is shared by any number of sessions; a session is used by one
    thread at a time. It keeps its memory between runs, the texts that it has encoded, and moments of

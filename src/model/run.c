@@ -131,10 +131,15 @@ static fct_status pass(fct_work *w, fct_arena *arena, fct_run_result *out)
                      .taps = w->taps.n ? &w->taps : NULL,
                      .behind_delta = out && w->n_keep > 0 ? keep_moment : NULL,
                      .behind_user = w,
+                     .clock = w->s->clock,
                      .event = {.steps = w->sampler.n, .items = w->n, .guided = w->guided}};
     w->rt.cx.arena = arena;
     FCT_TRY(take_all(w));
+    bool encodes = out && !w->resume && !w->texts;
+    double start = fct_seconds();
     if (!w->resume) FCT_TRY(fct_work_encode(w));
+    if (w->rt.clock.fn && encodes)
+        w->rt.clock.fn(w->rt.clock.user, "text encoders", fct_seconds() - start);
     if (out && w->resume) fct_moment_restore(w);
     if (out && !w->resume) begin(w);
     for (int64_t step = w->first_step; step <= w->last_step && !done; step++)
@@ -148,6 +153,17 @@ static fct_status pass(fct_work *w, fct_arena *arena, fct_run_result *out)
     return w->d->no_decode ? FCT_OK : decode(w, out);
 }
 
+fct_status fct_session_reserve(fct_session *s, int64_t bytes)
+{
+    if (bytes > s->arena.size) {
+        fct_arena_clear(&s->arena);
+        FCT_TRY(fct_arena_init(&s->arena, bytes));
+    }
+    fct_arena_reset(&s->arena, 0);
+    s->arena.peak = 0;
+    return FCT_OK;
+}
+
 fct_status fct_work_run(fct_work *w, fct_run_result *out)
 {
     fct_arena dry = {0}, *arena = &w->s->arena;
@@ -155,7 +171,9 @@ fct_status fct_work_run(fct_work *w, fct_run_result *out)
     FCT_TRY(fct_session_reserve(w->s, dry.peak));
     w->s->counts.runs++;
     w->s->counts.resumed += w->resume != NULL;
+    double start = fct_seconds();
     FCT_TRY(pass(w, arena, out));
+    w->s->pass_seconds = fct_seconds() - start;
     if (arena->peak != dry.peak)
         return fct_fail(FCT_ERR_INTERNAL, "the dry pass counted %lld bytes, the run took %lld",
                         (long long)dry.peak, (long long)arena->peak);

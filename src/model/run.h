@@ -41,6 +41,8 @@ struct fct_session {
     fct_arena arena;
     fct_kept texts, moments;
     fct_session_counts counts;
+    fct_clock clock;     /* of the stages of runs */
+    double pass_seconds; /* of the last run, its dry pass apart */
 };
 
 /* Parallel regions of this thread have the session's number of threads until it is left. */

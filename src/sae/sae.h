@@ -53,8 +53,6 @@ fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MU
 /* Copies; names become short ones. n 0: it is none. */
 fct_status fct_sae_set_blocks(fct_sae *s, const fct_sae_block *blocks, int64_t n) FCT_MUST_CHECK;
 void fct_sae_blocks_free(fct_sae_block *blocks, int64_t n);
-/* "down.2.1+up.0.1", with `between` for the plus. Release with fct_free. */
-fct_status fct_sae_blocks_text(char **out, const fct_sae *s, const char *between) FCT_MUST_CHECK;
 
 /* ---- rows as the SAE reads them (normalize.c) ---- */
 /* Of an SAE with `normalize`; out may be rows. */

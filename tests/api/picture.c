@@ -53,7 +53,7 @@ static fct_status draw_again(fct_session *s, const char *path)
     fct_sae_set saes = {0};
     fct_status st = fct_recipe_read(&recipe, path);
     if (st == FCT_OK) st = fct_image_read(&was, path, 3);
-    if (st == FCT_OK) st = fct_recipe_check(&recipe, fct_session_model(s), &saes);
+    if (st == FCT_OK) st = fct_recipe_check(&recipe, s, &saes);
     if (st == FCT_OK) st = fct_recipe_run(s, &recipe, &saes, &r);
     if (st == FCT_OK && (was.width != r.width || was.height != r.height ||
                          memcmp(was.pixel, r.pixels, (size_t)(r.width * r.height * 3)) != 0)) {

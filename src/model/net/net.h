@@ -17,6 +17,12 @@ enum { FCT_MAX_SKIPS = 64 };
 
 typedef struct fct_taps fct_taps;
 
+/* Told how long each stage took; fn NULL: nobody asks. */
+typedef struct fct_clock {
+    void (*fn)(void *user, const char *stage, double seconds);
+    void *user;
+} fct_clock;
+
 typedef struct fct_rt {
     fct_cx cx;
     fct_dtype dtype;      /* of activations */
@@ -32,6 +38,7 @@ typedef struct fct_rt {
     fct_status (*behind_delta)(void *user, int64_t stage, const fct_tensor *x,
                                const fct_tensor *delta);
     void *behind_user;
+    fct_clock clock;
     const fct_tensor *given; /* delta of the block that runs first, kept from another run; NULL */
 } fct_rt;
 

@@ -140,7 +140,10 @@ fct_status fct_stages_run(fct_rt *rt, const fct_stages *list, int64_t from, int6
     for (int64_t i = from; i < to; i++) {
         FCT_TRY(fct_log_check_stop(rt->cx.log));
         rt->stage = i;
+        double start = rt->clock.fn ? fct_seconds() : 0;
         fct_status st = run_stage(rt, &list->v[i], flow);
+        if (rt->clock.fn && !fct_rt_dry(rt))
+            rt->clock.fn(rt->clock.user, list->v[i].name, fct_seconds() - start);
         if (st != FCT_OK) return fct_where(st, "%s", list->v[i].name);
     }
     return FCT_OK;
