@@ -48,7 +48,7 @@ void fct_session_close(fct_session *s)
     if (!s) return;
     fct_kept_clear(&s->texts);
     fct_kept_clear(&s->moments);
-    fct_arena_clear(&s->arena);
+    fct_device_arena_clear(s->m->be->device, &s->arena);
     fct_cx_close(&s->cx);
     fct_free(s);
 }
