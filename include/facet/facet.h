@@ -14,7 +14,6 @@
 #define FACET_FACET_H
 
 #include "facet/base.h"
-#include "facet/device.h"
 #include "facet/dist.h"
 #include "facet/edit.h"
 #include "facet/eval.h"

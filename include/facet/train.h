@@ -88,6 +88,7 @@ typedef struct fct_train_desc {
     double loss_scale; /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
     fct_aux_mode aux;  /* 0: clean */
     fct_train_engine engine;
+    const char *backend; /* what computes: "cpu", "ref" (plain and slow); NULL: cpu */
 
     /* Of some architectures; elsewhere they are refused. Lengths are in units of a row's root mean
        square length about the mean, sqrt(D / loss_scale). relu, gated: the penalty is the sum of

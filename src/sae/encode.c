@@ -1,6 +1,6 @@
-/* encode.c - rows to codes: k pairs a row, dense, or only what is active. Rows go through in chunks
-   whose size depends on the SAE alone, so that memory stays small and equal calls give equal bytes.
- */
+/* encode.c - encodes rows with an SAE: k pairs a row, all features, or only what is active (CSR).
+   Rows go through in chunks whose size depends on the SAE alone, so that memory stays small and
+   equal calls give equal bytes. */
 #include <math.h>
 #include <string.h>
 
@@ -54,9 +54,10 @@ static fct_status encode_chunk(work *w, const fct_sae *s, const float *rows, int
                                int32_t *index, float *value)
 {
     FCT_TRY(fct_sae_preact(&w->e, s, rows, n, w->centred, w->pre));
-    return fct_sae_topk(
-        &w->e, &(fct_topk_args){
-                   .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
+    return fct_op_topk(
+        &w->e.cx,
+        &(fct_topk_args){
+            .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
 }
 
 static fct_status need_k(const fct_sae *s)

@@ -1,5 +1,6 @@
-/* encode_file.c - rows from a file to codes in a file, and what these make of the rows. Rows of
-   other float types are converted; other shapes are refused. */
+/* encode_file.c - encodes a file of rows into a file of codes (`facet encode`), with what these
+   make of the rows when asked. Rows of other float types are converted; other shapes are
+   refused. */
 #include <string.h>
 
 #include "sae/sae.h"

@@ -1,5 +1,5 @@
-/* measure.c - passes over rows with finished weights: statistics of every feature, and how well
- * rows are rebuilt. */
+/* measure.c - measures an SAE with its weights as they are, in a pass over rows: statistics of
+   every feature, and how well rows are rebuilt. */
 #include <math.h>
 #include <string.h>
 

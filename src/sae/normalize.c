@@ -1,6 +1,7 @@
-/* normalize.c - what some SAEs take out of every row before they read it, and put back into its
-   reconstruction: its mean and deviation (openai's code; SAELens' layer_norm), or its length
-   (SAELens' constant_norm_rescale). Sums are f64: the result is the rounded exact one. */
+/* normalize.c - takes out of every row what some SAEs do before they read it, and puts it back into
+   the reconstruction: its mean and deviation (openai/sparse_autoencoder; SAELens' layer_norm), or
+   its length (SAELens' constant_norm_rescale). Sums are f64: the result is the rounded exact
+   one. */
 #include <math.h>
 
 #include "sae/sae.h"

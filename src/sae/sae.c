@@ -1,4 +1,5 @@
-/* sae.c - an autoencoder in memory: making, copying, releasing. */
+/* sae.c - makes, copies and releases an autoencoder in memory, with the groups and blocks that it
+   may have. */
 #include <math.h>
 #include <string.h>
 

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "train/train.h"
+#include "train/trainee.h"
 
 typedef struct fct_adam {
     float rate; /* lr/(1 - beta1^n) */

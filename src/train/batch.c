@@ -1,6 +1,6 @@
-/* batch.c - batches from a source of rows, always full: one that the end of a pass cuts short is
-   completed from the next pass, which the source serves in an order of its own. Of mixed blocks a
-   batch has as many rows of each, one block after the other. */
+/* batch.c - reads batches from a source of rows, always full: one that the end of a pass cuts short
+   is completed from the next pass, which the source serves in an order of its own. Of mixed blocks
+   a batch has as many rows of each, one block after the other. */
 #include <string.h>
 
 #include "train/train.h"

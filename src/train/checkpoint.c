@@ -1,9 +1,11 @@
-/* checkpoint.c - everything that the next batch depends on, in one safetensors file written
-   atomically: of every SAE of the run the weights, Adam's moments, running means, how long
+/* checkpoint.c - writes and reads a checkpoint, one safetensors file with everything that the next
+   batch depends on: of every SAE of the run the weights, Adam's moments, running means, how long
    features have been silent and the scales, and where each source of rows stands. Continued from
-   it, training ends with the bytes of a run that was never stopped. A checksum tells a damaged one;
-   one of another run is refused (fingerprint.c); another number of threads or ranks is told: its
-   sums differ by rounding. */
+   it, training ends with the bytes of a run that was never stopped.
+
+   The file appears whole or not at all. A checksum tells a damaged one; one of another run is
+   refused (fingerprint.c); another number of threads or ranks is told: its sums differ by
+   rounding. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

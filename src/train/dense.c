@@ -1,10 +1,11 @@
-/* dense.c - pieces of a training step whose codes have no fixed number a row: codes and their
-   gradients are matrices [B,F], and every product is a plain one. What the variants do differently
-   lies between these pieces: which activations are kept, and what the loss says of them. */
+/* dense.c - has the pieces of a training step whose codes have no fixed number a row: codes and
+   their gradients are matrices [B,F], and every product is a plain one. What the variants do
+   differently lies between these pieces: which activations are kept, and what the loss says of
+   them. */
 #include <math.h>
 #include <string.h>
 
-#include "train/variant.h"
+#include "train/step.h"
 
 fct_status fct_dense_forward(fct_trainee *t, const float *x)
 {

@@ -11,9 +11,10 @@ static const fct_engine *const engine_table[] = {&fct_engine_fast, &fct_engine_p
 
 fct_status fct_engine_choose(const fct_engine **out, const fct_train_plan *p, fct_train_engine want)
 {
-    const fct_engine *asked = want == FCT_ENGINE_FAST    ? &fct_engine_fast
-                              : want == FCT_ENGINE_PLAIN ? &fct_engine_plain
-                                                         : NULL;
+    bool plain = want == FCT_ENGINE_PLAIN || (want == FCT_ENGINE_AUTO && p->be == &fct_backend_ref);
+    const fct_engine *asked = want == FCT_ENGINE_FAST ? &fct_engine_fast
+                              : plain                 ? &fct_engine_plain
+                                                      : NULL;
     for (size_t i = 0; i < FCT_COUNT(engine_table); i++)
         if ((!asked || engine_table[i] == asked) && engine_table[i]->fits(p)) {
             *out = engine_table[i];

@@ -4,7 +4,7 @@
 #ifndef FCT_TRAIN_ENGINE_H
 #define FCT_TRAIN_ENGINE_H
 
-#include "train/train.h"
+#include "train/trainee.h"
 
 struct fct_engine {
     const char *name; /* as --engine takes it and facet.json says it */
@@ -25,16 +25,10 @@ struct fct_engine {
 };
 extern const fct_engine fct_engine_plain, fct_engine_fast;
 
-/* AUTO: the first in the table that fits. FCT_ERR_UNSUPPORTED when the one that was asked for does
+/* AUTO: the first in the table that fits; on the reference backend the plain one, which is to be
+   read, as that backend is. FCT_ERR_UNSUPPORTED when the one that was asked for does
    not. */
 fct_status fct_engine_choose(const fct_engine **out, const fct_train_plan *p,
                              fct_train_engine want) FCT_MUST_CHECK;
-
-/* Memory of a step (step.c): at is the address of a pointer, which is set. */
-typedef struct fct_scratch {
-    void *at;
-    int64_t rows, width, size; /* numbers: rows x width, each of so many bytes */
-} fct_scratch;
-fct_status fct_scratch_take(const fct_scratch *part, int64_t n) FCT_MUST_CHECK;
 
 #endif

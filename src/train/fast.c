@@ -1,10 +1,11 @@
-/* fast.c - the fast step of a TopK autoencoder; step.c has the mathematics.
+/* fast.c - the fast engine: computes the step of a TopK autoencoder (variants/topk.c, step.c) so
+   that numbers stay in cache.
 
-   What differs is where numbers live. Products with the encoder stay in cache and only the selected
-   ones are kept (select); the error is used for the codes' gradients as it is made (sparse_error);
-   gradients become Adam's moments in the same pass (adam). Without dead features the aux term needs
-   no decoding: e' is 0 (or b_dec), so the term and its gradient follow from the sums of the error
-   and of its squares. Sums are taken in an order that does not depend on the number of threads. */
+   Products with the encoder are never whole, only the selected ones are kept (select); the error is
+   used for the codes' gradients as it is made (sparse_error); gradients become Adam's moments in
+   the same pass (adam). Without dead features the aux term needs no decoding: e' is 0 (or b_dec),
+   so the term and its gradient follow from the sums of the error and of its squares. Sums are taken
+   in an order that does not depend on the number of threads. */
 #include <math.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 
 #include "train/adam.h"
 #include "train/engine.h"
+#include "train/step.h"
 #include "train/variant.h"
 
 /* Codes of a fixed number a row, in every step; the rest as it updates: gradients are never
@@ -87,12 +89,10 @@ static fct_status take_scratch(fct_fast *f, fct_trainee *t)
 static fct_status fast_new(fct_trainee *t)
 {
     const fct_train_plan *p = &t->plan;
-    const fct_backend *be;
     FCT_TRY(fct_new(&t->fast, 1, sizeof *t->fast));
     FCT_TRY(take_scratch(t->fast, t));
-    FCT_TRY(fct_backend_find(&be, NULL));
-    FCT_TRY(fct_cx_open(&t->engine.cx, be, NULL));
-    FCT_TRY(fct_encoder_init(&t->fast->enc, be, p->product, p->f, t->sae->d));
+    FCT_TRY(fct_cx_open(&t->engine.cx, p->be, NULL));
+    FCT_TRY(fct_encoder_init(&t->fast->enc, p->be, p->product, p->f, t->sae->d));
     return measure_arena(t->fast, t);
 }
 

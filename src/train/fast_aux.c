@@ -1,15 +1,17 @@
-/* fast_aux.c - the aux term of the fast step. The dead features are gathered into an autoencoder of
-   their own, so that what follows costs by their number. Where a row takes a fair share of them,
-   its codes are kept dense and everything is a matrix product; where they are few among many,
-   sparse. Rows go in chunks, so that dense codes stay small.
+/* fast_aux.c - computes the aux term of the fast engine. The dead features are gathered into an
+   autoencoder of their own, so that what follows costs by their number. Where a row takes a fair
+   share of them, its codes are kept dense and everything is a matrix product; where they are few
+   among many, sparse. Rows go in chunks, so that dense codes stay small.
 
-   With u = z W_dec + (x' - x), which is e' - e in both modes, c = aux_coef · 2/spread: the term is
-   sum(u²)/spread, the gradient of e' is c·u. */
+       u = z W_dec + (x' - x)        which is e' - e in both modes
+       c = aux_coef · 2/spread
+
+   The term is sum(u²)/spread, the gradient of e' is c·u. */
 #include <math.h>
 #include <string.h>
 
 #include "train/fast.h"
-#include "train/variant.h"
+#include "train/step.h"
 
 enum { ROWS = 512, DENSE = 12 }; /* dense up to 12 dead features for each one that a row takes */
 

@@ -1,6 +1,6 @@
-/* fingerprint.c - what a training run is of: the options of its SAEs, the rows, the program that
-   computes. Runs that agree in all three end with the same bytes, so that one may continue the
-   other; else the first thing that differs is named. */
+/* fingerprint.c - tells whether one training run may continue another: the options of its SAEs, the
+   rows, and the program that computes must be the same, for then both end with the same bytes. Else
+   the first thing that differs is named. A finished SAE is compared in the same way. */
 #include <string.h>
 
 #include "train/train.h"

@@ -1,8 +1,8 @@
-/* median.c - the geometric median of rows, where the decoder's bias starts: Weiszfeld's iteration
-   as the authors run it (at most 100 steps, distances clamped at 1e-6, end when the mean distance
-   changes by no more than 1e-20 of itself), in f64; it ends as well when the centre, as f32, no
-   longer moves. One pass over the rows a step: a row's distance weights it at once, and the sum of
-   distances judges the step before. */
+/* median.c - finds the geometric median of rows, where the decoder's bias starts (Bricken et al.
+   2023), by Weiszfeld's iteration as sdxl-unbox runs it: at most 100 steps, distances clamped at
+   1e-6, end when the mean distance changes by no more than 1e-20 of itself. In f64; it ends as well
+   when the centre, as f32, no longer moves. One pass over the rows a step: a row's distance weights
+   it at once, and the sum of distances judges the step before. */
 #include <math.h>
 #include <string.h>
 

@@ -1,13 +1,12 @@
-/* members.c - the SAEs of a run divided among ranks.
-
-   SAE i belongs to rank i mod N, which trains it on whole batches as one process would: the same
-   bytes. What a step says of it every rank hears after the batch; its weights only when somebody
-   needs them (a checkpoint, a measurement, the end). Every rank has room for all of them, so the
-   first one writes files as if it had trained them itself. */
+/* members.c - divides the SAEs of a run among ranks, where there are enough of them. SAE i belongs
+   to rank i mod N, which trains it on whole batches as one process would: the same bytes. What a
+   step says of it every rank hears after the batch; its weights only when somebody needs them (a
+   checkpoint, a measurement, the end). Every rank has room for all of them, so the first one writes
+   files as if it had trained them itself. */
 #include <stdio.h>
 #include <string.h>
 
-#include "train/variant.h"
+#include "train/train.h"
 
 typedef struct told { /* what ranks hear of an SAE after a step */
     fct_train_numbers now;

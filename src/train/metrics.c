@@ -1,7 +1,7 @@
-/* metrics.c - what is seen of a training run while it goes on: at every logged step a line of JSON
-   and an event for TensorBoard for every SAE, under the names that SAELens gives to wandb; a
-   measurement on held-out rows now and then; a warning when features die. The logs continue with
-   the run: what they hold of steps after the checkpoint's does not count, since it comes again. */
+/* metrics.c - logs a training while it goes on: at every logged step a line of JSON and an event
+   for TensorBoard for every SAE, under the names that SAELens gives to wandb; a measurement on
+   held-out rows now and then; a warning when features die. The logs continue with the run: what
+   they hold of steps after the checkpoint's does not count, since it comes again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "train/train.h"
 #include "train/variant.h"
 
 static const double DYING = 0.25; /* share of dead features that is worth a warning */
@@ -173,7 +174,7 @@ out:
 }
 
 /* What training has made so far as it would be saved, on held-out rows; of mixed blocks the mean of
- * theirs. */
+   theirs. */
 static fct_status measure_held(const fct_trainee *t, fct_row_source *rows, fct_sae_quality *out)
 {
     int64_t blocks = fct_train_plan_mixed(&t->plan);

@@ -1,6 +1,6 @@
 /* params.c - finds the parameters of an SAE in training, and scales its rows: what Adam moves, in
    one order for engines, checkpoints, averages and ranks. */
-#include "train/train.h"
+#include "train/trainee.h"
 
 float *fct_trainee_param(const fct_trainee *t, int which, int64_t *out_n)
 {

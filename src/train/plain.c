@@ -4,6 +4,7 @@
 
 #include "train/adam.h"
 #include "train/engine.h"
+#include "train/step.h"
 #include "train/variant.h"
 
 static bool fits(const fct_train_plan *p)
@@ -50,7 +51,7 @@ static fct_status plain_new(fct_trainee *t)
     };
     FCT_TRY(fct_scratch_take(part, FCT_COUNT(part)));
     FCT_TRY(take_gradients(t));
-    return fct_sae_engine_init(&t->engine, NULL, rows, d, p->f, k > p->auxk ? k : p->auxk);
+    return fct_sae_engine_init(&t->engine, p->be, rows, d, p->f, k > p->auxk ? k : p->auxk);
 }
 
 static void plain_free(fct_trainee *t)

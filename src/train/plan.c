@@ -111,12 +111,13 @@ static fct_status set_amounts(fct_train_plan *p, const fct_train_desc *desc, con
 
 static fct_status set_engine(fct_train_plan *p, const fct_train_desc *desc, int64_t d)
 {
-    const fct_backend *be;
+    FCT_TRY(fct_backend_find(&p->be, desc->backend));
+    if (!p->be->device->is_host)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "backend %s keeps its own memory: training runs on those of the host",
+                        p->be->name);
     FCT_TRY(fct_engine_choose(&p->engine, p, desc->engine));
-    p->product = FCT_PRODUCT_F32;
-    if (!p->engine->reduced) return FCT_OK;
-    FCT_TRY(fct_backend_find(&be, NULL));
-    p->product = be->product(p->f, d, p->k);
+    p->product = p->engine->reduced ? p->be->product(p->f, d, p->k) : FCT_PRODUCT_F32;
     return FCT_OK;
 }
 

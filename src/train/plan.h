@@ -34,6 +34,7 @@ typedef struct fct_train_plan {
     const char *preset;
     const fct_variant *variant; /* NULL: topk, for tests */
     const fct_engine *engine;   /* NULL: plain, for tests */
+    const fct_backend *be;      /* NULL: cpu, for tests */
     fct_product product;        /* what the encoder product of a reduced engine runs in */
     int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows, log_every, checkpoint_every;
     double lr, aux_coef, eps, loss_scale;

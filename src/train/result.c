@@ -1,7 +1,8 @@
-/* result.c - what a training leaves of an SAE: the SAE itself, of mixed blocks one a block, with
-   the facet.json that says how it was made, and the report. */
+/* result.c - makes what a training leaves of an SAE: the SAE itself, of mixed blocks one a block,
+   with the facet.json that says how it was made, and the report. */
 #include <string.h>
 
+#include "train/train.h"
 #include "train/variant.h"
 
 static fct_status replace(char **text, const char *by)

@@ -1,5 +1,6 @@
-/* schedule.c - what changes from step to step, as functions of the step alone: learning rate, k,
-   the weight of the sparsity penalty. So a continued training needs to remember nothing of them. */
+/* schedule.c - says what changes from step to step, as functions of the step alone: learning rate,
+   k, the weight of the sparsity penalty. So a continued training needs to remember nothing of
+   them. */
 #include <math.h>
 
 #include "train/train.h"

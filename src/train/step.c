@@ -16,8 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "train/engine.h"
-#include "train/variant.h"
+#include "train/step.h"
 
 /* ---- memory ---- */
 
@@ -219,7 +218,7 @@ fct_status fct_step_backward_codes(fct_trainee *t, const float *g, const int32_t
 }
 
 /* b_dec is added to both decodes (the aux one in the authors' form only) and subtracted from the
- * input. */
+   input. */
 fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through)
 {
     const fct_sae *s = t->sae;

@@ -1,4 +1,4 @@
-/* tfevents.c - the course of a training as TensorBoard reads it: a file of framed records
+/* tfevents.c - writes the metrics of a training for TensorBoard: a file of framed records
    (TFRecord), each an Event in protobuf's wire format with scalars in it. Only the five fields that
    scalars need are written by hand here; field numbers are those of
    tensorflow/core/util/event.proto and framework/summary.proto. A run that is continued writes a

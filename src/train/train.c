@@ -1,4 +1,4 @@
-/* train.c - the training loop: batches from one or several sources, steps of every SAE in a list,
+/* train.c - runs a training: batches from one or several sources, steps of every SAE in a list,
    checkpoints, stopping.
 
    Batches are always full: one that the end of a pass cuts short is completed from the next pass,
@@ -11,6 +11,7 @@
    (members.c). The first one writes. Whatever one of them meets, all end together. */
 #include <string.h>
 
+#include "train/train.h"
 #include "train/variant.h"
 
 typedef struct training {

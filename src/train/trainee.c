@@ -1,13 +1,21 @@
-/* trainee.c - the state of one SAE in training: memory, initial weights, calibration, and what
-   comes out of it. Rows may be trained on centred and scaled; what comes out takes them as they
-   are, since every activation here grows with its input: with x~ = (x - mean) scale, all biases of
-   the codes and all thresholds are divided by scale, b_dec becomes mean + b_dec / scale, and both
-   weights stay. Of several blocks each has its own mean and scale: with rows of all mixed, one
-   training gives an SAE for each block, equal in its weights. */
+/* trainee.c - holds the state of one SAE in training: memory, initial weights, calibration, and
+   what comes out of it.
+
+   Rows may be trained on centred and scaled; what comes out takes them as they are, since every
+   activation here grows with its input. With x~ = (x - mean) scale:
+
+       codes' biases, thresholds    divided by scale
+       b_dec                        mean + b_dec / scale
+       both weights                 as they are
+
+   Of several blocks each has its own mean and scale: with rows of all mixed, one training gives an
+   SAE for each block, equal in its weights. */
 #include <math.h>
 #include <string.h>
 
 #include "train/engine.h"
+#include "train/step.h"
+#include "train/train.h"
 #include "train/variant.h"
 
 enum { MEDIAN_ROWS = 32768 };
@@ -61,7 +69,7 @@ static fct_status take_memory(fct_trainee *t)
 }
 
 /* Encoder as nn.Linear starts, U(±1/√D); the decoder its copy, or drawn in the same way, with rows
- * of unit length. */
+   of unit length. */
 static void init_weights(fct_sae *s, const fct_train_plan *p)
 {
     fct_rng rng;
@@ -119,6 +127,7 @@ fct_status fct_trainee_init(fct_trainee *t, const fct_train_plan *plan, int64_t 
     *t = (fct_trainee){.plan = *plan};
     if (!t->plan.variant) t->plan.variant = &fct_variant_topk;
     if (!t->plan.engine) t->plan.engine = &fct_engine_plain;
+    if (!t->plan.be) FCT_TRY(fct_backend_find(&t->plan.be, NULL));
     int64_t k = plan->k > 0 ? plan->k : 1, blocks = fct_train_plan_mixed(plan), first;
     t->batch = fct_dist_part(plan->ranks, plan->batch / blocks, &first) * blocks;
     fct_status st =
@@ -152,7 +161,7 @@ static fct_status auto_scale(double *out, const float *rows, int64_t n, int64_t 
 }
 
 /* Mean and length of columns [from, from + d) of rows [n,row_d], as the plan wants them: the mean
- * is 0 where it is not subtracted. */
+   is 0 where it is not subtracted. */
 static fct_status find_normal(const fct_trainee *t, const float *rows, int64_t n, int64_t d,
                               float *out_mean, float *out_scale)
 {
@@ -182,7 +191,7 @@ static fct_status find_normal(const fct_trainee *t, const float *rows, int64_t n
 }
 
 /* Of every block its own: rows of mixed blocks come one after the other, those of a crosscoder side
- * by side. */
+   by side. */
 static fct_status find_normals(fct_trainee *t, const float *rows, int64_t n)
 {
     int64_t d = t->sae->d, mixed = fct_train_plan_mixed(&t->plan), each = n / mixed;

@@ -1,4 +1,5 @@
-/* variant.c - the table of variants: one line each, found by the name that SAELens uses. */
+/* variant.c - has the table of architectures that can be trained, found by the name that SAELens
+   uses. */
 #include <string.h>
 
 #include "train/variant.h"

@@ -168,11 +168,16 @@ static void test_plan(void **state) /* engine and product are part of what a run
     json_t *j;
     const struct {
         fct_train_engine engine;
-        const char *want;
-    } row[] = {{FCT_ENGINE_AUTO, "fast"}, {FCT_ENGINE_FAST, "fast"}, {FCT_ENGINE_PLAIN, "plain"}};
+        const char *backend, *want;
+    } row[] = {{FCT_ENGINE_AUTO, NULL, "fast"},
+               {FCT_ENGINE_FAST, NULL, "fast"},
+               {FCT_ENGINE_PLAIN, NULL, "plain"},
+               {FCT_ENGINE_AUTO, "ref", "plain"}, /* both are there to be read */
+               {FCT_ENGINE_FAST, "ref", "fast"}};
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
-        assert_ok(fct_train_plan_init(&plan, &(fct_train_desc){.engine = row[i].engine}, 1280,
-                                      384000000, NULL));
+        const fct_train_desc desc = {.engine = row[i].engine, .backend = row[i].backend};
+        assert_ok(fct_train_plan_init(&plan, &desc, 1280, 384000000, NULL));
+        assert_string_equal(plan.be->name, row[i].backend ? row[i].backend : "cpu");
         assert_ok(fct_train_plan_describe(&j, &plan, 1280));
         assert_string_equal(json_string_value(json_object_get(j, "engine")), row[i].want);
         assert_string_equal(json_string_value(json_object_get(j, "encoder_product")),

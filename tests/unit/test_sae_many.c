@@ -189,22 +189,35 @@ static void test_continues_together(void **state)
     fct_sae_checkpoint_remove(dir);
 }
 
+/* Weights to start from that give activations beyond f32. */
+static void save_mad(const char *dir)
+{
+    fct_sae *s;
+    assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, NARROW, 2 * NARROW, 3));
+    for (int64_t i = 0; i < s->d * s->f; i++) s->w_enc[i] = -1e30f;
+    for (int64_t i = 0; i < s->d; i++) s->b_dec[i] = 1e30f;
+    assert_ok(fct_sae_save(s, dir, NULL));
+    fct_sae_free(s);
+}
+
 static void test_one_is_lost(void **state)
 {
     (void)state;
     shared s;
-    char dir[1024];
+    char dir[1024], mad[1024];
     snprintf(dir, sizeof dir, "%s", temp_path("lost"));
+    snprintf(mad, sizeof mad, "%s", temp_path("mad"));
+    save_mad(mad);
     make_rows();
     set_up(&s);
     s.member[0].desc.resume = dir;
-    s.member[1].desc.lr = 1e30;
+    s.member[1].desc.init_from = mad;
     s.count[0].left = 300 + 30 * BATCH;
     assert_fails(FCT_ERR_IO, "cut off", fct_sae_train_many(&s.run));
     tear_down(&s);
     set_up(&s); /* the checkpoint remembers it */
     s.member[0].desc.resume = dir;
-    s.member[1].desc.lr = 1e30;
+    s.member[1].desc.init_from = mad;
     assert_ok(fct_sae_train_many(&s.run));
     assert_null(s.member[1].sae);
     assert_non_null(strstr(s.member[1].lost, "the loss is not finite"));
@@ -212,9 +225,12 @@ static void test_one_is_lost(void **state)
     for (int i = 0; i < MEMBERS; i++)
         if (i != 1) assert_true(s.member[i].sae && !s.member[i].lost);
     fct_sae_checkpoint_remove(dir);
-    fct_train_run_clear(&s.run);
-    for (int i = 0; i < MEMBERS; i++) s.member[i].desc.lr = 1e30;
-    s.member[0].desc.resume = NULL;
+    tear_down(&s);
+    set_up(&s);
+    s.member[0] = s.member[1];
+    s.member[0].desc.init_from = s.member[1].desc.init_from = mad;
+    s.member[0].name = "y";
+    s.run.n_members = 2;
     assert_fails(FCT_ERR_RANGE, "every SAE was lost", fct_sae_train_many(&s.run));
     tear_down(&s);
 }

@@ -2,6 +2,7 @@
  * and what training is for. */
 #include "fct_test.h"
 #include "golden.h"
+#include "train/step.h"
 #include "train/train.h"
 
 enum { N_PARAM = 4 }; /* of TopK */

@@ -32,6 +32,7 @@ static fct_status read_options(job *j)
     if (j->desc.eval_every > 0 && fct_cli_i64(j->c, "hold-out") == 0)
         return fct_cli_usage(j->c, "--eval-every needs rows that are not trained on: --hold-out N");
     j->desc.log = fct_cli_log(j->c);
+    j->desc.backend = fct_cli_text(j->c, "backend");
     return FCT_OK;
 }
 

@@ -215,7 +215,7 @@ static fct_status check_use(fct_cli *c)
     static const char *const of_model[] = {"model",    "limit",  "denoising-steps", "at-steps",
                                            "guidance", "branch", "negative",        "prompt-seed",
                                            "width",    "height", "prompt-batch",    "store-dtype",
-                                           "dtype",    "backend"};
+                                           "dtype"};
     bool prompts = fct_cli_given(c, "prompts"), store = fct_cli_given(c, "store");
     if (prompts && store)
         return fct_cli_usage(c, "--store holds rows, --prompts has a model make them: give one");
@@ -234,7 +234,7 @@ static fct_status check_use(fct_cli *c)
                              "rows that a model makes cannot be shared by %" PRId64
                              " ranks: capture them first (mpirun -n %" PRId64
                              " facet capture), then train on the store",
-                             fct_dist_size(fct_cli_ranks(c)), fct_dist_size(fct_cli_ranks(c)));
+                             fct_cli_ranks(c)->size, fct_cli_ranks(c)->size);
     for (size_t i = 0; store && i < FCT_COUNT(of_model); i++)
         if (fct_cli_given(c, of_model[i]))
             return fct_cli_usage(c, "--%s goes with --prompts: a store's rows are made already",

@@ -1,6 +1,6 @@
-/* dictlearn.c - dictionary_learning, read and written: config.json, whose dict_class says what the
-   tensors of ae.pt are. One row a class: its name, the kind of SAE, the names of its tensors.
-   Widths come from the tensors.
+/* dictlearn.c - reads and writes the SAEs of dictionary_learning (saprmarks/dictionary_learning):
+   config.json, whose dict_class says what the tensors of ae.pt are. One row a class: its name, the
+   kind of SAE, the names of its tensors. Widths come from the tensors.
 
    Its AutoEncoder is brought to a decoder of unit norm when it is loaded there, which scales the
    codes; facet gives the same codes with dec_norm and leaves the tensors alone. AutoEncoderTopK

@@ -1,7 +1,8 @@
-/* dictlearn_cross.c - the crosscoders of dictionary_learning (the fork that has them), read and
-   written: config.json and ae.pt as its SAEs have them, with matrices of one more dimension, a
-   layer each: encoder.weight [L,D,F], encoder.bias [F], decoder.weight [L,F,D], decoder.bias [L,D].
-   All layers are D wide.
+/* dictlearn_cross.c - reads and writes the crosscoders of dictionary_learning (jkminder's fork):
+   config.json and ae.pt as its SAEs have them, with matrices of one more dimension, a layer each.
+   All layers are D wide:
+
+       encoder.weight [L,D,F]   encoder.bias [F]   decoder.weight [L,F,D]   decoder.bias [L,D]
 
    CrossCoder keeps what is positive. BatchTopKCrossCoder keeps codes that exceed its threshold when
    they are multiplied by a norm of their directions (code_normalization_id), and leaves them

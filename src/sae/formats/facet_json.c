@@ -1,7 +1,7 @@
-/* facet_json.c - facet.json, beside an SAE in any format: what the layouts have no word for. The
-   block (of a crosscoder the blocks) and the model under their own names, what a BatchTopK SAE is
-   beyond its threshold, and the text of how the SAE was made, which is kept through loading, saving
-   and converting. */
+/* facet_json.c - reads and writes facet.json, beside an SAE in any format: what the layouts have no
+   word for. The block (of a crosscoder the blocks) and the model under their own names, what a
+   BatchTopK SAE is beyond its threshold, and the text of how the SAE was made, which is kept
+   through loading, saving and converting. */
 #include <string.h>
 
 #include "sae/formats/formats.h"

@@ -1,6 +1,6 @@
-/* find.c - which folder is meant: an SAE itself, a run with `final/` in it, or a root under which
-   several lie (the authors' `checkpoints/`: one run a block). What fits is loaded, several that fit
-   are listed. */
+/* find.c - finds the SAE folder for a block among those that a path may mean: an SAE itself, a run
+   with `final/` in it, or a root under which several lie (sdxl-unbox's `checkpoints/`: one run a
+   block). */
 #include <string.h>
 
 #include "sae/formats/formats.h"
@@ -26,7 +26,7 @@ static fct_status add(found *f, const char *path)
 }
 
 /* An SAE ends the search in its branch; `final` stands for the whole run beside its intermediate
- * checkpoints. */
+   checkpoints. */
 static fct_status search(found *f, const char *dir, int depth)
 {
     fct_status st = FCT_OK;
@@ -54,7 +54,7 @@ out:
 }
 
 /* Whether a part of the path names the block, in full or in short: the folder itself, or as the
- * authors name runs, BLOCK_k... */
+   authors name runs, BLOCK_k... */
 static bool path_names(const char *path, size_t root, const char *block)
 {
     size_t n = strlen(block);
@@ -65,7 +65,7 @@ static bool path_names(const char *path, size_t root, const char *block)
 }
 
 /* The block that the SAE itself names, by its short name; of a crosscoder all, with commas between;
- * NULL: none. */
+   NULL: none. */
 static fct_status own_block(char **out, const char *dir)
 {
     fct_status st = FCT_OK;

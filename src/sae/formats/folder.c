@@ -90,7 +90,7 @@ static fct_status remove_old(const char *temp, const char *dir, const fct_sae_fo
 }
 
 /* Into a folder that is there: without its key it is no SAE until all the rest is in place. Files
- * of others stay. */
+   of others stay. */
 static fct_status move_into(const char *temp, const char *dir, const fct_sae_format *l)
 {
     char **name = NULL;

@@ -1,6 +1,6 @@
-/* openai.c - the torch file of openai/sparse_autoencoder, read and written: tensors, the name of
-   the activation and its state in one state dict. Its TopK SAEs normalise every row and its ReLU
-   SAEs do not: the file has no other word for that, so nothing else can be written. */
+/* openai.c - reads and writes the torch file of openai/sparse_autoencoder: tensors, the name of the
+   activation and its state in one state dict. Its TopK SAEs normalise every row and its ReLU SAEs
+   do not: the file has no other word for that, so nothing else can be written. */
 #include <string.h>
 
 #include "sae/formats/formats.h"

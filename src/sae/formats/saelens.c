@@ -1,5 +1,5 @@
-/* saelens.c - reads SAELens folders: cfg.json, sae_weights.safetensors, and facet's own facet.json
-   and stats.safetensors.
+/* saelens.c - reads and writes SAELens folders: cfg.json, sae_weights.safetensors, and facet's own
+   facet.json and stats.safetensors.
 
    Architectures standard, topk, jumprelu, gated, and those of training checkpoints, batchtopk and
    matryoshka_batchtopk, with their topk_threshold; older files say topk by activation_fn_str.
@@ -174,7 +174,7 @@ out:
 }
 
 /* Rows were multiplied by one number in training: SAELens folds it in when it saves for inference,
- * its checkpoints keep it beside the weights. */
+   its checkpoints keep it beside the weights. */
 static fct_status fold_scale(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;

@@ -1,7 +1,9 @@
-/* sdxl_unbox.c - the layout of the paper's code, read and written: config.json, state_dict.pth
-   ({"state_dict": ...}), mean.pt and std.pt (each feature's mean and deviation when active). The
-   block is told by facet.json where facet wrote the folder, else by the folder's name, as their
-   trainer makes it: <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final. */
+/* sdxl_unbox.c - reads and writes the layout of the code of Surkov et al. 2024
+   (surkovv/sdxl-unbox): config.json, state_dict.pth ({"state_dict": ...}), mean.pt and std.pt (each
+   feature's mean and deviation when active). The block is told by facet.json where facet wrote the
+   folder, else by the folder's name, as their trainer makes it:
+
+       <block>_k10_hidden5120_auxk256_bs4096_lr0.0001/final */
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
@@ -172,7 +174,7 @@ static fct_status write_stat(const float *data, const fct_sae *s, const char *di
 }
 
 /* Keys in the order in which their module registers them; decoder.weight [D,F] keeps the storage of
- * the [F,D] dictionary. */
+   the [F,D] dictionary. */
 static fct_status write_weights(const fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;

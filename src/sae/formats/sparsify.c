@@ -1,6 +1,6 @@
-/* sparsify.c - EleutherAI's sparsify, read and written: cfg.json and sae.safetensors in a folder
-   named after the hookpoint. TopK SAEs alone: groupmax, transcoders and skip connections compute
-   something else and are refused by name, as are the options that the fork SAeUron adds. */
+/* sparsify.c - reads and writes the SAEs of EleutherAI's sparsify: cfg.json and sae.safetensors in
+   a folder named after the hookpoint. TopK SAEs alone: groupmax, transcoders and skip connections
+   compute something else and are refused by name, as are the options that the fork SAeUron adds. */
 #include <string.h>
 
 #include "sae/formats/formats.h"

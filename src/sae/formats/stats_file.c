@@ -1,5 +1,5 @@
-/* stats_file.c - stats.safetensors, facet's own file beside an SAE: what is known of every feature,
-   density, mean, std and max, each [F]; those that are known. Of a crosscoder also block_share
+/* stats_file.c - reads and writes stats.safetensors, facet's own file beside an SAE: those of every
+   feature's density, mean, std and max, each [F], that are known. Of a crosscoder also block_share
    [F,n], which follows from its directions and is written for others to read. */
 #include "sae/formats/formats.h"
 

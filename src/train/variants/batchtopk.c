@@ -1,7 +1,7 @@
-/* batchtopk.c - BatchTopK (Bussmann et al. 2024): of all activations of a batch of B rows
-   the B*k largest are kept, so that a row may have more or fewer than k. A row alone has no batch:
-   inference keeps what lies above a threshold, the running mean of the least activation that a
-   batch kept. Losses as TopK's.
+/* batchtopk.c - BatchTopK autoencoders (Bussmann et al. 2024): losses and gradients of a batch. Of
+   all activations of a batch of B rows the B*k largest are kept, so that a row may have more or
+   fewer than k. A row alone has no batch: inference keeps what lies above a threshold, the running
+   mean of the least activation that a batch kept. Losses as TopK's.
 
    The selection is exact: activations are positive floats, whose bits are in their order, and three
    counts by 11, 11 and 10 bits find the least that is kept. Most activations are passed over, since
@@ -9,7 +9,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "train/step.h"
 #include "train/variant.h"
+#include "train/variants/batchtopk.h"
 
 static const double threshold_rate = 0.01; /* of the running mean; the plain mean at first */
 
@@ -40,7 +42,7 @@ static fct_status share_counts(fct_dist *ranks, int64_t *count, int64_t n)
 }
 
 /* The bits of the `want`th largest of x, and how many of that size are among the `want` largest;
- * only those above `bound` are looked at. 0: all that are positive are wanted. */
+   only those above `bound` are looked at. 0: all that are positive are wanted. */
 static fct_status least_kept(const fct_trainee *t, int64_t want, float bound, uint32_t *out,
                              int64_t *out_ties)
 {

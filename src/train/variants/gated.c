@@ -1,15 +1,25 @@
-/* gated.c - gated autoencoders (Rajamanoharan et al. 2024): whether a feature is active and
-   how strongly are told apart, so that the penalty that makes codes sparse does not shrink them.
-   With q = W_enc a: gate pi = q + b_gate, magnitude u = exp(r_mag) q + b_mag,
-   z = [pi > 0] relu(u), x' = W_decT z + b_dec, and
-   loss = scale * mean((x' - x)²) + sparsity/unit * mean over rows of sum_f relu(pi)_f |W_dec,f|
-          + scale * mean((x'' - x)²), x'' = frozen(W_decT) relu(pi) + frozen(b_dec).
+/* gated.c - gated autoencoders (Rajamanoharan et al. 2024): losses and gradients of a batch.
+   Whether a feature is active and how strongly are told apart, so that the penalty that makes codes
+   sparse does not shrink them:
+
+       q   = W_enc a
+       pi  = q + b_gate                   the gate
+       u   = exp(r_mag) q + b_mag         the magnitude
+       z   = [pi > 0] relu(u)
+       x'  = W_decT z + b_dec
+       x'' = frozen(W_decT) relu(pi) + frozen(b_dec)
+
+       loss = scale * mean((x' - x)²)
+              + sparsity/unit * mean over rows of sum_f relu(pi)_f |W_dec,f|
+              + scale * mean((x'' - x)²)
+
    A step has no slope, so the gate learns from the last two terms alone; the decoder, frozen in the
-   last, does not bend to the gate's shrunken codes. b_gate is b_enc in memory and in checkpoints.
- */
+   last, does not bend to the gate's shrunken codes. b_gate is b_enc in memory and in
+   checkpoints. */
 #include <math.h>
 #include <string.h>
 
+#include "train/step.h"
 #include "train/variant.h"
 
 /* pre holds pi; z = gated codes. */

@@ -1,15 +1,24 @@
-/* jumprelu.c - JumpReLU (Rajamanoharan et al. 2024): every feature has a threshold theta of
-   its own and z = u where u = W_enc a + b_enc exceeds it, else 0. The penalty counts what is
-   active: loss = scale * mean((x' - x)²) + sparsity * mean over rows of sum_f [u_f > theta_f].
+/* jumprelu.c - JumpReLU autoencoders (Rajamanoharan et al. 2024): losses and gradients of a batch.
+   Every feature has a threshold theta of its own, and the penalty counts what is active:
+
+       u = W_enc a + b_enc
+       z = u where u > theta, else 0
+
+       loss = scale * mean((x' - x)²) + sparsity * mean over rows of sum_f [u_f > theta_f]
 
    A count has no slope, so the thresholds learn from a straight-through estimator, the slope of the
-   expected loss with u blurred by a box of the width `bandwidth`: with K = 1 where
-   |u - theta| < bandwidth/2, d[u > theta]/dtheta = -K/bandwidth and dz/dtheta = -theta K/bandwidth.
+   expected loss with u blurred by a box of the width `bandwidth`. With K = 1 where |u - theta| <
+   bandwidth/2, else 0:
+
+       d[u > theta]/dtheta = -K/bandwidth
+       dz/dtheta           = -theta K/bandwidth
+
    All else has its plain gradient. Both lengths are in units of a row's; what is learned is
    ln(theta/unit), so that a threshold stays positive. */
 #include <math.h>
 #include <string.h>
 
+#include "train/step.h"
 #include "train/variant.h"
 
 /* z from pre; the number of active features. */

@@ -1,14 +1,17 @@
-/* matryoshka.c - Matryoshka BatchTopK (Bussmann et al. 2025): codes as BatchTopK's, but the
-   first features alone must rebuild a row as well as they can, so that they stay general while
-   later ones add what is particular. The features' prefixes F/2^(G-1), ..., F/2, F each give a
-   reconstruction from the codes that fall into them, and the loss is the mean of theirs:
-   loss = scale * mean over g of mean((x'_g - x)²) + the aux term of the whole.
+/* matryoshka.c - Matryoshka BatchTopK autoencoders (Bussmann et al. 2025): losses and gradients of
+   a batch. Codes as BatchTopK's, but the first features alone must rebuild a row as well as they
+   can, so that they stay general while later ones add what is particular. The features' prefixes
+   F/2^(G-1), ..., F/2, F each give a reconstruction x'_g from the codes that fall into them:
+
+       loss = scale * mean over g of mean((x'_g - x)²) + aux_coef * aux, of the whole
 
    Code f of group g is part of the reconstructions g, g+1, ..., so its gradient comes from the sum
    of their errors. */
 #include <string.h>
 
+#include "train/step.h"
 #include "train/variant.h"
+#include "train/variants/batchtopk.h"
 
 static int64_t prefix_end(const fct_train_plan *p, int64_t group)
 {

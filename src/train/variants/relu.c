@@ -1,7 +1,11 @@
-/* relu.c - the plain sparse autoencoder: z = relu(W_enc a + b_enc), and a penalty on the
-   sum of activations, each times its direction's length, so that nothing is gained by small
-   activations on long directions (Bricken et al. 2023, Conerly et al. 2024): loss = scale *
-   mean((x' - x)²) + sparsity/unit * mean over rows of sum_f z_f |W_dec,f|. */
+/* relu.c - ReLU autoencoders with an L1 penalty (Bricken et al. 2023, Conerly et al. 2024): losses
+   and gradients of a batch. The penalty is on the sum of activations, each times its direction's
+   length, so that nothing is gained by small activations on long directions:
+
+       z = relu(W_enc a + b_enc)
+
+       loss = scale * mean((x' - x)²) + sparsity/unit * mean over rows of sum_f z_f |W_dec,f| */
+#include "train/step.h"
 #include "train/variant.h"
 
 static fct_status relu_backward(fct_trainee *t, const float *x, bool want_ev)

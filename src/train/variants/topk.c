@@ -8,6 +8,7 @@
        loss = scale * mean((x' - x)²) + aux_coef * aux
 
    The aux term is step.c's. */
+#include "train/step.h"
 #include "train/variant.h"
 
 static fct_status forward(fct_trainee *t, const float *x)
