@@ -14,6 +14,7 @@
 #define FACET_FACET_H
 
 #include "facet/base.h"
+#include "facet/device.h"
 #include "facet/dist.h"
 #include "facet/edit.h"
 #include "facet/eval.h"

@@ -61,6 +61,9 @@ FCT_API fct_status fct_image_parse(fct_image *out, const void *data, int64_t n, 
 /* Writes a PNG with the picture's texts, whole or not at all, the same bytes each time. path "-":
    to stdout. */
 FCT_API fct_status fct_png_write(const fct_image *im, const char *path) FCT_MUST_CHECK;
+/* The same bytes in memory: *out [*out_n], released with fct_free. */
+FCT_API fct_status fct_png_encode(uint8_t **out, int64_t *out_n,
+                                  const fct_image *im) FCT_MUST_CHECK;
 
 /* ---- sizes ---- */
 

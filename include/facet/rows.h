@@ -15,8 +15,8 @@
        printf("%lld rows\n", (long long)read);
 
    A row is one delta vector, one spatial position: D numbers of f32. Sources are made by
-   fct_store_rows, fct_model_rows and fct_rows_of_memory (facet/store.h), or by a program of its
-   own that fills this table. A source is used by one thread at a time. */
+   fct_rows_of_memory, by fct_store_rows and fct_model_rows (facet/store.h), or by a program that
+   fills the table itself. A source is used by one thread at a time. */
 #ifndef FACET_ROWS_H
 #define FACET_ROWS_H
 
@@ -33,7 +33,8 @@ typedef struct fct_row_part {
 } fct_row_part;
 
 /* Whoever fills the table gives d, total, next and close; the rest may be NULL or 0, where it says
-   so, at the price of what it is for. Every function but close may fail and says why. */
+   so, at the price of what it is for. Every function but close may fail and says why
+   (fct_error_set). */
 typedef struct fct_row_source {
     void *self;
     int64_t d;     /* numbers of a row */
@@ -69,11 +70,45 @@ typedef struct fct_row_source {
     fct_status (*next_parts)(void *self, int64_t want, const float **rows, int64_t *n);
 } fct_row_source;
 
+/* ---- in which order ---- */
+
+/* Shuffled: every row once a pass, each pass in an order of its own that depends on seed and pass
+   alone. When the rows fit into the mixing buffer the order is a uniform permutation of all; else
+   runs of 64 rows are drawn at random from the whole store into the buffer, whose rows are given
+   out in a uniformly random order: a batch mixes rows from as many places as the buffer holds.
+   Shards are mapped, read ahead of need and let go of behind it, never loaded whole. A row that
+   holds NaN or infinity is FCT_ERR_RANGE and is named. */
+typedef enum fct_row_order { FCT_ORDER_SEQUENTIAL, FCT_ORDER_SHUFFLED } fct_row_order;
+typedef struct fct_rows_desc {
+    /* Of a store. NULL: the only one. "down.2.1,up.0.1": several in step, rows of the same prompts,
+       steps and branches. On different grids, rows are the finest's cells, and a coarser block's
+       row comes with each of the fine cells in it. */
+    const char *block;
+    fct_row_order order;
+    uint64_t seed;
+    int64_t first, n;     /* a part of the rows (to hold some out); n 0: all from `first` on */
+    int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
+    bool no_overlap;      /* of a model's rows: made when they are wanted, not on a thread ahead */
+} fct_rows_desc;
+/* A source over rows in memory, f32 [n,d], which stay the caller's and must outlive it. desc->block
+   is not used. */
+FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
+                                      const fct_rows_desc *desc) FCT_MUST_CHECK;
+
+/* ---- parts ---- */
+
 /* Makes part number `part` of a source with several a source of its own, which is valid while joint
    is, and moves it. Closed by the caller, before joint. FCT_ERR_ARG when joint has more parts than
    a crosscoder may have. */
 FCT_API fct_status fct_row_source_part(fct_row_source *out, fct_row_source *joint,
                                        int64_t part) FCT_MUST_CHECK;
+/* A source for each part of one that fct_model_rows made, out[joint->n_parts], all of one grid:
+   those that are read in step share what is made. Takes joint over when it succeeds; all must be
+   closed. */
+FCT_API fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint) FCT_MUST_CHECK;
+/* Moves any source to its first row, with 0 in out_rows; one whose rows must be made to the first
+   of those that are still in memory, with their number. For measuring on rows of the training. */
+FCT_API fct_status fct_rows_stay(fct_row_source *source, int64_t *out_rows) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -114,6 +114,10 @@ FCT_API fct_status fct_sae_slice(fct_sae **out, const fct_sae *s, const char *bl
 /* out [F,n_blocks]: the length of a feature's direction in each block, in units of that block's
    rows (scale), as a share of the sum: which blocks a feature belongs to. */
 FCT_API void fct_sae_block_share(const fct_sae *s, float *out);
+/* A crosscoder's blocks in one text, "down.2.1,up.0.1" with `between` for the comma; "" of others.
+   Release with fct_free. */
+FCT_API fct_status fct_sae_blocks_text(char **out, const fct_sae *s,
+                                       const char *between) FCT_MUST_CHECK;
 /* "topk", "standard", "jumprelu", "gated", "batchtopk". */
 FCT_API const char *fct_sae_kind_name(fct_sae_kind kind);
 

@@ -2,19 +2,20 @@
    sessions, each of which is one caller's runs.
 
    Do this:
-       fct_model *m = NULL;
-       fct_session *s = NULL;
-       fct_run_result r = {0};
-       fct_model_open(&m, &(fct_model_desc){.path = "models/demo"});
-       fct_session_open(&s, m, NULL);
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_run_result result = {0};
        fct_run_item item = {.prompt = "two blue stars", .seed = 7};
-       fct_settings settings = {.steps = 4, .guidance = 2};
+       fct_settings settings = {.steps = 2, .guidance = 2};
        fct_run_desc run = {.items = &item, .n_items = 1, .settings = &settings};
-       fct_session_run(s, &run, &r);
-       // r.pixels, r.width, r.height
-       fct_run_result_clear(&r);
-       fct_session_close(s);
-       fct_model_close(m);
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_session_run(session, &run, &result);
+       if (st == FCT_OK) // result.pixels [height,width,3]
+           printf("%lld x %lld\n", (long long)result.width, (long long)result.height);
+       fct_run_result_clear(&result);
+       fct_session_close(session);
+       fct_model_close(model);
 
    A model is what was loaded and is shared by any number of sessions; a session is used by one
    thread at a time. It keeps its memory between runs, the texts that it has encoded, and moments of
@@ -87,11 +88,14 @@ typedef struct fct_tap_event {
     int64_t first_item;  /* number of the run's first item in this batch */
     int64_t items;       /* items in this batch */
     bool guided;         /* whether the batch has an uncond half: fct_tap_rows */
+    /* facet's own: where the value's memory is; NULL: the host's */
+    struct fct_tap_memory *memory;
 } fct_tap_event;
 
-/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors. It may be changed
-   in place when the tap says `edits` (for DELTA: block output = block input + value). Returning an
-   error ends the run with it. */
+/* value: f32, [B,H,W,C] for maps, [B,T,C] for token modules, [B,C] for vectors, in the memory of
+   what computes: fct_tap_rows gives its rows to the host. They may be changed there when the tap
+   says `edits` (for DELTA: block output = block input + value). Returning an error ends the run
+   with it. */
 typedef fct_status (*fct_tap_fn)(void *user, const fct_tap_event *event, fct_tensor *value);
 
 typedef struct fct_tap {
@@ -112,9 +116,12 @@ typedef struct fct_tap {
 } fct_tap;
 
 /* Of an event's value the rows of one item (its number in the run; -1: of all in the batch, item
-   by item) and half (DEFAULT: cond): *out points to *out_n rows in the host's memory, [n,C], which
-   may be changed where the value may. What is not in this batch gives 0 rows and NULL. BOTH goes
-   with all items only: every row of the batch, in which the halves lie one after the other. */
+   by item) and half (DEFAULT: cond): *out points to *out_n rows in the host's memory, [n,C],
+   which are there until the tap returns and may be changed where the value may. Where the value
+   lies in a device's own memory they are a copy, made once for all calls; what an editing tap
+   changes in it is written back when the tap returns. What is not in this batch gives 0 rows and
+   NULL. BOTH goes with all items only: every row of the batch, in which the halves lie one after
+   the other. */
 FCT_API fct_status fct_tap_rows(float **out, int64_t *out_n, const fct_tap_event *event,
                                 const fct_tensor *value, int64_t item,
                                 fct_half half) FCT_MUST_CHECK;

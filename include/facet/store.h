@@ -176,30 +176,9 @@ typedef struct fct_row_meta {
 FCT_API fct_status fct_store_read(const fct_store *s, int64_t block, int64_t first, int64_t n,
                                   float *rows, fct_row_meta *meta) FCT_MUST_CHECK;
 
-/* Shuffled: every row once a pass, each pass in an order of its own that depends on seed and pass
-   alone. When the rows fit into the mixing buffer the order is a uniform permutation of all; else
-   runs of 64 rows are drawn at random from the whole store into the buffer, whose rows are given
-   out in a uniformly random order: a batch mixes rows from as many places as the buffer holds.
-   Shards are mapped, read ahead of need and let go of behind it, never loaded whole. A row that
-   holds NaN or infinity is FCT_ERR_RANGE and is named. */
-typedef enum fct_row_order { FCT_ORDER_SEQUENTIAL, FCT_ORDER_SHUFFLED } fct_row_order;
-typedef struct fct_rows_desc {
-    /* NULL: the only one. "down.2.1,up.0.1": several in step, rows of the same prompts, steps and
-       branches. On different grids, rows are the finest's cells, and a coarser block's row comes
-       with each of the fine cells in it */
-    const char *block;
-    fct_row_order order;
-    uint64_t seed;
-    int64_t first, n; /* a part of the block's rows (to hold some out); n 0: all from `first` on */
-    int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
-    bool no_overlap;      /* of a model's rows: made when they are wanted, not on a thread ahead */
-} fct_rows_desc;
 /* The store must outlive the source; out->close(out->self) releases it. */
 FCT_API fct_status fct_store_rows(fct_row_source *out, const fct_store *s,
                                   const fct_rows_desc *desc) FCT_MUST_CHECK;
-/* The same over rows in memory (f32 [n,d], not owned); desc->block is not used. */
-FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
-                                      const fct_rows_desc *desc) FCT_MUST_CHECK;
 
 /* The model itself as a source, with no store: the rows that fct_capture would store with the same
    options, made once for all blocks, as parts (of different grids as in fct_rows_desc.block). A
@@ -212,12 +191,6 @@ FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, in
    other runs meanwhile; desc->out is not used. */
 FCT_API fct_status fct_model_rows(fct_row_source *out, const fct_capture_desc *desc,
                                   const fct_rows_desc *rows) FCT_MUST_CHECK;
-/* A source for each part of such a source, out[joint->n_parts], all of one grid: those that are
-   read in step share what is made. Takes joint over when it succeeds; all must be closed. */
-FCT_API fct_status fct_rows_split(fct_row_source *out, fct_row_source *joint) FCT_MUST_CHECK;
-/* Any source: to its first row, *out_rows 0; one whose rows must be made: to the first of the
- *out_rows that are still in memory. For measuring on rows of the training. */
-FCT_API fct_status fct_rows_stay(fct_row_source *source, int64_t *out_rows) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

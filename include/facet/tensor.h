@@ -52,6 +52,25 @@ FCT_API int64_t fct_dtype_bytes(fct_dtype d);
 FCT_API const char *fct_dtype_name(fct_dtype d); /* "f16", "bf16", ... */
 FCT_API fct_status fct_dtype_find(fct_dtype *out,
                                   const char *name) FCT_MUST_CHECK; /* either spelling, any case */
+/* "[320,4,3,3]" into text of `size` bytes; 64 suffice. */
+FCT_API void fct_shape_text(char *text, int64_t size, const fct_tensor *t);
+
+/* ---- files of tensors: safetensors ---- */
+typedef struct fct_named_tensor {
+    const char *name;
+    fct_tensor t;
+} fct_named_tensor;
+/* What a file holds, by name: all tensors with data NULL, or with their data (name NULL: all; else
+   the one, and FCT_ERR_MISSING when there is none). One block of memory, 64-byte aligned data and
+   names included: release *out with fct_free. A file that breaks a rule of the format is
+   FCT_ERR_FORMAT. Any thread. */
+FCT_API fct_status fct_tensors_list(fct_named_tensor **out, int64_t *out_n,
+                                    const char *path) FCT_MUST_CHECK;
+FCT_API fct_status fct_tensors_read(fct_named_tensor **out, int64_t *out_n, const char *path,
+                                    const char *name) FCT_MUST_CHECK;
+/* Writes a file of n tensors, whole or not at all, the same bytes each time. Names differ. */
+FCT_API fct_status fct_tensors_write(const char *path, const fct_named_tensor *tensor,
+                                     int64_t n) FCT_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,7 @@
 #define FCT_CLI_CLI_H
 
 #include "base/option.h"
-#include "dist/dist.h"
+#include "facet/dist.h"
 
 /* ---- tables ---- */
 typedef enum fct_cli_kind {

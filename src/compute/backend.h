@@ -15,6 +15,7 @@
 #define FCT_COMPUTE_BACKEND_H
 
 #include "base/base.h"
+#include "facet/device.h"
 #include "compute/device.h"
 #include "tensor/tensor.h"
 
@@ -357,6 +358,8 @@ struct fct_backend {
     void (*unpack)(fct_weight *w);            /* releases impl */
     fct_status (*plans_new)(fct_plans **out); /* NULL where there is nothing to remember */
     void (*plans_free)(fct_plans *p);
+    /* How many there are, of which up to room are described in out; NULL: it plans nothing. */
+    int64_t (*plans_list)(const fct_plans *p, fct_plan_row *out, int64_t room);
     /* What the product of select runs in here, by instruction set, shape and k: a table. */
     fct_product (*product)(int64_t n, int64_t d, int64_t k);
     fct_status (*encoder_new)(fct_encoder *enc); /* product, n and d are set */
@@ -371,6 +374,7 @@ struct fct_backend {
 extern const fct_backend fct_backend_ref, fct_backend_cpu;
 /* By name; NULL or "auto": cpu. Fails if an op is missing. */
 fct_status fct_backend_find(const fct_backend **out, const char *name) FCT_MUST_CHECK;
+const fct_backend *fct_backend_at(int64_t number); /* from 0; NULL: there is none */
 
 #define FCT_OP_WRAPPER(op) \
     fct_status fct_op_##op(fct_cx *cx, const fct_##op##_args *a) FCT_MUST_CHECK;

@@ -24,6 +24,16 @@ static fct_status check_complete(const fct_backend *be)
         return FCT_OK;
 }
 
+int64_t fct_backend_count(void)
+{
+    return FCT_COUNT(backends);
+}
+
+const fct_backend *fct_backend_at(int64_t number)
+{
+    return number >= 0 && number < fct_backend_count() ? backends[number] : NULL;
+}
+
 fct_status fct_backend_find(const fct_backend **out, const char *name)
 {
     *out = NULL;

@@ -13,6 +13,13 @@ void fct_coder_clear(fct_coder *c)
     c->every = NULL;
 }
 
+void fct_coder_on(fct_coder *c, const fct_backend *be)
+{
+    if (!be || be == c->work.be) return;
+    fct_sae_work_clear(&c->work);
+    c->work.be = be;
+}
+
 static fct_status make_every(fct_coder *c)
 {
     if (c->every) return FCT_OK;
@@ -53,9 +60,10 @@ fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
     return FCT_OK;
 }
 
-fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows, int64_t n)
+fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const fct_backend *be,
+                             const float *rows, int64_t n)
 {
-    fct_coder coder = {.sae = sae};
+    fct_coder coder = {.sae = sae, .work.be = be};
     *out = (fct_codes){0};
     fct_status st = fct_codes_encode(out, &coder, rows, n);
     fct_coder_clear(&coder);

@@ -20,15 +20,19 @@ typedef struct fct_codes {
 } fct_codes;
 typedef struct fct_coder { /* encodes and decodes with one SAE; keeps its memory */
     const fct_sae *sae;
-    fct_sae_work work; /* work.be: the model's backend */
+    fct_sae_work work; /* work.be: what computes the run */
     int32_t *every; /* [f]: 0, 1 ...; NULL until codes of all features are decoded */
 } fct_coder;
 fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
                             int64_t n) FCT_MUST_CHECK;
+/* What computes the run that the rows come from; NULL: as it is. Drops its memory when that is
+   another than before. */
+void fct_coder_on(fct_coder *c, const fct_backend *be);
 void fct_coder_clear(fct_coder *c);
-/* The same once, with memory of its own; out need not be initialised. */
-fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const float *rows,
-                             int64_t n) FCT_MUST_CHECK;
+/* The same once, with memory of its own, by what computes (NULL: cpu); out need not be
+   initialised. */
+fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const fct_backend *be,
+                             const float *rows, int64_t n) FCT_MUST_CHECK;
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature); /* 0 where it is not active */
 /* What one unit of a feature's code is worth in this row, in units of its direction: 1, unless the
  * SAE scales rows or codes. */

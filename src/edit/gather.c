@@ -1,6 +1,7 @@
 /* gather.c - keeps the codes of a block during another run, for the edits that read them: the run
    without edits (static edits), or the run that features are taken from. */
 #include "edit/edit.h"
+#include "model/model.h"
 
 /* A source run is read for one picture, whose place in its batch says nothing about this run. */
 const fct_gathered *fct_gather_find(const fct_gather *g, int64_t step, int64_t first_item)
@@ -20,6 +21,7 @@ fct_status fct_gather_tap(void *user, const fct_tap_event *event, fct_tensor *va
     fct_half half = g->item < 0 ? FCT_HALF_BOTH : FCT_HALF_COND;
     FCT_TRY(fct_tap_rows(&rows, &n, event, value, g->item, half));
     if (n == 0) return FCT_OK;
+    fct_coder_on(g->coder, fct_tap_backend(event));
     FCT_TRY(fct_grow(&g->at, g->n, g->n + 1, (int64_t)sizeof *g->at));
     fct_gathered *at = &g->at[g->n++];
     *at = (fct_gathered){.step = event->step, .first_item = event->first_item, .h = h, .w = w};

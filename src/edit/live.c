@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "edit/edit.h"
+#include "model/model.h"
 
 static fct_status make_grid(fct_compiled *c, int64_t h, int64_t w)
 {
@@ -71,5 +72,6 @@ fct_status fct_edit_tap(void *user, const fct_tap_event *event, fct_tensor *valu
                         "edits of %s: the block's delta is not f32 [B,H,W,%" PRId64 "]",
                         p->block->short_name, p->block->channels);
     bool dry = !value->data;
+    fct_coder_on(&p->work.coder, fct_tap_backend(event));
     return dry ? FCT_OK : apply(p, event, value);
 }

@@ -21,7 +21,6 @@ fct_status fct_jpeg_parse(fct_image *out, const uint8_t *data, int64_t n, const 
 bool fct_png_is(const uint8_t *data, int64_t n);
 bool fct_jpeg_is(const uint8_t *data, int64_t n);
 /* The bytes of a PNG, appended: its texts as tEXt, or as iTXt where they are not Latin-1. */
-fct_status fct_png_encode(fct_str *out, const fct_image *im) FCT_MUST_CHECK;
 
 /* ---- areas (resize.c) ---- */
 /* How much of [cell, cell+1] lies between lo and hi. */

@@ -78,7 +78,7 @@ out:
     return st;
 }
 
-fct_status fct_png_encode(fct_str *out, const fct_image *im)
+static fct_status encode(fct_str *out, const fct_image *im)
 {
     fct_status st = FCT_OK;
     uint8_t *raw = NULL;
@@ -108,10 +108,25 @@ out:
     return st;
 }
 
+fct_status fct_png_encode(uint8_t **out, int64_t *out_n, const fct_image *im)
+{
+    fct_str s = {0};
+    *out = NULL;
+    *out_n = 0;
+    fct_status st = encode(&s, im);
+    if (st == FCT_OK) {
+        *out = (uint8_t *)s.p;
+        *out_n = s.n;
+        return FCT_OK;
+    }
+    fct_str_clear(&s);
+    return st;
+}
+
 fct_status fct_png_write(const fct_image *im, const char *path)
 {
     fct_str s = {0};
-    fct_status st = fct_where(fct_png_encode(&s, im), "write %s", path);
+    fct_status st = fct_where(encode(&s, im), "write %s", path);
     if (st == FCT_OK) st = fct_file_write(path, s.p, s.n);
     fct_str_clear(&s);
     return st;

@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "index/index.h"
+#include "model/model.h"
 
-static fct_status add_codes(fct_maps *m, const float *rows, int64_t cells)
+static fct_status add_codes(fct_maps *m, const fct_backend *be, const float *rows, int64_t cells)
 {
     fct_codes codes;
-    FCT_TRY(fct_codes_of_rows(&codes, m->sae, rows, cells));
+    FCT_TRY(fct_codes_of_rows(&codes, m->sae, be, rows, cells));
     int64_t per_row = codes.index ? codes.k : codes.f;
     for (int64_t p = 0; p < cells; p++)
         for (int64_t i = 0; i < per_row; i++) {
@@ -35,7 +36,8 @@ fct_status fct_maps_tap(void *user, const fct_tap_event *event, fct_tensor *valu
         m->w = value->dim[2];
     }
     m->steps++;
-    return fct_where(add_codes(m, rows, cells), "codes of %s", m->block->short_name);
+    return fct_where(add_codes(m, fct_tap_backend(event), rows, cells), "codes of %s",
+                     m->block->short_name);
 }
 
 void fct_maps_clear(fct_maps *m)

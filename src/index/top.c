@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "index/index.h"
+#include "model/model.h"
 #include "store/store.h"
 
 static uint64_t seed_of(const fct_top_desc *desc, int64_t prompt)
@@ -31,7 +32,7 @@ static fct_status watch_tap(void *user, const fct_tap_event *event, fct_tensor *
     int64_t rows;
     if (event->first_item != 0) return fct_fail(FCT_ERR_INTERNAL, "a batch came in parts");
     FCT_TRY(fct_tap_rows(&x, &rows, event, value, -1, FCT_HALF_COND));
-    FCT_TRY(fct_codes_of_rows(&codes, t->sae, x, rows));
+    FCT_TRY(fct_codes_of_rows(&codes, t->sae, fct_tap_backend(event), x, rows));
     t->h = value->dim[1];
     t->w = value->dim[2];
     t->steps++;

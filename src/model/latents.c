@@ -31,7 +31,7 @@ static fct_status decode_job(fct_rt *rt, const fct_model *m, void *self, bool dr
     const int64_t *dim = j->latents->dim;
     fct_tensor x;
     FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4, (int64_t[]){dim[0], dim[2], dim[3], dim[1]}));
-    if (!dry) fct_to_nhwc(x.data, j->latents->data, dim[0], dim[1], dim[2], dim[3]);
+    if (!dry) FCT_TRY(fct_latents_write(rt, &x, j->latents->data));
     return fct_vae_decode(rt, &m->vae, x, dry ? NULL : j->pixels);
 }
 

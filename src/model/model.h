@@ -26,6 +26,9 @@ struct fct_model {
     int64_t n_blocks;
     bool has_vae;
 };
+/* fct_model_open on a backend of the caller's, whatever desc names. */
+fct_status fct_model_open_on(fct_model **out, const fct_model_desc *desc,
+                             const fct_backend *be) FCT_MUST_CHECK;
 /* Fills block and n_blocks from the modules and stages (blocks.c); the model's close releases them.
  */
 fct_status fct_model_list_blocks(fct_model *m) FCT_MUST_CHECK;

@@ -143,12 +143,13 @@ fct_status fct_moments_plan(fct_work *w)
 
 /* ---- keeping ---- */
 
-static fct_status copy_floats(float **out, int64_t *out_n, const float *from, int64_t n)
+/* From the device's memory into the host's. */
+static fct_status read_floats(float **out, int64_t *out_n, const fct_device *d, const float *from,
+                              int64_t n)
 {
     FCT_TRY(fct_new_raw(out, n, sizeof **out));
-    memcpy(*out, from, (size_t)n * sizeof **out);
     *out_n = n;
-    return FCT_OK;
+    return d->read(*out, from, n * (int64_t)sizeof **out);
 }
 
 static int64_t count_bytes(const fct_work *w, const fct_tensor *x, const fct_tensor *delta)
@@ -165,19 +166,21 @@ static fct_status fill(fct_moment *m, const fct_work *w, const fct_tensor *x,
                        const fct_tensor *delta)
 {
     const fct_flow *f = &w->flow;
+    const fct_device *d = fct_rt_device(&w->rt);
     int64_t emb = w->rows * fct_unet_emb_width(&w->m->unet);
-    FCT_TRY(copy_floats(&m->latents, &m->n_latents, w->latents, w->n * w->channels * w->h * w->w));
-    FCT_TRY(copy_floats(&m->emb, &m->n_emb, w->rt.emb, emb));
-    FCT_TRY(copy_floats(&m->added, &m->n_added, w->added, w->rows * w->m->unet_config.add_in));
+    FCT_TRY(read_floats(&m->latents, &m->n_latents, &fct_device_host, w->latents,
+                        w->n * w->channels * w->h * w->w));
+    FCT_TRY(read_floats(&m->emb, &m->n_emb, d, w->rt.emb, emb));
+    FCT_TRY(read_floats(&m->added, &m->n_added, d, w->added, w->rows * w->m->unet_config.add_in));
     FCT_TRY(fct_new_raw(&m->rng, w->n_rng, sizeof *m->rng));
     memcpy(m->rng, w->rng, (size_t)w->n_rng * sizeof *m->rng);
     m->n_rng = w->n_rng;
-    FCT_TRY(fct_tensor_copy(&m->text, &w->rt.text));
-    FCT_TRY(fct_tensor_copy(&m->x, x));
-    FCT_TRY(fct_tensor_copy(&m->delta, delta));
+    FCT_TRY(fct_tensor_read(&m->text, d, &w->rt.text));
+    FCT_TRY(fct_tensor_read(&m->x, d, x));
+    FCT_TRY(fct_tensor_read(&m->delta, d, delta));
     m->x_is_skip = f->n_skips > 0 && x->data == f->skip[f->n_skips - 1].data;
     for (int i = 0; i < f->n_skips; i++) {
-        FCT_TRY(fct_tensor_copy(&m->skip[i], &f->skip[i]));
+        FCT_TRY(fct_tensor_read(&m->skip[i], d, &f->skip[i]));
         m->n_skips++;
     }
     return FCT_OK;
@@ -212,14 +215,15 @@ fct_status fct_moment_keep(fct_work *w, int64_t stage, const fct_tensor *x, cons
 
 /* ---- starting from one ---- */
 
-void fct_moment_restore(fct_work *w)
+fct_status fct_moment_restore(fct_work *w)
 {
     const fct_moment *m = w->resume;
+    const fct_device *d = fct_rt_device(&w->rt);
     memcpy(w->latents, m->latents, (size_t)m->n_latents * sizeof(float));
-    memcpy(w->rt.emb, m->emb, (size_t)m->n_emb * sizeof(float));
-    memcpy(w->added, m->added, (size_t)m->n_added * sizeof(float));
     memcpy(w->rng, m->rng, (size_t)m->n_rng * sizeof *m->rng);
-    memcpy(w->rt.text.data, m->text.data, (size_t)fct_tensor_bytes(&m->text));
+    FCT_TRY(d->write(w->rt.emb, m->emb, m->n_emb * (int64_t)sizeof(float)));
+    FCT_TRY(d->write(w->added, m->added, m->n_added * (int64_t)sizeof(float)));
+    return fct_rt_write(&w->rt, &w->rt.text, m->text.data);
 }
 
 /* Skips lie on the arena's stack in order, as the stages would have left them. */
@@ -230,14 +234,12 @@ fct_status fct_moment_restore_flow(fct_work *w)
     for (int i = 0; i < m->n_skips; i++) {
         f->mark[i] = fct_arena_mark(w->arena);
         FCT_TRY(fct_rt_take(&w->rt, &f->skip[i], m->skip[i].dtype, 4, m->skip[i].dim));
-        if (f->skip[i].data)
-            memcpy(f->skip[i].data, m->skip[i].data, (size_t)fct_tensor_bytes(&m->skip[i]));
+        FCT_TRY(fct_rt_write(&w->rt, &f->skip[i], m->skip[i].data));
         f->n_skips = i + 1;
     }
     w->rt.given = &m->delta;
     f->x = m->x_is_skip ? f->skip[f->n_skips - 1] : m->x;
     if (m->x_is_skip) return FCT_OK;
     f->x.data = f->buffer[0];
-    if (f->x.data) memcpy(f->x.data, m->x.data, (size_t)fct_tensor_bytes(&m->x));
-    return FCT_OK;
+    return fct_rt_write(&w->rt, &f->x, m->x.data);
 }

@@ -200,20 +200,24 @@ static fct_status open_all(fct_model *m, const fct_model_desc *d)
 
 fct_status fct_model_open(fct_model **out, const fct_model_desc *d)
 {
-    fct_model *m = NULL;
+    const fct_backend *be;
     *out = NULL;
     if (!d || !d->path) return fct_fail(FCT_ERR_ARG, "no model folder was given");
+    FCT_TRY(fct_backend_find(&be, d->backend));
+    return fct_model_open_on(out, d, be);
+}
+
+fct_status fct_model_open_on(fct_model **out, const fct_model_desc *d, const fct_backend *be)
+{
+    fct_model *m = NULL;
+    *out = NULL;
     FCT_TRY(fct_new(&m, 1, sizeof *m));
     m->log = d->log;
-    fct_status st = fct_backend_find(&m->be, d->backend);
-    if (st == FCT_OK) {
-        bool fast = m->be->has_bf16();
-        m->dtype =
-            d->precision == FCT_PRECISION_BF16 || (d->precision == FCT_PRECISION_AUTO && fast)
-                ? FCT_BF16
-                : FCT_F32;
-        st = fct_strdup(&m->path, d->path);
-    }
+    m->be = be;
+    bool half = d->precision == FCT_PRECISION_BF16 ||
+                (d->precision == FCT_PRECISION_AUTO && be->has_bf16());
+    m->dtype = half ? FCT_BF16 : FCT_F32;
+    fct_status st = fct_strdup(&m->path, d->path);
     for (size_t n = m->path ? strlen(m->path) : 0; n > 1 && m->path[n - 1] == '/'; n--)
         m->path[n - 1] = '\0';
     if (st == FCT_OK) st = fct_strdup(&m->name, fct_path_base(m->path));

@@ -217,6 +217,9 @@ void fct_work_clear(fct_work *w)
     fct_free(w->text_of);
     fct_free(w->rng);
     fct_free(w->keep);
+    fct_free(w->latents);
+    fct_free(w->output);
+    fct_free(w->noise);
     fct_str_clear(&w->warning);
     *w = (fct_work){0};
 }

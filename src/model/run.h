@@ -41,6 +41,8 @@ struct fct_session {
     fct_arena arena;
     fct_kept texts, moments;
     fct_session_counts counts;
+    fct_clock clock;     /* of the stages of runs */
+    double pass_seconds; /* of the last run, its dry pass apart */
 };
 
 /* Parallel regions of this thread have the session's number of threads until it is left. */
@@ -50,8 +52,8 @@ void fct_session_leave(const fct_session *s, int before);
 /* ---- texts that were encoded (conditioning.c) ---- */
 typedef struct fct_texts_kept {
     fct_kept_value head;
-    fct_tensor states; /* [n_texts,T,C] of both encoders side by side */
-    float *pooled;     /* [n_texts,P] */
+    fct_tensor states; /* [n_texts,T,C] of both encoders side by side, in host memory */
+    fct_tensor pooled; /* f32 [n_texts,P], there too */
 } fct_texts_kept;
 
 /* ---- moments (moment.c) ---- */
@@ -106,8 +108,8 @@ typedef struct fct_work {
     fct_arena *arena;
     fct_rng *rng;
     int64_t n_rng;
-    float *latents, *output, *noise; /* [n,C,h,w] */
-    float *added;                    /* [rows, add_in] */
+    float *latents, *output, *noise; /* [n,C,h,w], in host memory: the sampler's */
+    float *added;                    /* [rows, add_in], in the device's */
     fct_flow flow;
 } fct_work;
 
@@ -130,7 +132,7 @@ fct_status fct_moment_keep(fct_work *w, int64_t stage, const fct_tensor *x,
                            const fct_tensor *delta) FCT_MUST_CHECK;
 /* Puts the moment that the run starts from into the pass: conditions and sample, then the skips and
    the map. Both also run dry. */
-void fct_moment_restore(fct_work *w);
+fct_status fct_moment_restore(fct_work *w) FCT_MUST_CHECK;
 fct_status fct_moment_restore_flow(fct_work *w) FCT_MUST_CHECK;
 
 #endif

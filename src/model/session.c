@@ -48,7 +48,7 @@ void fct_session_close(fct_session *s)
     if (!s) return;
     fct_kept_clear(&s->texts);
     fct_kept_clear(&s->moments);
-    fct_arena_clear(&s->arena);
+    fct_device_arena_clear(s->m->be->device, &s->arena);
     fct_cx_close(&s->cx);
     fct_free(s);
 }
@@ -134,15 +134,4 @@ fct_status fct_session_peak(fct_session *s, const fct_run_desc *d, int64_t *out_
     }
     fct_session_leave(s, before);
     return st;
-}
-
-fct_status fct_session_reserve(fct_session *s, int64_t bytes)
-{
-    if (bytes > s->arena.size) {
-        fct_arena_clear(&s->arena);
-        FCT_TRY(fct_arena_init(&s->arena, bytes));
-    }
-    fct_arena_reset(&s->arena, 0);
-    s->arena.peak = 0;
-    return FCT_OK;
 }

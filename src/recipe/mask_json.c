@@ -7,11 +7,12 @@
 
 static fct_status mask_png(fct_str *out, const fct_mask *m)
 {
-    fct_str png = {0};
+    uint8_t *png;
+    int64_t n;
     fct_image im = {.width = m->width, .height = m->height, .channels = 1, .pixel = m->grey};
-    fct_status st = fct_png_encode(&png, &im);
-    if (st == FCT_OK) st = fct_base64_append(out, png.p, png.n);
-    fct_str_clear(&png);
+    fct_status st = fct_png_encode(&png, &n, &im);
+    if (st == FCT_OK) st = fct_base64_append(out, png, n);
+    fct_free(png);
     return st;
 }
 

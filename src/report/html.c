@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "image/image.h"
+#include "facet/image.h"
 #include "report/html.h"
 
 void html_raw(html *h, const char *data, int64_t n)
@@ -84,7 +84,9 @@ fct_status html_map(char **out, const float *map, int64_t gh, int64_t gw)
 {
     fct_status st = FCT_OK;
     fct_image image = {0};
-    fct_str png = {0}, uri = {0};
+    fct_str uri = {0};
+    uint8_t *png = NULL;
+    int64_t n_png;
     float most = 0;
     *out = NULL;
     for (int64_t i = 0; i < gh * gw; i++) most = fmaxf(most, map[i]);
@@ -96,14 +98,14 @@ fct_status html_map(char **out, const float *map, int64_t gh, int64_t gw)
         image.pixel[4 * i + 2] = 24;
         image.pixel[4 * i + 3] = (uint8_t)lrintf(205 * dark);
     }
-    FCT_TRY_OUT(fct_png_encode(&png, &image));
+    FCT_TRY_OUT(fct_png_encode(&png, &n_png, &image));
     FCT_TRY_OUT(fct_str_append(&uri, "data:image/png;base64,"));
-    FCT_TRY_OUT(fct_base64_append(&uri, png.p, png.n));
+    FCT_TRY_OUT(fct_base64_append(&uri, png, n_png));
     *out = uri.p;
     uri = (fct_str){0};
 out:
     fct_image_clear(&image);
-    fct_str_clear(&png);
+    fct_free(png);
     fct_str_clear(&uri);
     return st;
 }

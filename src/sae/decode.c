@@ -32,14 +32,15 @@ fct_status fct_sae_work_decode(fct_sae_work *w, const fct_sae *s, const fct_sae_
         for (int64_t i = 0; i < count; i++) w->plain[i] = unscaled(s, value[i], c->index[i]);
         value = w->plain;
     }
-    return fct_op_sparse_decode(&w->e.cx, &(fct_sparse_decode_args){.index = c->index,
-                                                                    .value = value,
-                                                                    .rows = c->n,
-                                                                    .k = c->k,
-                                                                    .d = s->d,
-                                                                    .table = s->w_dec,
-                                                                    .bias = s->b_dec,
-                                                                    .y = rows});
+    const fct_sparse_decode_args a = {.index = c->index,
+                                      .value = value,
+                                      .rows = c->n,
+                                      .k = c->k,
+                                      .d = s->d,
+                                      .table = s->w_dec,
+                                      .bias = s->b_dec,
+                                      .y = rows};
+    return fct_sae_sparse_decode(&w->e, &a, s->f);
 }
 
 fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value, int64_t n,
@@ -58,8 +59,8 @@ static fct_status decode_dense(fct_sae_work *w, const fct_sae *s, float *z, int6
 {
     for (int64_t i = 0; s->dec_norm && i < n * s->f; i++) z[i] = unscaled(s, z[i], i % s->f);
     for (int64_t r = 0; r < n; r++) memcpy(out + r * s->d, s->b_dec, (size_t)s->d * sizeof *out);
-    return fct_op_matmul(
-        &w->e.cx,
+    return fct_sae_matmul(
+        &w->e,
         &(fct_matmul_args){
             .a = z, .b = s->w_dec, .c = out, .m = n, .n = s->d, .k = s->f, .alpha = 1, .beta = 1});
 }

@@ -54,10 +54,9 @@ static fct_status encode_chunk(work *w, const fct_sae *s, const float *rows, int
                                int32_t *index, float *value)
 {
     FCT_TRY(fct_sae_preact(&w->e, s, rows, n, w->centred, w->pre));
-    return fct_op_topk(
-        &w->e.cx,
-        &(fct_topk_args){
-            .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
+    return fct_sae_topk(
+        &w->e, &(fct_topk_args){
+                   .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
 }
 
 static fct_status need_k(const fct_sae *s)

@@ -28,15 +28,16 @@ fct_status fct_sae_engine_init(fct_sae_engine *e, const fct_backend *be, int64_t
                                 &(fct_sparse_outer_args){.rows = rows, .k = k, .n = f, .d = d}));
     FCT_TRY(fct_op_sparse_decode(&e->cx, &(fct_sparse_decode_args){.rows = rows, .k = k, .d = d}));
     FCT_TRY(fct_op_sparse_dot(&e->cx, &(fct_sparse_dot_args){.rows = rows, .k = k, .d = d}));
-    FCT_TRY(fct_arena_init(&e->arena, dry.peak > 0 ? dry.peak : 64));
+    FCT_TRY(fct_device_arena_init(be->device, &e->arena, dry.peak));
     e->cx.arena = &e->arena;
     return FCT_OK;
 }
 
 void fct_sae_engine_clear(fct_sae_engine *e)
 {
+    fct_sae_staged_clear(e);
+    if (e->cx.be) fct_device_arena_clear(e->cx.be->device, &e->arena);
     fct_cx_close(&e->cx);
-    fct_arena_clear(&e->arena);
     *e = (fct_sae_engine){0};
 }
 
@@ -65,15 +66,15 @@ fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x,
         memcpy(centred, x, (size_t)(n * s->d) * sizeof *x);
     for (int64_t r = 0; bias && r < n; r++)
         memcpy(pre + r * s->f, bias, (size_t)s->f * sizeof *pre);
-    FCT_TRY(fct_op_matmul(&e->cx, &(fct_matmul_args){.a = centred,
-                                                     .b = s->w_enc,
-                                                     .c = pre,
-                                                     .m = n,
-                                                     .n = s->f,
-                                                     .k = s->d,
-                                                     .trans_b = true,
-                                                     .alpha = 1,
-                                                     .beta = bias ? 1 : 0}));
+    FCT_TRY(fct_sae_matmul(e, &(fct_matmul_args){.a = centred,
+                                                 .b = s->w_enc,
+                                                 .c = pre,
+                                                 .m = n,
+                                                 .n = s->f,
+                                                 .k = s->d,
+                                                 .trans_b = true,
+                                                 .alpha = 1,
+                                                 .beta = bias ? 1 : 0}));
     if (s->dec_norm) scale_columns(pre, s->dec_norm, n, s->f);
     return FCT_OK;
 }

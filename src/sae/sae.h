@@ -53,8 +53,6 @@ fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MU
 /* Copies; names become short ones. n 0: it is none. */
 fct_status fct_sae_set_blocks(fct_sae *s, const fct_sae_block *blocks, int64_t n) FCT_MUST_CHECK;
 void fct_sae_blocks_free(fct_sae_block *blocks, int64_t n);
-/* "down.2.1+up.0.1", with `between` for the plus. Release with fct_free. */
-fct_status fct_sae_blocks_text(char **out, const fct_sae *s, const char *between) FCT_MUST_CHECK;
 
 /* ---- rows as the SAE reads them (normalize.c) ---- */
 /* Of an SAE with `normalize`; out may be rows. */
@@ -62,9 +60,27 @@ fct_status fct_sae_normalize_rows(const fct_sae *s, const float *rows, int64_t n
                                   float *out) FCT_MUST_CHECK;
 
 /* ---- operations with their arena (engine.c) ---- */
+
+/* What staged.c keeps in the memory of a device that has its own. */
+typedef enum fct_sae_stage {
+    FCT_SAE_STAGE_IN,
+    FCT_SAE_STAGE_OUT,
+    FCT_SAE_STAGE_INDEX,
+    FCT_SAE_STAGE_VALUE,
+    FCT_SAE_STAGES
+} fct_sae_stage;
+enum { FCT_SAE_MIRRORS = 4 };
+struct fct_sae_staged {
+    void *data;
+    int64_t bytes;
+};
+
 typedef struct fct_sae_engine { /* zero-initialised is empty */
     fct_cx cx;
     fct_arena arena;
+    struct fct_sae_staged staged[FCT_SAE_STAGES];
+    const float *mirrored[FCT_SAE_MIRRORS]; /* the weights that mirror is of; they do not change */
+    fct_mirror mirror[FCT_SAE_MIRRORS];
 } fct_sae_engine;
 /* Room for every operation on up to `rows` rows of an SAE with d, f and codes of up to k entries a
    row. be NULL: cpu. */
@@ -80,6 +96,14 @@ fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, i
 /* The same with another bias [F]; NULL: none. */
 fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
                             const float *bias, float *centred, float *pre) FCT_MUST_CHECK;
+
+/* The operations with rows, codes and weights in host memory, whatever the device (staged.c): c =
+   a·b + beta·c where b is weights; codes of rows; rows of codes, with f rows of the table. */
+fct_status fct_sae_matmul(fct_sae_engine *e, const fct_matmul_args *a) FCT_MUST_CHECK;
+fct_status fct_sae_topk(fct_sae_engine *e, const fct_topk_args *a) FCT_MUST_CHECK;
+fct_status fct_sae_sparse_decode(fct_sae_engine *e, const fct_sparse_decode_args *a,
+                                 int64_t f) FCT_MUST_CHECK;
+void fct_sae_staged_clear(fct_sae_engine *e);
 
 /* ---- encoding and decoding with memory that is kept (encode.c, decode.c) ---- */
 typedef struct fct_sae_work { /* memory for one chunk; zero-initialised is empty */

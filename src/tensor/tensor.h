@@ -18,8 +18,6 @@ fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from,
                        int64_t n) FCT_MUST_CHECK;
 /* The same tensor in memory of its own; release its data with fct_free. */
 fct_status fct_tensor_copy(fct_tensor *out, const fct_tensor *t) FCT_MUST_CHECK;
-/* "[320,4,3,3]" into text (64 bytes suffice). */
-void fct_shape_text(char *text, int64_t size, const fct_tensor *t);
 
 /* ---- safetensors (safetensors.c) ---- */
 typedef struct fct_st_entry {

@@ -48,7 +48,7 @@ static fct_status mark_active(void *user, const fct_tap_event *event, fct_tensor
     quiet *q = user;
     fct_codes c;
     (void)event;
-    FCT_TRY(fct_codes_of_rows(&c, q->sae, value->data, fct_tensor_count(value) / q->sae->d));
+    FCT_TRY(fct_codes_of_rows(&c, q->sae, NULL, value->data, fct_tensor_count(value) / q->sae->d));
     for (int64_t i = 0; i < c.n * c.k; i++)
         if (c.value[i] > 0) q->active[c.index[i]] = true;
     fct_codes_clear(&c);

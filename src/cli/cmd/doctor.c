@@ -6,14 +6,13 @@
 #include <png.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <utf8proc.h>
 #include <zip.h>
 #include <zlib.h>
 
 #include "cli/cmd/run.h"
 #include "cli/link.h"
-#include "compute/backend.h"
+#include "facet/device.h"
 
 static const char *pcre2_text(void)
 {
@@ -61,38 +60,34 @@ static void say_libraries(fct_cli *c)
 
 static fct_status say_backends(fct_cli *c)
 {
-    static const char *const names[] = {"cpu", "ref"};
     json_t *o = json_object();
     fct_cli_put(c, "backends", o);
-    for (size_t i = 0; i < FCT_COUNT(names); i++) {
-        const fct_backend *be = NULL;
-        fct_str text = {0};
-        FCT_TRY(fct_backend_find(&be, names[i]));
-        fct_status st = be->describe ? be->describe(&text) : FCT_OK;
-        bool bf16 = be->has_bf16 && be->has_bf16();
-        if (st == FCT_OK)
-            fct_cli_say(c, "backend    %-9s %s; --dtype auto means %s", names[i],
-                        text.p ? text.p : "", bf16 ? "bf16" : "f32");
-        json_object_set_new(
-            o, names[i],
-            json_pack("{s:s, s:b}", "description", text.p ? text.p : "", "fast_bf16", (int)bf16));
-        fct_str_clear(&text);
-        FCT_TRY(st);
+    for (int64_t i = 0; i < fct_backend_count(); i++) {
+        fct_backend_info be;
+        FCT_TRY(fct_backend_describe(&be, i));
+        fct_cli_say(c, "backend    %-9s %s; --dtype auto means %s", be.name, be.about,
+                    be.fast_bf16 ? "bf16" : "f32");
+        json_object_set_new(o, be.name,
+                            json_pack("{s:s, s:b}", "description", be.about, "fast_bf16",
+                                      (int)be.fast_bf16));
     }
     return FCT_OK;
 }
 
 static void say_machine(fct_cli *c)
 {
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 1e9;
-    int64_t cores = (int64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    fct_machine m;
+    fct_machine_describe(&m);
+    double memory = (double)m.memory_bytes / 1e9;
     fct_cli_say(c, "facet      %s", fct_version());
-    fct_cli_say(c, "machine    %" PRId64 " cores, %.1f GB of memory; %d threads will compute",
-                cores, memory, fct_threads());
+    fct_cli_say(c,
+                "machine    %" PRId64 " cores, %.1f GB of memory; %" PRId64
+                " threads will compute",
+                m.cores, memory, m.threads);
     fct_cli_put(c, "version", json_string(fct_version()));
-    fct_cli_put(c, "cores", json_integer(cores));
+    fct_cli_put(c, "cores", json_integer(m.cores));
     fct_cli_put(c, "memory_gb", json_real(memory));
-    fct_cli_put(c, "threads", json_integer(fct_threads()));
+    fct_cli_put(c, "threads", json_integer(m.threads));
 }
 
 /* One picture of the least work, so that a broken library shows here and not later. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "sae/sae.h"
+#include "facet/sae.h"
 
 /* The SAE, of the block that --block names. One that says no block takes that name. */
 static fct_status load(fct_cli *c, fct_sae **out, const char *dir)
@@ -51,7 +51,7 @@ static fct_status encode(fct_cli *c)
             fct_cli_say(c, "%s: codes of %" PRId64 " rows", desc.out, rows);
         fct_cli_put(c, "out", json_string(desc.out));
         fct_cli_put(c, "rows", json_integer(rows));
-        fct_cli_put(c, "k", fct_sae_kind_of(sae)->fixed_k ? json_integer(sae->k) : json_null());
+        fct_cli_put(c, "k", sae->kind == FCT_SAE_TOPK ? json_integer(sae->k) : json_null());
         fct_cli_put(c, "n_features", json_integer(sae->f));
     }
     fct_sae_free(sae);

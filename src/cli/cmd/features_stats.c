@@ -5,7 +5,7 @@
 
 #include "cli/cmd/run.h"
 #include "facet/store.h"
-#include "sae/sae.h"
+#include "facet/sae.h"
 
 static const float MOSTLY = 0.9f; /* of a direction's length lies in one block */
 

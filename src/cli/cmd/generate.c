@@ -171,9 +171,8 @@ static void note_run(const job *j)
 
 static fct_status save_latents(const job *j)
 {
-    char name[] = "latents";
-    const fct_st_entry entry = {name, j->result.latents};
-    return fct_st_write(j->latents, &entry, 1, NULL);
+    const fct_named_tensor latents = {"latents", j->result.latents};
+    return fct_tensors_write(j->latents, &latents, 1);
 }
 
 static fct_status save_picture(job *j, json_t *list, int64_t i, int64_t number, int64_t of)

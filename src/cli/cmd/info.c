@@ -6,7 +6,7 @@
 
 #include "cli/cmd/run.h"
 #include "facet/store.h"
-#include "sae/sae.h"
+#include "facet/sae.h"
 
 static bool holds(const char *dir, const char *file)
 {
@@ -251,21 +251,22 @@ static fct_status info_picture(fct_cli *c, const char *path)
 
 static fct_status info_tensors(fct_cli *c, const char *path)
 {
-    fct_st s = {0};
-    FCT_TRY(fct_st_open(&s, path));
+    fct_named_tensor *tensor;
+    int64_t n;
+    FCT_TRY(fct_tensors_list(&tensor, &n, path));
     json_t *list = json_array();
-    fct_cli_say(c, "%s: safetensors, %" PRId64 " tensors", path, s.n);
-    for (int64_t i = 0; i < s.n; i++) {
+    fct_cli_say(c, "%s: safetensors, %" PRId64 " tensors", path, n);
+    for (int64_t i = 0; i < n; i++) {
         char shape[64];
-        fct_shape_text(shape, sizeof shape, &s.entry[i].t);
-        fct_cli_say(c, "  %-5s %-18s %s", fct_dtype_name(s.entry[i].t.dtype), shape,
-                    s.entry[i].name);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", s.entry[i].name, "dtype",
-                                              fct_dtype_name(s.entry[i].t.dtype), "shape", shape));
+        const char *dtype = fct_dtype_name(tensor[i].t.dtype);
+        fct_shape_text(shape, sizeof shape, &tensor[i].t);
+        fct_cli_say(c, "  %-5s %-18s %s", dtype, shape, tensor[i].name);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", tensor[i].name, "dtype",
+                                              dtype, "shape", shape));
     }
     fct_cli_put(c, "kind", json_string("safetensors"));
     fct_cli_put(c, "tensors", list);
-    fct_st_close(&s);
+    fct_free(tensor);
     return FCT_OK;
 }
 

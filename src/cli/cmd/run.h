@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "facet/edit.h"
 #include "facet/session.h"
-#include "tensor/tensor.h"
+#include "facet/tensor.h"
 
 /* ---- rows that several tables hold ---- */
 /* What they are, may be and are by default says the library's table. */

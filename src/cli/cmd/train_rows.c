@@ -234,7 +234,7 @@ static fct_status check_use(fct_cli *c)
                              "rows that a model makes cannot be shared by %" PRId64
                              " ranks: capture them first (mpirun -n %" PRId64
                              " facet capture), then train on the store",
-                             fct_cli_ranks(c)->size, fct_cli_ranks(c)->size);
+                             fct_dist_size(fct_cli_ranks(c)), fct_dist_size(fct_cli_ranks(c)));
     for (size_t i = 0; store && i < FCT_COUNT(of_model); i++)
         if (fct_cli_given(c, of_model[i]))
             return fct_cli_usage(c, "--%s goes with --prompts: a store's rows are made already",

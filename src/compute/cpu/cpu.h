@@ -28,6 +28,7 @@ void cpu_unpack(fct_weight *w);
 
 fct_status cpu_plans_new(fct_plans **out) FCT_MUST_CHECK;
 void cpu_plans_free(fct_plans *p);
+int64_t cpu_plans_list(const fct_plans *p, fct_plan_row *out, int64_t room);
 
 /* Runs the product or convolution `s` with the context's plan for it; in a dry run only counts the
  * scratch. */

@@ -5,6 +5,7 @@
    A plan is found by shape, number of threads and the weight's layout, never by the weight
    itself: so weights of one shape share it, and no plan outlives a weight. Weights are only read
    here, hence any number of contexts, each on a thread of its own, may run with them. */
+#include <stdio.h>
 #include <string.h>
 
 #include "compute/cpu/cpu.h"
@@ -30,6 +31,38 @@ struct fct_plans {
 fct_status cpu_plans_new(fct_plans **out)
 {
     return fct_new(out, 1, sizeof **out);
+}
+
+static void describe(fct_plan_row *out, const slot *k)
+{
+    const dn_shape *s = &k->shape;
+    *out = (fct_plan_row){.kind = s->kind == DN_CONV ? "convolution" : "product",
+                          .dtype = s->x,
+                          .batch = s->batch,
+                          .m = s->m,
+                          .n = s->n,
+                          .k = s->k,
+                          .in_h = s->ih,
+                          .in_w = s->iw,
+                          .out_h = s->oh,
+                          .out_w = s->ow,
+                          .kernel_h = s->kh,
+                          .kernel_w = s->kw,
+                          .stride = s->stride,
+                          .threads = s->threads,
+                          .slow = dn_plan_is_slow(k->plan)};
+    snprintf(out->implementation, sizeof out->implementation, "%s", dn_plan_impl(k->plan));
+}
+
+int64_t cpu_plans_list(const fct_plans *p, fct_plan_row *out, int64_t room)
+{
+    int64_t n = 0;
+    for (int i = 0; i < p->n; i++) {
+        if (!p->slot[i].plan) continue;
+        if (n < room) describe(&out[n], &p->slot[i]);
+        n++;
+    }
+    return n;
 }
 
 void cpu_plans_free(fct_plans *p)

@@ -86,9 +86,20 @@ static const fct_tensor *part(fct_binder *b, const char *name, const char *what,
     return fct_bind_want(b, full, ndim, dim);
 }
 
-static fct_status add_floats(float *out, const fct_tensor *t, int64_t n)
+/* n tensors of `each` numbers, one after the other, as floats in the device's memory. */
+static fct_status bring(const fct_binder *b, float **out, const fct_tensor *const *t, int n,
+                        int64_t each)
 {
-    return fct_convert(out, FCT_F32, t->data, t->dtype, n);
+    const fct_device *device = b->be->device;
+    fct_status st = FCT_OK;
+    float *plain = NULL;
+    FCT_TRY(fct_new_raw(&plain, n * each, sizeof *plain));
+    for (int i = 0; i < n && st == FCT_OK; i++)
+        st = fct_convert(plain + i * each, FCT_F32, t[i]->data, t[i]->dtype, each);
+    if (st == FCT_OK) st = fct_device_take(device, out, n * each, sizeof **out);
+    if (st == FCT_OK) st = device->write(*out, plain, n * each * (int64_t)sizeof **out);
+    fct_free(plain);
+    return st;
 }
 
 static fct_status pack(fct_binder *b, fct_weight *w, fct_pack_kind kind,
@@ -105,7 +116,7 @@ fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names
     const fct_tensor *bias[MAX_STACK] = {0};
     int ndim = flags & FCT_CONV_1X1 ? 4 : 2;
     bool whole = true;
-    *l = (fct_linear){.in = in, .out = n * out};
+    *l = (fct_linear){.in = in, .out = n * out, .device = b->be->device};
     for (int i = 0; i < n; i++) {
         parts[i].t = part(b, names[i], "weight", ndim, (int64_t[]){out, in, 1, 1});
         if (flags & FCT_BIAS) bias[i] = part(b, names[i], "bias", 1, &out);
@@ -115,9 +126,7 @@ fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names
     fct_status st = pack(b, &l->w, FCT_PACK_LINEAR, parts, n);
     if (st != FCT_OK) return fct_where(st, "%s", names[0]);
     if (!(flags & FCT_BIAS)) return FCT_OK;
-    FCT_TRY(fct_new(&l->bias, n * out, sizeof *l->bias));
-    for (int i = 0; i < n; i++) FCT_TRY(add_floats(l->bias + i * out, bias[i], out));
-    return FCT_OK;
+    return bring(b, &l->bias, bias, n, out);
 }
 
 fct_status fct_bind_linear(fct_binder *b, fct_linear *l, const char *name, int64_t in, int64_t out,
@@ -133,21 +142,20 @@ fct_status fct_bind_linear(fct_binder *b, fct_linear *l, const char *name, int64
 fct_status fct_bind_conv(fct_binder *b, fct_conv *c, const char *name, int64_t in, int64_t out,
                          int64_t kernel)
 {
-    *c = (fct_conv){.in = in, .out = out, .kernel = kernel};
+    *c = (fct_conv){.in = in, .out = out, .kernel = kernel, .device = b->be->device};
     FCT_TRY(fct_bind_module(b, &c->id, name));
     const fct_tensor *w = part(b, name, "weight", 4, (int64_t[]){out, in, kernel, kernel});
     const fct_tensor *bias = part(b, name, "bias", 1, &out);
     if (b->check || !w || !bias) return FCT_OK;
     fct_status st = pack(b, &c->w, FCT_PACK_CONV, &(fct_weight_part){.t = w}, 1);
     if (st != FCT_OK) return fct_where(st, "%s", name);
-    FCT_TRY(fct_new(&c->bias, out, sizeof *c->bias));
-    return add_floats(c->bias, bias, out);
+    return bring(b, &c->bias, &bias, 1, out);
 }
 
 fct_status fct_bind_norm(fct_binder *b, fct_norm *x, const char *name, int64_t n, int64_t groups,
                          double eps)
 {
-    *x = (fct_norm){.n = n, .groups = groups, .eps = (float)eps};
+    *x = (fct_norm){.n = n, .groups = groups, .eps = (float)eps, .device = b->be->device};
     FCT_TRY(fct_bind_module(b, &x->id, name));
     if (groups && n % groups)
         return fct_fail(FCT_ERR_UNSUPPORTED,
@@ -155,29 +163,27 @@ fct_status fct_bind_norm(fct_binder *b, fct_norm *x, const char *name, int64_t n
                         (long long)n, (long long)groups);
     const fct_tensor *gamma = part(b, name, "weight", 1, &n), *beta = part(b, name, "bias", 1, &n);
     if (b->check || !gamma || !beta) return FCT_OK;
-    FCT_TRY(fct_new(&x->gamma, n, sizeof *x->gamma));
-    FCT_TRY(fct_new(&x->beta, n, sizeof *x->beta));
-    FCT_TRY(add_floats(x->gamma, gamma, n));
-    return add_floats(x->beta, beta, n);
+    FCT_TRY(bring(b, &x->gamma, &gamma, 1, n));
+    return bring(b, &x->beta, &beta, 1, n);
 }
 
 void fct_linear_clear(fct_linear *l)
 {
     fct_weight_clear(&l->w);
-    fct_free(l->bias);
+    fct_device_release(l->device, l->bias);
     *l = (fct_linear){0};
 }
 
 void fct_conv_clear(fct_conv *c)
 {
     fct_weight_clear(&c->w);
-    fct_free(c->bias);
+    fct_device_release(c->device, c->bias);
     *c = (fct_conv){0};
 }
 
 void fct_norm_clear(fct_norm *x)
 {
-    fct_free(x->gamma);
-    fct_free(x->beta);
+    fct_device_release(x->device, x->gamma);
+    fct_device_release(x->device, x->beta);
     *x = (fct_norm){0};
 }

@@ -128,24 +128,27 @@ fct_status fct_bind_module(fct_binder *b, int32_t *id, const char *name) FCT_MUS
 /* Fails with all problems that were noted, if any. */
 fct_status fct_bind_report(fct_binder *b, const char *component) FCT_MUST_CHECK;
 
-/* `id` is the layer's module; 0: none. */
+/* `id` is the layer's module; 0: none. Biases, gammas and betas lie in the device's memory. */
 typedef struct fct_linear {
     int32_t id;
     int64_t in, out;
     fct_weight w;
     float *bias;
+    const fct_device *device;
 } fct_linear;
 typedef struct fct_conv {
     int32_t id;
     int64_t in, out, kernel;
     fct_weight w;
     float *bias;
+    const fct_device *device;
 } fct_conv;
 typedef struct fct_norm {
     int32_t id;
     int64_t n, groups; /* groups 0: layer norm */
     float eps;
     float *gamma, *beta;
+    const fct_device *device;
 } fct_norm;
 
 /* CONV_1X1: the file's weight is [out,in,1,1]. */

@@ -34,6 +34,16 @@ static fct_status mlp(fct_rt *rt, int32_t id, const fct_linear *l1, const fct_li
     return fct_tap_out(rt, id, &y, &x);
 }
 
+/* The time step's sinusoid in every row. */
+static fct_status fill_wave(fct_rt *rt, const fct_embed *e, const fct_tensor *wave)
+{
+    fct_map to;
+    FCT_TRY(fct_map_open(&to, fct_rt_device(rt), wave, FCT_MAP_WRITE));
+    for (int64_t i = 0; to.data && i < wave->dim[0]; i++)
+        fct_sinusoid((float *)to.data + i * e->dim, rt->timestep, e->dim, e->flip, e->shift);
+    return fct_map_close(&to);
+}
+
 static fct_status embed_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_tensor y)
 {
     const fct_embed *e = s->weights;
@@ -42,8 +52,7 @@ static fct_status embed_run(fct_rt *rt, const fct_stage *s, fct_tensor x, fct_te
     (void)y;
     fct_mark mark = fct_arena_mark(rt->cx.arena);
     FCT_TRY(fct_rt_take(rt, &wave, FCT_F32, 2, (int64_t[]){b, e->dim}));
-    for (int64_t i = 0; wave.data && i < b; i++)
-        fct_sinusoid((float *)wave.data + i * e->dim, rt->timestep, e->dim, e->flip, e->shift);
+    FCT_TRY(fill_wave(rt, e, &wave));
     FCT_TRY(fct_rt_take(rt, &time, FCT_F32, 2, (int64_t[]){b, c}));
     FCT_TRY(mlp(rt, e->time_id, &e->time1, &e->time2, wave, time));
     FCT_TRY(fct_rt_take(rt, &added, FCT_F32, 2, (int64_t[]){b, c}));

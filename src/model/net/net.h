@@ -17,6 +17,12 @@ enum { FCT_MAX_SKIPS = 64 };
 
 typedef struct fct_taps fct_taps;
 
+/* Told how long each stage took; fn NULL: nobody asks. */
+typedef struct fct_clock {
+    void (*fn)(void *user, const char *stage, double seconds);
+    void *user;
+} fct_clock;
+
 typedef struct fct_rt {
     fct_cx cx;
     fct_dtype dtype;      /* of activations */
@@ -32,15 +38,29 @@ typedef struct fct_rt {
     fct_status (*behind_delta)(void *user, int64_t stage, const fct_tensor *x,
                                const fct_tensor *delta);
     void *behind_user;
-    const fct_tensor *given; /* delta of the block that runs first, kept from another run; NULL */
+    fct_clock clock;
+    /* host memory: delta of the block that runs first, kept from another run; NULL: none */
+    const fct_tensor *given;
 } fct_rt;
 
 static inline bool fct_rt_dry(const fct_rt *rt)
 {
     return fct_arena_dry(rt->cx.arena);
 }
+static inline const fct_device *fct_rt_device(const fct_rt *rt)
+{
+    return rt->cx.be->device;
+}
+/* Tensors of a pass lie in the device's memory: operations, copies and fct_map_open reach it. */
 fct_status fct_rt_take(fct_rt *rt, fct_tensor *out, fct_dtype dtype, int ndim,
                        const int64_t *dim) FCT_MUST_CHECK;
+/* From host memory into a tensor of the pass; nothing in a dry run. */
+fct_status fct_rt_write(fct_rt *rt, const fct_tensor *to, const void *from) FCT_MUST_CHECK;
+/* What lies in host memory, for operations to read: itself where that is the device's, else a copy
+   from the arena. */
+fct_status fct_rt_bring(fct_rt *rt, fct_tensor *out, const fct_tensor *host) FCT_MUST_CHECK;
+/* y = x, between f32 and bf16 too. */
+fct_status fct_copy_run(fct_rt *rt, fct_tensor x, fct_tensor y) FCT_MUST_CHECK;
 /* A map [B,H,W,C] seen as tokens [B,H*W,C]: the same memory. */
 fct_tensor fct_as_tokens(const fct_tensor *map);
 /* Part of a tensor's memory, from an element on; NULL stays NULL in a dry run. */
@@ -70,6 +90,18 @@ static inline bool fct_tapped(const fct_rt *rt, int32_t id)
 {
     return rt->taps && id > 0 && rt->taps->mask[id] != 0;
 }
+/* The memory of the value that taps are shown, and its copy for the host (NULL: not asked for). */
+struct fct_tap_memory {
+    const fct_backend *be;
+    fct_tensor value;
+    float *copy;
+};
+/* What computes the run, for those who compute with a tap's rows; NULL: not told (the default). */
+static inline const fct_backend *fct_tap_backend(const fct_tap_event *event)
+{
+    return event->memory ? event->memory->be : NULL;
+}
+
 /* Runs the IN taps of a module; an editing tap gets a copy, so that nobody else's input changes. */
 fct_status fct_tap_in(fct_rt *rt, int32_t id, fct_tensor *x) FCT_MUST_CHECK;
 /* Runs the OUT and DELTA (y - x) taps. */
@@ -212,15 +244,18 @@ fct_status fct_vae_build(fct_vae *v, fct_binder *b) FCT_MUST_CHECK;
 /* Releases the stages; the config stays. */
 void fct_vae_clear(fct_vae *v);
 int64_t fct_vae_factor(const fct_vae *v); /* pixels per latent cell */
-/* Latents [B,h,w,C] f32 through the decoder into pixels [B,H,W,3]; NULL pixels in a dry run. */
+/* Latents [B,h,w,C] f32 through the decoder into pixels [B,H,W,3] in host memory; NULL pixels in a
+   dry run. */
 fct_status fct_vae_decode(fct_rt *rt, const fct_vae *v, fct_tensor latents,
                           uint8_t *pixels) FCT_MUST_CHECK;
-/* One picture [height,width,3] into latents [C,h,w]: the distribution's mean times the scaling
-   factor. Both NULL in a dry run. */
+/* One picture [height,width,3] into latents [C,h,w], both in host memory: the distribution's mean
+   times the scaling factor. Both NULL in a dry run. */
 fct_status fct_vae_encode(fct_rt *rt, const fct_vae *v, const uint8_t *pixels, int64_t width,
                           int64_t height, float *latents) FCT_MUST_CHECK;
-/* [B,C,h,w] -> [B,h,w,C] and back, f32. */
+/* [B,C,h,w] -> [B,h,w,C] and back, f32, in host memory. */
 void fct_to_nhwc(float *out, const float *in, int64_t b, int64_t c, int64_t h, int64_t w);
 void fct_to_nchw(float *out, const float *in, int64_t b, int64_t c, int64_t h, int64_t w);
+/* Latents [B,C,h,w] in host memory into x [B,h,w,C] of the pass. */
+fct_status fct_latents_write(fct_rt *rt, const fct_tensor *x, const float *latents) FCT_MUST_CHECK;
 
 #endif

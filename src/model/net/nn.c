@@ -1,7 +1,5 @@
 /* nn.c - runs layers: one fused operation when nobody watches, the same computation in its separate
    parts when a tap wants to see what lies between. */
-#include <string.h>
-
 #include "model/net/net.h"
 
 fct_status fct_add_run(fct_rt *rt, fct_tensor a, fct_tensor b, fct_tensor y)
@@ -22,24 +20,6 @@ fct_status fct_linear_run(fct_rt *rt, const fct_linear *l, fct_tensor x, fct_ten
     if (act != FCT_ACT_NONE)
         FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = y, .y = y, .act = act}));
     return residual.ndim ? fct_add_run(rt, y, residual, y) : FCT_OK;
-}
-
-/* y [B,H,W,C] += add [B,C]; only for convolutions that are tapped before the time embedding joins.
- */
-static void add_channels(const fct_tensor *y, const float *add)
-{
-    int64_t c = y->dim[3], pixels = y->dim[1] * y->dim[2];
-    for (int64_t row = 0; row < y->dim[0] * pixels; row++) {
-        const float *a = add + row / pixels * c;
-        for (int64_t i = 0; i < c; i++) {
-            if (y->dtype == FCT_F32) {
-                ((float *)y->data)[row * c + i] += a[i];
-            } else {
-                uint16_t *p = (uint16_t *)y->data + row * c + i;
-                *p = fct_f32_to_bf16(fct_bf16_to_f32(*p) + a[i]);
-            }
-        }
-    }
 }
 
 fct_status fct_conv_run(fct_rt *rt, const fct_conv *c, fct_tensor x, fct_tensor y,
@@ -65,7 +45,9 @@ fct_status fct_conv_run(fct_rt *rt, const fct_conv *c, fct_tensor x, fct_tensor 
     a.residual = (fct_tensor){0};
     FCT_TRY(fct_op_conv2d(&rt->cx, &a));
     FCT_TRY(fct_tap_out(rt, c->id, &y, &x));
-    if (how->channel_add && !fct_rt_dry(rt)) add_channels(&y, how->channel_add);
+    if (how->channel_add)
+        FCT_TRY(fct_op_add_channels(
+            &rt->cx, &(fct_add_channels_args){.x = y, .y = y, .add = how->channel_add}));
     return how->residual.ndim ? fct_add_run(rt, y, how->residual, y) : FCT_OK;
 }
 
@@ -89,7 +71,7 @@ fct_status fct_norm_run(fct_rt *rt, const fct_norm *n, fct_tensor x, fct_tensor 
     if (!fct_tapped(rt, n->id)) return norm_op(rt, n, x, y, act);
     fct_tensor before; /* norms may run in place, and DELTA needs what was there */
     FCT_TRY(fct_rt_take(rt, &before, x.dtype, x.ndim, x.dim));
-    if (before.data) memcpy(before.data, x.data, (size_t)fct_tensor_bytes(&x));
+    FCT_TRY(fct_copy_run(rt, x, before));
     FCT_TRY(fct_tap_in(rt, n->id, &before));
     FCT_TRY(norm_op(rt, n, before, y, FCT_ACT_NONE));
     FCT_TRY(fct_tap_out(rt, n->id, &y, &before));

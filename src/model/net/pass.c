@@ -8,6 +8,24 @@ fct_status fct_rt_take(fct_rt *rt, fct_tensor *out, fct_dtype dtype, int ndim, c
     return fct_arena_take(rt->cx.arena, &out->data, fct_tensor_count(out), fct_dtype_bytes(dtype));
 }
 
+fct_status fct_rt_write(fct_rt *rt, const fct_tensor *to, const void *from)
+{
+    return to->data ? fct_rt_device(rt)->write(to->data, from, fct_tensor_bytes(to)) : FCT_OK;
+}
+
+fct_status fct_rt_bring(fct_rt *rt, fct_tensor *out, const fct_tensor *host)
+{
+    *out = *host;
+    if (fct_rt_device(rt)->is_host) return FCT_OK;
+    FCT_TRY(fct_rt_take(rt, out, host->dtype, host->ndim, host->dim));
+    return fct_rt_write(rt, out, host->data);
+}
+
+fct_status fct_copy_run(fct_rt *rt, fct_tensor x, fct_tensor y)
+{
+    return fct_op_unary(&rt->cx, &(fct_unary_args){.x = x, .y = y});
+}
+
 fct_tensor fct_as_tokens(const fct_tensor *map)
 {
     if (map->ndim != 4) return *map;

@@ -75,18 +75,13 @@ fct_status fct_flow_init(fct_flow *f, fct_rt *rt, const fct_stages *list, int64_
     return FCT_OK;
 }
 
-static bool all_finite(const fct_tensor *t)
+static fct_status want_finite(fct_rt *rt, fct_tensor y)
 {
-    int64_t n = fct_tensor_count(t);
-    uint32_t bad = 0;
-    if (t->dtype == FCT_F32) {
-        const uint32_t *p = t->data;
-        for (int64_t i = 0; i < n; i++) bad |= (uint32_t)((p[i] & 0x7f800000u) == 0x7f800000u);
-    } else {
-        const uint16_t *p = t->data;
-        for (int64_t i = 0; i < n; i++) bad |= (uint32_t)((p[i] & 0x7f80u) == 0x7f80u);
-    }
-    return bad == 0;
+    bool finite = true;
+    FCT_TRY(fct_op_finite(&rt->cx, &(fct_finite_args){.x = y, .finite = &finite}));
+    if (finite) return FCT_OK;
+    return fct_fail(FCT_ERR_RANGE, "its output holds NaN or infinity%s",
+                    rt->dtype == FCT_F32 ? ": the weights may be damaged" : ": try f32");
 }
 
 /* Where the output goes: skips stay on the arena's stack, others alternate between the two buffers.
@@ -126,9 +121,7 @@ static fct_status run_stage(fct_rt *rt, const fct_stage *s, fct_flow *f)
     rt->up_w = y.dim[2];
     FCT_TRY(s->run(rt, s, x, y));
     fct_arena_reset(rt->cx.arena, mark);
-    if (y.data && !fct_rt_dry(rt) && !all_finite(&y))
-        return fct_fail(FCT_ERR_RANGE, "its output holds NaN or infinity%s",
-                        rt->dtype == FCT_F32 ? ": the weights may be damaged" : ": try f32");
+    FCT_TRY(want_finite(rt, y));
     if (s->push) f->skip[f->n_skips++] = y;
     f->x = y;
     return FCT_OK;
@@ -140,7 +133,10 @@ fct_status fct_stages_run(fct_rt *rt, const fct_stages *list, int64_t from, int6
     for (int64_t i = from; i < to; i++) {
         FCT_TRY(fct_log_check_stop(rt->cx.log));
         rt->stage = i;
+        double start = rt->clock.fn ? fct_seconds() : 0;
         fct_status st = run_stage(rt, &list->v[i], flow);
+        if (rt->clock.fn && !fct_rt_dry(rt))
+            rt->clock.fn(rt->clock.user, list->v[i].name, fct_seconds() - start);
         if (st != FCT_OK) return fct_where(st, "%s", list->v[i].name);
     }
     return FCT_OK;

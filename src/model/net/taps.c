@@ -1,8 +1,10 @@
-/* taps.c - who watches which module. Names and globs are resolved once, before a run, into a byte
-   of bits for every module: a module that nobody watches costs one comparison.
+/* taps.c - calls those who watch or edit a module of the U-Net when it is computed. Names and globs
+   are resolved once, before a run, into a byte of bits for every module: a module that nobody
+   watches costs one comparison.
 
-   A tap sees f32. A bf16 tensor is widened for it and narrowed again only when a tap edits, which
-   is exact; so a tap that only looks changes no byte. */
+   A tap sees f32, and asks for it in the host's memory (fct_tap_rows). A bf16 tensor is widened
+   for it and narrowed again only when a tap edits, which is exact; so a tap that only looks
+   changes no byte. */
 #include <stdio.h>
 #include <string.h>
 
@@ -94,34 +96,85 @@ static bool edited(const fct_taps *t, int32_t id, fct_tap_what what)
     return false;
 }
 
-fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t)
+/* ---- the host's view of a value ---- */
+
+static fct_status view_on_host(float **out, struct fct_tap_memory *m, const fct_tensor *value)
 {
-    if (!wanted(rt, id, what)) return FCT_OK;
+    *out = value->data;
+    if (!m || m->be->device->is_host || !value->data) return FCT_OK;
+    if (!m->copy) {
+        fct_tensor copy;
+        FCT_TRY(fct_tensor_read(&copy, m->be->device, &m->value));
+        m->copy = copy.data;
+    }
+    *out = m->copy;
+    return FCT_OK;
+}
+
+static fct_status write_back(struct fct_tap_memory *m)
+{
+    if (!m->copy) return FCT_OK;
+    return m->be->device->write(m->value.data, m->copy, fct_tensor_bytes(&m->value));
+}
+
+static void forget_copy(struct fct_tap_memory *m)
+{
+    fct_free(m->copy);
+    m->copy = NULL;
+}
+
+/* ---- calling ---- */
+
+static bool listens(const fct_taps *taps, int64_t i, int32_t id, const fct_tap_event *event)
+{
+    const fct_tap *tap = &taps->tap[i];
+    if (tap->what != event->what || !taps->hit[i * taps->n_modules + id]) return false;
+    return event->step >= fct_tap_first(tap) &&
+           (tap->last_step == 0 || event->step <= tap->last_step);
+}
+
+/* An editing tap begins without a copy, so that it may as well change the device's own memory. */
+static fct_status call(const fct_tap *tap, const fct_tap_event *event, fct_tensor value)
+{
+    struct fct_tap_memory *m = event->memory;
+    if (tap->edits) forget_copy(m);
+    fct_status st = tap->fn(tap->user, event, &value);
+    if (!tap->edits) return st;
+    if (st == FCT_OK) st = write_back(m);
+    forget_copy(m);
+    return st;
+}
+
+/* value: f32 */
+static fct_status call_all(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor value)
+{
     const fct_taps *taps = rt->taps;
     const fct_module *m = &taps->modules->v[id];
-    fct_tensor value = *t;
-    fct_mark mark = fct_arena_mark(rt->cx.arena);
-    if (t->dtype != FCT_F32) {
-        FCT_TRY(fct_rt_take(rt, &value, FCT_F32, t->ndim, t->dim));
-        if (value.data)
-            FCT_TRY(fct_convert(value.data, FCT_F32, t->data, t->dtype, fct_tensor_count(t)));
-    }
+    struct fct_tap_memory memory = {.be = rt->cx.be, .value = value};
     fct_tap_event event = rt->event;
+    fct_status st = FCT_OK;
     event.name = m->name;
     event.block = m->block >= 0 ? &taps->block[m->block] : NULL;
     event.what = what;
-    for (int64_t i = 0; i < taps->n && !fct_rt_dry(rt); i++) {
-        const fct_tap *tap = &taps->tap[i];
-        if (tap->what != what || !taps->hit[i * taps->n_modules + id]) continue;
-        if (event.step < fct_tap_first(tap) || (tap->last_step && event.step > tap->last_step))
-            continue;
-        fct_tensor given = value;
-        fct_status st = tap->fn(tap->user, &event, &given);
-        if (st != FCT_OK)
-            return fct_where(st, "tap on %s, step %lld", m->name, (long long)event.step);
+    event.memory = &memory;
+    for (int64_t i = 0; i < taps->n && st == FCT_OK; i++)
+        if (listens(taps, i, id, &event)) st = call(&taps->tap[i], &event, value);
+    forget_copy(&memory);
+    return fct_where(st, "tap on %s, step %lld", m->name, (long long)event.step);
+}
+
+fct_status fct_tap_fire(fct_rt *rt, int32_t id, fct_tap_what what, fct_tensor *t)
+{
+    if (!wanted(rt, id, what)) return FCT_OK;
+    fct_tensor value = *t;
+    fct_mark mark = fct_arena_mark(rt->cx.arena);
+    bool widened = t->dtype != FCT_F32;
+    if (widened) {
+        FCT_TRY(fct_rt_take(rt, &value, FCT_F32, t->ndim, t->dim));
+        FCT_TRY(fct_copy_run(rt, *t, value));
     }
-    if (value.data && value.data != t->data && edited(taps, id, what))
-        FCT_TRY(fct_convert(t->data, t->dtype, value.data, FCT_F32, fct_tensor_count(t)));
+    if (!fct_rt_dry(rt)) FCT_TRY(call_all(rt, id, what, value));
+    if (widened && edited(rt->taps, id, what)) FCT_TRY(fct_copy_run(rt, value, *t));
     fct_arena_reset(rt->cx.arena, mark);
     return FCT_OK;
 }
@@ -132,7 +185,7 @@ fct_status fct_tap_in(fct_rt *rt, int32_t id, fct_tensor *x)
     if (edited(rt->taps, id, FCT_TAP_IN)) {
         fct_tensor copy;
         FCT_TRY(fct_rt_take(rt, &copy, x->dtype, x->ndim, x->dim));
-        if (copy.data) memcpy(copy.data, x->data, (size_t)fct_tensor_bytes(x));
+        FCT_TRY(fct_copy_run(rt, *x, copy));
         *x = copy;
     }
     return fct_tap_fire(rt, id, FCT_TAP_IN, x);
@@ -196,6 +249,7 @@ fct_status fct_tap_rows(float **out, int64_t *out_n, const fct_tap_event *event,
     first = event->guided && !uncond && half != FCT_HALF_BOTH ? event->items : 0;
     *out_n = (all ? event->items : 1) * each;
     if (half == FCT_HALF_BOTH && event->guided) *out_n *= 2;
-    *out = (float *)value->data + (first + (all ? 0 : at)) * each * value->dim[value->ndim - 1];
+    FCT_TRY(view_on_host(out, event->memory, value));
+    *out += (first + (all ? 0 : at)) * each * value->dim[value->ndim - 1];
     return FCT_OK;
 }

@@ -17,22 +17,19 @@ static fct_status tap_columns(fct_rt *rt, int32_t id, const fct_tensor *x,
                               const fct_tensor *stacked, int64_t at, int64_t c)
 {
     if (!fct_tapped(rt, id)) return FCT_OK;
-    fct_tensor part, seen = *x;
-    int64_t size = fct_dtype_bytes(stacked->dtype), stride = stacked->dim[2],
-            rows = stacked->dim[0] * stacked->dim[1];
-    FCT_TRY(fct_rt_take(rt, &part, stacked->dtype, 3,
-                        (int64_t[]){stacked->dim[0], stacked->dim[1], c}));
-    uint8_t *from = stacked->data, *to = part.data;
-    for (int64_t r = 0; to && r < rows; r++)
-        memcpy(to + r * c * size, from + (r * stride + at) * size, (size_t)(c * size));
+    fct_tensor part, seen = *x, columns = fct_at(stacked, at);
+    int64_t stride = stacked->dim[2];
+    columns.dim[2] = c;
+    FCT_TRY(fct_rt_take(rt, &part, stacked->dtype, 3, columns.dim));
+    FCT_TRY(fct_op_gather(&rt->cx,
+                          &(fct_gather_args){.x = columns, .y = part, .x_stride = stride}));
     FCT_TRY(fct_tap_in(rt, id, &seen));
     if (seen.data != x->data)
         return fct_fail(FCT_ERR_UNSUPPORTED,
                         "the input of to_q, to_k and to_v is edited at its attention module");
     FCT_TRY(fct_tap_out(rt, id, &part, x));
-    for (int64_t r = 0; to && r < rows; r++)
-        memcpy(from + (r * stride + at) * size, to + r * c * size, (size_t)(c * size));
-    return FCT_OK;
+    return fct_op_gather(&rt->cx,
+                         &(fct_gather_args){.x = part, .y = columns, .y_stride = stride});
 }
 
 /* y = out(attention(x, context)) + residual; x, y, residual [B,T,C]; context [B,Tk,D]. */
@@ -142,7 +139,7 @@ static fct_status tblock_run(fct_rt *rt, const fct_tblock *k, fct_tensor *h)
     fct_tensor whole = x; /* for DELTA of the whole block, whose input is overwritten on the way */
     if (fct_tapped(rt, k->id)) {
         FCT_TRY(fct_rt_take(rt, &whole, x.dtype, 3, x.dim));
-        if (whole.data) memcpy(whole.data, x.data, (size_t)fct_tensor_bytes(&x));
+        FCT_TRY(fct_copy_run(rt, x, whole));
     }
     FCT_TRY(fct_norm_run(rt, &k->norm1, x, normed, FCT_ACT_NONE));
     FCT_TRY(attn_run(rt, &k->attn1, normed, x, h[1]));
@@ -219,7 +216,7 @@ static fct_status transformer_run(fct_rt *rt, const fct_stage *s, fct_tensor x, 
     if (!given) FCT_TRY(fct_tap_in(rt, t->id, &x));
     FCT_TRY(fct_rt_take(rt, &delta, FCT_F32, 4, dim));
     if (!given) FCT_TRY(compute_delta(rt, t, x, delta));
-    if (given && delta.data) memcpy(delta.data, given->data, (size_t)fct_tensor_bytes(&delta));
+    if (given) FCT_TRY(fct_rt_write(rt, &delta, given->data));
     if (rt->behind_delta && !given)
         FCT_TRY(rt->behind_delta(rt->behind_user, rt->stage, &x, &delta));
     FCT_TRY(fct_tap_fire(rt, t->id, FCT_TAP_DELTA, &delta));

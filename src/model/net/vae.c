@@ -190,6 +190,14 @@ void fct_to_nchw(float *out, const float *in, int64_t b, int64_t c, int64_t h, i
             for (int64_t p = 0; p < n; p++) out[(i * c + k) * n + p] = in[(i * n + p) * c + k];
 }
 
+fct_status fct_latents_write(fct_rt *rt, const fct_tensor *x, const float *latents)
+{
+    fct_map to;
+    FCT_TRY(fct_map_open(&to, fct_rt_device(rt), x, FCT_MAP_WRITE));
+    fct_to_nhwc(to.data, latents, x->dim[0], x->dim[3], x->dim[1], x->dim[2]);
+    return fct_map_close(&to);
+}
+
 /* (x/2 + 0.5) in [0,1], times 255, to the nearest even. */
 static uint8_t to_byte(float x)
 {
@@ -198,29 +206,52 @@ static uint8_t to_byte(float x)
     return (uint8_t)rintf(v * 255);
 }
 
-static fct_status decode_one(fct_rt *rt, const fct_vae *vae, const float *latents, int64_t h,
-                             int64_t w, uint8_t *pixels)
+/* x [1,h,w,C] = latents / scale, with the file's statistics where it has them. */
+static fct_status unscale(fct_rt *rt, const fct_vae_config *c, const fct_tensor *latents,
+                          const fct_tensor *x)
 {
-    const fct_vae_config *c = &vae->config;
+    fct_map from, to;
+    FCT_TRY(fct_map_open(&from, fct_rt_device(rt), latents, FCT_MAP_READ));
+    fct_status st = fct_map_open(&to, fct_rt_device(rt), x, FCT_MAP_WRITE);
+    const float *z = from.data;
+    float *v = to.data;
+    for (int64_t i = 0; st == FCT_OK && v && i < fct_tensor_count(x); i++) {
+        int64_t k = i % c->latent_channels;
+        v[i] = c->has_stats ? z[i] * (float)c->latents_std[k] / (float)c->scaling_factor +
+                                  (float)c->latents_mean[k]
+                            : z[i] / (float)c->scaling_factor;
+    }
+    fct_map_drop(&from);
+    return st == FCT_OK ? fct_map_close(&to) : st;
+}
+
+static fct_status write_pixels(fct_rt *rt, const fct_tensor *picture, uint8_t *pixels)
+{
+    fct_map from;
+    int64_t channels = picture->dim[3], n = fct_tensor_count(picture) / channels;
+    if (!pixels) return FCT_OK;
+    FCT_TRY(fct_map_open(&from, fct_rt_device(rt), picture, FCT_MAP_READ));
+    const float *y = from.data;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < 3; k++)
+            pixels[3 * i + k] = to_byte(y[i * channels + (channels == 3 ? k : 0)]);
+    return fct_map_close(&from);
+}
+
+/* latents [1,h,w,C] */
+static fct_status decode_one(fct_rt *rt, const fct_vae *vae, const fct_tensor *latents,
+                             uint8_t *pixels)
+{
+    int64_t h = latents->dim[1], w = latents->dim[2];
     fct_flow flow;
     fct_tensor x;
     fct_mark mark = fct_arena_mark(rt->cx.arena);
-    FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4, (int64_t[]){1, h, w, c->latent_channels}));
-    float *v = x.data;
-    for (int64_t i = 0; v && i < fct_tensor_count(&x); i++) {
-        int64_t k = i % c->latent_channels;
-        v[i] = c->has_stats ? latents[i] * (float)c->latents_std[k] / (float)c->scaling_factor +
-                                  (float)c->latents_mean[k]
-                            : latents[i] / (float)c->scaling_factor;
-    }
+    FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4, latents->dim));
+    FCT_TRY(unscale(rt, &vae->config, latents, &x));
     FCT_TRY(fct_flow_init(&flow, rt, &vae->decoder, 1, h, w));
     flow.x = x;
     FCT_TRY(fct_stages_run(rt, &vae->decoder, 0, vae->decoder.n, &flow));
-    const float *y = flow.x.data;
-    int64_t n = fct_tensor_count(&flow.x), channels = c->out_channels;
-    for (int64_t i = 0; y && pixels && i < n / channels; i++)
-        for (int64_t k = 0; k < 3; k++)
-            pixels[3 * i + k] = to_byte(y[i * channels + (channels == 3 ? k : 0)]);
+    FCT_TRY(write_pixels(rt, &flow.x, pixels));
     fct_arena_reset(rt->cx.arena, mark);
     return FCT_OK;
 }
@@ -233,29 +264,34 @@ fct_status fct_vae_decode(fct_rt *rt, const fct_vae *v, fct_tensor latents, uint
     fct_rt pass = {.cx = rt->cx, .dtype = FCT_F32};
     for (int64_t i = 0; i < latents.dim[0]; i++) {
         fct_tensor one = fct_at(&latents, i * h * w * latents.dim[3]);
+        one.dim[0] = 1;
         fct_status st =
-            decode_one(&pass, v, one.data, h, w, pixels ? pixels + i * h * f * w * f * 3 : NULL);
+            decode_one(&pass, v, &one, pixels ? pixels + i * h * f * w * f * 3 : NULL);
         if (st != FCT_OK) return fct_where(st, "vae");
     }
     return FCT_OK;
 }
 
-/* Means of the first half of the channels, times the scale. */
-static fct_status encode_one(fct_rt *rt, const fct_vae *vae, const uint8_t *pixels, int64_t width,
-                             int64_t height, float *latents)
+/* Bytes to [-1,1]. */
+static fct_status read_pixels(fct_rt *rt, const uint8_t *pixels, const fct_tensor *x)
 {
-    const fct_vae_config *c = &vae->config;
-    fct_tensor x;
-    fct_flow flow;
-    FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4, (int64_t[]){1, height, width, c->in_channels}));
-    float *v = x.data;
-    for (int64_t i = 0; v && i < fct_tensor_count(&x); i++)
-        v[i] = 2 * ((float)pixels[i / c->in_channels * 3 + i % c->in_channels] / 255) - 1;
-    FCT_TRY(fct_flow_init(&flow, rt, &vae->encoder, 1, height, width));
-    flow.x = x;
-    FCT_TRY(fct_stages_run(rt, &vae->encoder, 0, vae->encoder.n, &flow));
-    const float *y = flow.x.data;
-    int64_t n = flow.x.dim[1] * flow.x.dim[2], lc = c->latent_channels;
+    fct_map to;
+    int64_t channels = x->dim[3];
+    FCT_TRY(fct_map_open(&to, fct_rt_device(rt), x, FCT_MAP_WRITE));
+    float *v = to.data;
+    for (int64_t i = 0; v && i < fct_tensor_count(x); i++)
+        v[i] = 2 * ((float)pixels[i / channels * 3 + i % channels] / 255) - 1;
+    return fct_map_close(&to);
+}
+
+/* Means, which are the first half of the channels, times the scale. moments [1,h,w,2C] */
+static fct_status write_means(fct_rt *rt, const fct_vae_config *c, const fct_tensor *moments,
+                              float *latents)
+{
+    fct_map from;
+    int64_t n = moments->dim[1] * moments->dim[2], lc = c->latent_channels;
+    FCT_TRY(fct_map_open(&from, fct_rt_device(rt), moments, FCT_MAP_READ));
+    const float *y = from.data;
     for (int64_t k = 0; y && k < lc; k++)
         for (int64_t p = 0; p < n; p++) {
             float mean = y[p * 2 * lc + k];
@@ -264,7 +300,21 @@ static fct_status encode_one(fct_rt *rt, const fct_vae *vae, const uint8_t *pixe
                                            (float)c->scaling_factor / (float)c->latents_std[k]
                                      : mean * (float)c->scaling_factor;
         }
-    return FCT_OK;
+    return fct_map_close(&from);
+}
+
+static fct_status encode_one(fct_rt *rt, const fct_vae *vae, const uint8_t *pixels, int64_t width,
+                             int64_t height, float *latents)
+{
+    fct_tensor x;
+    fct_flow flow;
+    FCT_TRY(fct_rt_take(rt, &x, FCT_F32, 4,
+                        (int64_t[]){1, height, width, vae->config.in_channels}));
+    FCT_TRY(read_pixels(rt, pixels, &x));
+    FCT_TRY(fct_flow_init(&flow, rt, &vae->encoder, 1, height, width));
+    flow.x = x;
+    FCT_TRY(fct_stages_run(rt, &vae->encoder, 0, vae->encoder.n, &flow));
+    return write_means(rt, &vae->config, &flow.x, latents);
 }
 
 fct_status fct_vae_encode(fct_rt *rt, const fct_vae *v, const uint8_t *pixels, int64_t width,

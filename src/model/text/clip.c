@@ -6,7 +6,6 @@
    projected. Where the end token is depends on the config: eos_token_id 2 is a historical mistake
    that every old file carries, and means "at the highest id". */
 #include <stdio.h>
-#include <string.h>
 
 #include "model/text/text.h"
 
@@ -17,8 +16,9 @@ typedef struct clip_layer {
 
 struct fct_clip {
     fct_clip_config c;
-    fct_tensor tokens; /* [vocab, C] as the file has it: owned copy */
-    float *positions;  /* [T, C] */
+    const fct_device *device;
+    fct_tensor tokens;    /* [vocab, C] as the file has it, in the device's memory */
+    fct_tensor positions; /* f32 [T, C], there too */
     clip_layer *layer;
     int64_t n_layers; /* the first encoder's last layer is never needed */
     fct_norm final;
@@ -44,6 +44,14 @@ static fct_status bind_layer(fct_binder *b, clip_layer *l, int64_t i, const fct_
 #undef SUB
 }
 
+/* From host memory into the device's; the clip releases it. */
+static fct_status bring(const fct_clip *k, fct_tensor *out, const fct_tensor *host)
+{
+    *out = *host;
+    FCT_TRY(fct_device_take(k->device, &out->data, fct_tensor_bytes(host), 1));
+    return k->device->write(out->data, host->data, fct_tensor_bytes(host));
+}
+
 static fct_status bind_embeddings(fct_binder *b, fct_clip *k)
 {
     const fct_clip_config *c = &k->c;
@@ -52,10 +60,14 @@ static fct_status bind_embeddings(fct_binder *b, fct_clip *k)
     const fct_tensor *where = fct_bind_want(b, "text_model.embeddings.position_embedding.weight", 2,
                                             (int64_t[]){c->positions, c->hidden_size});
     if (b->check || !tokens || !where) return FCT_OK;
-    FCT_TRY(fct_tensor_copy(&k->tokens, tokens));
-    FCT_TRY(fct_new(&k->positions, c->positions * c->hidden_size, sizeof(float)));
-    return fct_convert(k->positions, FCT_F32, where->data, where->dtype,
-                       c->positions * c->hidden_size);
+    FCT_TRY(bring(k, &k->tokens, tokens));
+    fct_tensor plain = fct_tensor_of(NULL, FCT_F32, 2, where->dim);
+    FCT_TRY(fct_new_raw(&plain.data, fct_tensor_bytes(&plain), 1));
+    fct_status st =
+        fct_convert(plain.data, FCT_F32, where->data, where->dtype, fct_tensor_count(&plain));
+    if (st == FCT_OK) st = bring(k, &k->positions, &plain);
+    fct_free(plain.data);
+    return st;
 }
 
 static fct_status bind_all(fct_binder *b, fct_clip *k)
@@ -80,6 +92,7 @@ fct_status fct_clip_open(fct_clip **out, const fct_clip_config *c, const char *f
     fct_status st = fct_new(&k, 1, sizeof *k);
     if (st != FCT_OK) goto out;
     k->c = *c;
+    k->device = be->device;
     k->n_layers = c->has_projection ? c->layers : c->layers - 1;
     FCT_TRY_OUT(fct_new(&k->layer, k->n_layers, sizeof *k->layer));
     FCT_TRY_OUT(bind_all(&b, k));
@@ -108,8 +121,8 @@ void fct_clip_close(fct_clip *k)
         fct_linear_clear(&l->fc2);
     }
     fct_free(k->layer);
-    fct_free(k->tokens.data);
-    fct_free(k->positions);
+    fct_device_release(k->device, k->tokens.data);
+    fct_device_release(k->device, k->positions.data);
     fct_norm_clear(&k->final);
     fct_linear_clear(&k->projection);
     fct_free(k);
@@ -117,25 +130,38 @@ void fct_clip_close(fct_clip *k)
 
 /* ---- running ---- */
 
-/* x [n,T,C] = token + position, in the pass's dtype. */
-static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, int64_t n, int64_t t,
-                        fct_tensor x)
+/* Which row of the table each token is. Release with fct_free. */
+static fct_status number_tokens(int64_t **out, const fct_clip *k, const int32_t *ids, int64_t n)
 {
-    int64_t c = k->c.hidden_size, size = fct_dtype_bytes(k->tokens.dtype);
-    fct_tensor sum;
-    fct_mark mark = fct_arena_mark(rt->cx.arena);
-    FCT_TRY(fct_rt_take(rt, &sum, FCT_F32, 3, x.dim));
-    float *row = sum.data;
-    for (int64_t i = 0; row && i < n * t; i++, row += c) {
+    for (int64_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= k->c.vocab_size)
             return fct_fail(FCT_ERR_RANGE,
                             "token %d is not in the text encoder's vocabulary of %lld", ids[i],
                             (long long)k->c.vocab_size);
-        FCT_TRY(fct_convert(row, FCT_F32, (const uint8_t *)k->tokens.data + ids[i] * c * size,
-                            k->tokens.dtype, c));
-        for (int64_t j = 0; j < c; j++) row[j] += k->positions[i % t * c + j];
+    FCT_TRY(fct_new_raw(out, n, sizeof **out));
+    for (int64_t i = 0; i < n; i++) (*out)[i] = ids[i];
+    return FCT_OK;
+}
+
+/* x [n,T,C] = token + position, in the pass's dtype. */
+static fct_status embed(fct_rt *rt, const fct_clip *k, const int32_t *ids, fct_tensor x)
+{
+    int64_t n = x.dim[0], t = x.dim[1], c = x.dim[2], *index = NULL;
+    fct_tensor sum, where = k->positions;
+    fct_mark mark = fct_arena_mark(rt->cx.arena);
+    FCT_TRY(fct_rt_take(rt, &sum, FCT_F32, 3, x.dim));
+    FCT_TRY(number_tokens(&index, k, ids, n * t));
+    fct_status st = fct_op_gather(
+        &rt->cx, &(fct_gather_args){.x = k->tokens, .y = sum, .index = index});
+    fct_free(index);
+    FCT_TRY(st);
+    where.dim[0] = t;
+    for (int64_t i = 0; i < n; i++) {
+        fct_tensor one = fct_at(&sum, i * t * c);
+        one.dim[0] = 1;
+        FCT_TRY(fct_add_run(rt, one, where, one));
     }
-    FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = sum, .y = x}));
+    FCT_TRY(fct_copy_run(rt, sum, x));
     fct_arena_reset(rt->cx.arena, mark);
     return FCT_OK;
 }
@@ -184,18 +210,21 @@ static int64_t end_of(const fct_clip_config *c, const int32_t *ids, int64_t t)
     return at < t ? at : 0; /* as argmax over nothing found */
 }
 
+/* The state at each text's end token, normed and projected: pooled [n,P]. */
 static fct_status pool(fct_rt *rt, const fct_clip *k, const int32_t *ids, fct_tensor h,
                        float *pooled)
 {
-    int64_t n = h.dim[0], t = h.dim[1], c = k->c.hidden_size, size = fct_dtype_bytes(h.dtype);
+    int64_t n = h.dim[0], t = h.dim[1], c = k->c.hidden_size, *index = NULL;
     fct_tensor picked, normed,
         y = fct_tensor_of(pooled, FCT_F32, 2, (int64_t[]){n, k->projection.out});
     FCT_TRY(fct_rt_take(rt, &picked, h.dtype, 2, (int64_t[]){n, c}));
     FCT_TRY(fct_rt_take(rt, &normed, h.dtype, 2, (int64_t[]){n, c}));
-    for (int64_t i = 0; picked.data && i < n; i++)
-        memcpy((uint8_t *)picked.data + i * c * size,
-               (const uint8_t *)h.data + (i * t + end_of(&k->c, ids + i * t, t)) * c * size,
-               (size_t)(c * size));
+    FCT_TRY(fct_new_raw(&index, n, sizeof *index));
+    for (int64_t i = 0; i < n; i++) index[i] = i * t + end_of(&k->c, ids + i * t, t);
+    fct_status st =
+        fct_op_gather(&rt->cx, &(fct_gather_args){.x = h, .y = picked, .index = index});
+    fct_free(index);
+    FCT_TRY(st);
     FCT_TRY(fct_norm_run(rt, &k->final, picked, normed, FCT_ACT_NONE));
     return fct_linear_run(rt, &k->projection, normed, y, FCT_ACT_NONE, (fct_tensor){0});
 }
@@ -210,10 +239,10 @@ fct_status fct_clip_encode(fct_rt *rt, const fct_clip *k, const int32_t *ids, in
     fct_mark mark = fct_arena_mark(rt->cx.arena);
     for (int i = 0; i < 2; i++)
         FCT_TRY(fct_rt_take(rt, &h[i], rt->dtype, 3, (int64_t[]){n, t, k->c.hidden_size}));
-    FCT_TRY(embed(rt, k, ids, n, t, h[0]));
+    FCT_TRY(embed(rt, k, ids, h[0]));
     for (int64_t i = 0; i < k->c.layers; i++) {
         if (i == k->c.layers - 1)
-            FCT_TRY(fct_op_unary(&rt->cx, &(fct_unary_args){.x = h[0], .y = states}));
+            FCT_TRY(fct_copy_run(rt, h[0], states));
         if (i < k->n_layers) FCT_TRY(layer_run(rt, &k->layer[i], &k->c, h));
     }
     if (k->projection.out) FCT_TRY(pool(rt, k, ids, h[0], pooled));
