@@ -368,8 +368,10 @@ static void test_replay(void **state)
     fct_session *other;
     int threads = fct_session_threads(twin.session) + 1;
     assert_ok(fct_session_open(&other, twin.model, &(fct_session_desc){.threads = threads}));
+#ifdef _OPENMP
     assert_fails(FCT_ERR_ARG, "differently: the plan (version, instruction set or threads) was",
                  fct_recipe_check(&back, other, &twin.saes));
+#endif
     fct_session_close(other);
     back.model_hash[0] = back.model_hash[0] == '0' ? '1' : '0';
     back.sampler[0]++;
