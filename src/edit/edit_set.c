@@ -19,6 +19,19 @@ static void shorten(fct_run_desc *d, const fct_edit_set *set, int64_t last_step)
     if (!d->keep) d->keep = set->plan[0].block->short_name;
 }
 
+/* Adds the tap of a gather that wants something. *last: the last step that any of them wants. */
+static void add_tap(fct_tap *taps, int64_t *n, int64_t *last, fct_gather *g)
+{
+    if (!g->block) return;
+    taps[(*n)++] = (fct_tap){.module = g->block->name,
+                             .what = FCT_TAP_DELTA,
+                             .first_step = g->first_step,
+                             .last_step = g->last_step,
+                             .user = g,
+                             .fn = fct_gather_tap};
+    if (g->last_step > *last) *last = g->last_step;
+}
+
 static fct_status run_clean(fct_edit_set *set, fct_session *session)
 {
     fct_run_desc d = set->desc;
@@ -26,13 +39,7 @@ static fct_status run_clean(fct_edit_set *set, fct_session *session)
     fct_tap *taps = NULL;
     int64_t n = 0, last = 0;
     FCT_TRY(fct_new(&taps, set->n_plans, (int64_t)sizeof *taps));
-    for (int64_t i = 0; i < set->n_plans; i++) {
-        fct_gather *g = &set->plan[i].clean;
-        if (g->first_step == 0) continue;
-        taps[n++] = (fct_tap){
-            .module = g->block->name, .what = FCT_TAP_DELTA, .user = g, .fn = fct_gather_tap};
-        if (g->last_step > last) last = g->last_step;
-    }
+    for (int64_t i = 0; i < set->n_plans; i++) add_tap(taps, &n, &last, &set->plan[i].clean);
     fct_status st = FCT_OK;
     if (n > 0) {
         d.taps = taps;
@@ -59,14 +66,7 @@ static fct_status run_source(fct_edit_set *set, fct_source *s, fct_session *sess
     if (s->recipe->index < 0 || s->recipe->index >= s->recipe->n_items)
         return fct_fail(FCT_ERR_ARG, "the source recipe's picture is not in its batch");
     FCT_TRY(fct_new(&taps, set->n_plans, (int64_t)sizeof *taps));
-    for (int64_t i = 0; i < set->n_plans; i++) {
-        if (!s->gather[i].block) continue;
-        taps[n++] = (fct_tap){.module = s->gather[i].block->name,
-                              .what = FCT_TAP_DELTA,
-                              .user = &s->gather[i],
-                              .fn = fct_gather_tap};
-        if (s->gather[i].last_step > last) last = s->gather[i].last_step;
-    }
+    for (int64_t i = 0; i < set->n_plans; i++) add_tap(taps, &n, &last, &s->gather[i]);
     fct_recipe_desc(s->recipe, &d);
     d.taps = taps;
     d.n_taps = n;

@@ -61,7 +61,7 @@ static void make_key(fct_plan *p)
         needs_sae |= fct_edit_needs_sae(p->set->compiled[i].edit);
     }
     if (needs_sae) add_text(&h, fct_sae_bound_key(p->bound));
-    if (p->clean.first_step > 0) add_gather(&h, &p->clean);
+    if (p->clean.block) add_gather(&h, &p->clean);
     fct_sha256_hex(&h, p->key);
 }
 
