@@ -22,6 +22,7 @@
 #ifndef FACET_EVAL_H
 #define FACET_EVAL_H
 
+#include "facet/image.h"
 #include "facet/session.h"
 #include "facet/train.h"
 

@@ -2,14 +2,24 @@
    in it, JPEG, maps laid over pictures, and sheets of pictures.
 
    Do this:
-       fct_image im = {0}, hot = {0};
+       fct_image im = {0}, hot = {0}, grey = {0}, small = {0};
+       uint8_t *png = NULL;
+       int64_t n = 0;
        const float map[4] = {0, 1, 2, 3};
        fct_status st = fct_image_new(&im, 64, 64, 3);
+       if (st == FCT_OK) fct_draw_jet(im.pixel, 0.5);   // one pixel, green
        if (st == FCT_OK) st = fct_draw_heat(&hot, &im, map, 2, 2, 0);
        if (st == FCT_OK) st = fct_image_set_text(&hot, "comment", "a map of 2 x 2 cells");
        if (st == FCT_OK) st = fct_png_write(&hot, "hot.png");
+       if (st == FCT_OK) st = fct_png_encode(&png, &n, &hot);   // the same, in memory
+       if (st == FCT_OK) st = fct_image_parse(&grey, png, n, "hot.png", 1);
+       if (st == FCT_OK) st = fct_image_resize(&small, &grey, 8, 8);
+       if (st == FCT_OK) printf("%d\n", small.pixel[0]);
+       fct_free(png);
        fct_image_clear(&im);
        fct_image_clear(&hot);
+       fct_image_clear(&grey);
+       fct_image_clear(&small);
 
    A picture is a value of the caller's: `out` need not be initialised, is left empty by a failure,
    and is released with fct_image_clear. Functions may be called on any thread; two threads share a

@@ -56,6 +56,99 @@ FCT_API fct_status fct_feature_split(char **block, int64_t *feature,
 FCT_API fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m,
                                      const fct_sae_set *saes, const char *text) FCT_MUST_CHECK;
 
+/* ---- scan: one pass over many pictures, for any number of visitors ----
+
+   Runs prompts in batches (or a recipe), reads what the blocks that have an SAE write, encodes it
+   once, and gives the codes to every visitor that wants them, and the pictures to those that want
+   pictures. What no visitor wants is not computed: without pictures a run ends after the last
+   watched block and step. */
+
+typedef struct fct_scan_item {
+    int64_t number; /* of its prompt, from 0; 0 of a recipe */
+    int64_t place;  /* in its batch, from 0 */
+    const char *prompt;
+    uint64_t seed;
+} fct_scan_item;
+
+/* The codes of one block in one step of one picture; under guidance of the conditional half, and
+   read before an edit of the same block. */
+typedef struct fct_scan_codes {
+    const fct_scan_item *item;
+    const char *block; /* short name */
+    int64_t nth;       /* which of the set's SAEs */
+    const fct_sae *sae;
+    int64_t step;          /* of the run, from 1 */
+    int64_t visit, visits; /* which of the visited steps, from 1, and how many they are */
+    int64_t h, w;
+    const float *rows; /* [h*w,d]: what the block wrote */
+    /* k pairs a row, index and value [h*w,k], without order; where the SAE has no fixed k, index is
+       NULL and value [h*w,f], k = f. */
+    int64_t k;
+    const int32_t *index;
+    const float *value;
+} fct_scan_codes;
+/* A feature's code in a cell, 0 where it is not active. */
+FCT_API float fct_scan_code(const fct_scan_codes *c, int64_t cell, int64_t feature);
+
+typedef struct fct_scan_picture {
+    const fct_scan_item *item;
+    const uint8_t *pixels; /* [height,width,3] */
+    int64_t width, height;
+    const struct fct_scan_run *run; /* for fct_scan_draw */
+} fct_scan_picture;
+/* The picture with the recipe of its run in its texts. */
+FCT_API fct_status fct_scan_draw(fct_image *out, const fct_scan_picture *p) FCT_MUST_CHECK;
+
+/* What is called, in this order: begin; for every batch, step after step and block after block in
+   running order, the codes of its items in order, then their pictures in order; end, after the last
+   batch. Batches come in the prompts' order. Each may be NULL. What a call is given lives until it
+   returns; an error ends the scan with it, and `end` is not called. */
+typedef struct fct_scan_visitor {
+    void *self;
+    /* Whether codes of this block (short name) are wanted; NULL: of every one. */
+    bool (*wants)(const void *self, const char *block);
+    fct_status (*begin)(void *self, int64_t n_items);
+    fct_status (*codes)(void *self, const fct_scan_codes *c);
+    fct_status (*picture)(void *self, const fct_scan_picture *p);
+    fct_status (*end)(void *self);
+} fct_scan_visitor;
+
+typedef struct fct_scan_desc {
+    const fct_prompt *prompts; /* prompt i, from 0, has its own seed, or else the settings' + i */
+    int64_t n_prompts;
+    const int64_t *pick; /* [n_pick]: numbers of the prompts that run, ascending; NULL: all */
+    int64_t n_pick;
+    const fct_settings *settings; /* NULL: all the model's */
+    fct_edit *edits;              /* of every run */
+    int64_t n_edits;
+    int64_t batch; /* prompts in one run; 0: 8. Codes are equal, byte for byte, only at equal
+                      batches; else to within rounding */
+    /* In place of all these: a recipe's run, of which its own picture is visited. */
+    const fct_recipe *recipe;
+    int64_t step;     /* the step whose codes are read, from 1; 0: every one */
+    const char *what; /* names the progress that is told: "prompts"; NULL: none is */
+    const fct_log *log;
+} fct_scan_desc;
+/* FCT_ERR_ARG: the step is not there, or there are no SAEs though a visitor wants codes.
+   FCT_ERR_STOPPED: the log's stop flag was raised; it is looked at before every batch. */
+FCT_API fct_status fct_scan_run(fct_session *session, const fct_sae_set *saes,
+                                const fct_scan_desc *desc, const fct_scan_visitor *visitor,
+                                int64_t n_visitors) FCT_MUST_CHECK;
+
+typedef struct fct_scan_store_desc {
+    int64_t first, n; /* prompts of the store; n 0: all from `first` on */
+    int64_t batch;    /* prompts whose rows are encoded together; 0: 64 */
+    const char *what; /* as in fct_scan_desc */
+    const fct_log *log;
+} fct_scan_store_desc;
+/* The same over the captured rows of a store: no model runs, so there are no pictures. Within a
+   batch, blocks come one after the other, and of each its items one after the other with their
+   steps; rows of the conditional half alone. FCT_ERR_MISSING: the store has not all blocks that are
+   wanted. FCT_ERR_ARG: it has no prompts, as one that was imported. */
+FCT_API fct_status fct_scan_store(const fct_store *store, const fct_sae_set *saes,
+                                  const fct_scan_store_desc *desc, const fct_scan_visitor *visitor,
+                                  int64_t n_visitors) FCT_MUST_CHECK;
+
 /* ---- look: the strongest features of one picture ---- */
 typedef struct fct_look_desc {
     const fct_recipe *recipe;

@@ -60,17 +60,6 @@ fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
     return FCT_OK;
 }
 
-fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const fct_backend *be,
-                             const float *rows, int64_t n)
-{
-    fct_coder coder = {.sae = sae, .work.be = be};
-    *out = (fct_codes){0};
-    fct_status st = fct_codes_encode(out, &coder, rows, n);
-    fct_coder_clear(&coder);
-    if (st != FCT_OK) fct_codes_clear(out);
-    return st;
-}
-
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature)
 {
     if (!c->index) return c->value[row * c->f + feature];

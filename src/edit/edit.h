@@ -35,10 +35,6 @@ void fct_coder_clear(fct_coder *c);
 /* rows [n,d] to codes. After a failure out holds no rows; it is cleared by its owner. */
 fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
                             int64_t n) FCT_MUST_CHECK;
-/* The same once, with memory of its own, by what computes (NULL: cpu); out need not be
-   initialised. */
-fct_status fct_codes_of_rows(fct_codes *out, const fct_sae *sae, const fct_backend *be,
-                             const float *rows, int64_t n) FCT_MUST_CHECK;
 /* A feature's code in a row; 0 where it is not active. */
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature);
 /* What one unit of a feature's code is worth in this row, in units of its direction: 1, unless the

@@ -1,5 +1,6 @@
-/* contrast.c - finds the features that tell two runs apart: the paper's normalised-mean score over
-   the codes of all blocks together, and the recipe that carries A's features over into B. */
+/* contrast.c - ranks the features that tell two runs apart, by the paper's normalised-mean score
+   over the codes of all blocks together, and writes the recipe that carries A's features over into
+   B. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,10 +33,9 @@ static fct_status find_means(double *mean, double *total, fct_session *session,
                              const fct_mask *mask, int64_t step)
 {
     fct_maps *maps = NULL;
-    fct_run_result result = {0};
     int64_t at = 0;
     FCT_TRY(fct_new(&maps, saes->n, (int64_t)sizeof *maps));
-    fct_status st = fct_maps_run(maps, session, saes, recipe, step, true, &result);
+    fct_status st = fct_maps_run(maps, session, saes, recipe, step, NULL);
     for (int64_t i = 0; i < saes->n && st == FCT_OK; i++) {
         st = weigh(mean + at, &maps[i], mask);
         at += maps[i].sae->f;
@@ -46,7 +46,6 @@ static fct_status find_means(double *mean, double *total, fct_session *session,
         st = fct_fail(FCT_ERR_RANGE, "no feature is active in the run");
     for (int64_t i = 0; i < saes->n; i++) fct_maps_clear(&maps[i]);
     fct_free(maps);
-    fct_run_result_clear(&result);
     return st;
 }
 

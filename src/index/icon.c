@@ -1,14 +1,17 @@
-/* icon.c - draws what a feature draws when nothing else is said: the empty prompt, with the feature
-   alone in its block. */
+/* icon.c - draws a feature's icon: the picture of the empty prompt with that feature alone in its
+   block. */
 #include <inttypes.h>
 
 #include "index/index.h"
 
-static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n,
-                           const fct_stamp *stamp)
+/* stamp: of the run; its index is set here. */
+static fct_status draw_all(fct_image **out, const fct_run_result *r, int64_t n, fct_stamp stamp)
 {
+    int64_t bytes = r->width * r->height * 3;
     FCT_TRY(fct_new(out, n, (int64_t)sizeof **out));
-    for (int64_t i = 0; i < n; i++) FCT_TRY(fct_draw_stamped(&(*out)[i], r, i, stamp));
+    for (stamp.index = 0; stamp.index < n; stamp.index++)
+        FCT_TRY(fct_draw_stamped(&(*out)[stamp.index], r->pixels + stamp.index * bytes, r->width,
+                                 r->height, &stamp));
     return FCT_OK;
 }
 
@@ -19,9 +22,9 @@ static fct_status run_both(fct_icon *out, fct_session *session, const fct_run_de
     fct_status st = fct_edit_run(session, d, edit, 1, saes, &icon);
     if (st == FCT_OK) st = fct_session_run(session, d, &clean);
     if (st == FCT_OK)
-        st = draw_all(&out->icon, &icon, out->n, &(fct_stamp){session, d, edit, 1, saes});
+        st = draw_all(&out->icon, &icon, out->n, (fct_stamp){session, d, 0, edit, 1, saes});
     if (st == FCT_OK)
-        st = draw_all(&out->clean, &clean, out->n, &(fct_stamp){session, d, NULL, 0, NULL});
+        st = draw_all(&out->clean, &clean, out->n, (fct_stamp){session, d, 0, NULL, 0, NULL});
     fct_run_result_clear(&icon);
     fct_run_result_clear(&clean);
     return st;

@@ -50,17 +50,12 @@ static fct_status draw_block(fct_look_block *b, const fct_image *picture)
 fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
                         const fct_look_desc *desc)
 {
-    fct_run_result result = {0};
     fct_maps *maps = NULL;
-    fct_run_desc run;
     fct_status st = FCT_OK;
     *out = (fct_look){0};
     FCT_TRY(fct_new(&maps, saes->n, (int64_t)sizeof *maps));
-    FCT_TRY_OUT(fct_maps_run(maps, session, saes, desc->recipe, desc->step, false, &result));
     FCT_TRY_OUT(fct_new(&out->picture, 1, (int64_t)sizeof *out->picture));
-    fct_recipe_desc(desc->recipe, &run);
-    fct_stamp stamp = {session, &run, desc->recipe->edit, desc->recipe->n_edits, saes};
-    FCT_TRY_OUT(fct_draw_stamped(out->picture, &result, desc->recipe->index, &stamp));
+    FCT_TRY_OUT(fct_maps_run(maps, session, saes, desc->recipe, desc->step, out->picture));
     FCT_TRY_OUT(fct_new(&out->block, saes->n, (int64_t)sizeof *out->block));
     for (int64_t i = 0; i < saes->n; i++) {
         out->n_blocks = i + 1;
@@ -71,7 +66,6 @@ fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
 out:
     for (int64_t i = 0; i < saes->n; i++) fct_maps_clear(&maps[i]);
     fct_free(maps);
-    fct_run_result_clear(&result);
     if (st != FCT_OK) fct_look_clear(out);
     return st;
 }

@@ -46,13 +46,15 @@ typedef struct quiet { /* finds a feature that is nowhere active in the block, a
 static fct_status mark_active(void *user, const fct_tap_event *event, fct_tensor *value)
 {
     quiet *q = user;
-    fct_codes c;
+    float *z = NULL;
+    int64_t n = fct_tensor_count(value) / q->sae->d;
     (void)event;
-    FCT_TRY(fct_codes_of_rows(&c, q->sae, NULL, value->data, fct_tensor_count(value) / q->sae->d));
-    for (int64_t i = 0; i < c.n * c.k; i++)
-        if (c.value[i] > 0) q->active[c.index[i]] = true;
-    fct_codes_clear(&c);
-    return FCT_OK;
+    FCT_TRY(fct_new(&z, n * q->sae->f, (int64_t)sizeof *z));
+    fct_status st = fct_sae_encode_dense(q->sae, value->data, n, z);
+    for (int64_t i = 0; st == FCT_OK && i < n * q->sae->f; i++)
+        if (z[i] > 0) q->active[i % q->sae->f] = true;
+    fct_free(z);
+    return st;
 }
 
 static int64_t quiet_feature(const fct_run_desc *desc)

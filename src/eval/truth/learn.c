@@ -4,7 +4,10 @@
    Rows come from stores on disk, as they would for any other model: DIR/store (training prompts)
    and DIR/store-heldout (the pairs of `choose`, then those of `show`). An interrupted capture goes
    on from its last full shard. */
+#include <string.h>
+
 #include "eval/truth/truth.h"
+#include "facet/index.h"
 
 static const char blocks[] = "down.2.1,mid.0,up.0.0,up.0.1";
 
@@ -104,40 +107,58 @@ static fct_status train_block(fct_truth *t, fct_truth_block *b, const fct_store 
 
 /* ---- codes ---- */
 
-/* Mean of every feature's map in each picture: level [F,n] from codes [n*grid,k]. */
-static void measure_levels(float *level, const fct_sae *sae, const int32_t *index,
-                           const float *value, int64_t n, int64_t grid)
+/* A visitor of one set's pictures in the store: each feature's level in each, and the codes of
+   those whose maps are drawn later. */
+typedef struct reading {
+    fct_truth_block *block;
+    int64_t first, n; /* the set's place in the store */
+    float *level;     /* [F,n] */
+    bool keep;
+} reading;
+
+static bool is_read(const void *self, const char *block)
 {
-    for (int64_t i = 0; i < n * grid * sae->k; i++)
-        level[index[i] * n + i / (grid * sae->k)] += value[i] / (float)grid;
+    return strcmp(((const reading *)self)->block->name, block) == 0;
 }
 
-static fct_status encode_set(fct_truth_block *b, const fct_store *store, int64_t at, int64_t first,
-                             int64_t n, int part)
+/* The mean of every feature's map. */
+static void add_levels(const reading *r, const fct_scan_codes *c, int64_t picture)
+{
+    int64_t grid = c->h * c->w;
+    for (int64_t i = 0; i < grid * c->k; i++)
+        r->level[c->index[i] * r->n + picture] += c->value[i] / (float)grid;
+}
+
+static fct_status read_codes(void *self, const fct_scan_codes *c)
+{
+    reading *r = self;
+    int64_t picture = c->item->number - r->first, pairs = c->h * c->w * c->k;
+    add_levels(r, c, picture);
+    if (!r->keep) return FCT_OK;
+    memcpy(r->block->index + picture * pairs, c->index, (size_t)pairs * sizeof *c->index);
+    memcpy(r->block->value + picture * pairs, c->value, (size_t)pairs * sizeof *c->value);
+    return FCT_OK;
+}
+
+/* part: 0 of `choose`, 1 of `show`. */
+static fct_status read_set(const fct_truth *t, fct_truth_block *b, const fct_store *store, int part)
 {
     const fct_sae *sae = b->sae;
-    int64_t grid = b->grid_h * b->grid_w, rows = n * grid;
-    float *x = NULL, *value = NULL;
-    int32_t *index = NULL;
-    fct_status st = FCT_OK;
-    FCT_TRY_OUT(fct_new(&x, rows, sae->d * (int64_t)sizeof *x));
-    FCT_TRY_OUT(fct_new(&index, rows, sae->k * (int64_t)sizeof *index));
-    FCT_TRY_OUT(fct_new(&value, rows, sae->k * (int64_t)sizeof *value));
-    FCT_TRY_OUT(fct_new(&b->level[part], sae->f, n * (int64_t)sizeof *b->level[part]));
-    FCT_TRY_OUT(fct_store_read(store, at, first * grid, rows, x, NULL));
-    FCT_TRY_OUT(fct_sae_encode(sae, x, rows, index, value));
-    measure_levels(b->level[part], sae, index, value, n, grid);
-    if (part == 1) { /* the maps of `show` are drawn later */
-        b->index = index;
-        b->value = value;
-        index = NULL;
-        value = NULL;
+    int64_t choose = t->result.choose.n;
+    reading r = {.block = b,
+                 .first = part ? choose : 0,
+                 .n = part ? t->result.show.n : choose,
+                 .keep = part == 1};
+    FCT_TRY(fct_new(&b->level[part], sae->f, r.n * (int64_t)sizeof *b->level[part]));
+    r.level = b->level[part];
+    if (r.keep) {
+        int64_t rows = r.n * b->grid_h * b->grid_w;
+        FCT_TRY(fct_new(&b->index, rows, sae->k * (int64_t)sizeof *b->index));
+        FCT_TRY(fct_new(&b->value, rows, sae->k * (int64_t)sizeof *b->value));
     }
-out:
-    fct_free(x);
-    fct_free(index);
-    fct_free(value);
-    return st;
+    return fct_scan_store(store, &t->saes, &(fct_scan_store_desc){.first = r.first, .n = r.n},
+                          &(fct_scan_visitor){.self = &r, .wants = is_read, .codes = read_codes},
+                          1);
 }
 
 static fct_status measure_block(fct_truth *t, fct_truth_block *b, const fct_store *store)
@@ -148,8 +169,8 @@ static fct_status measure_block(fct_truth *t, fct_truth_block *b, const fct_stor
     b->sae = fct_sae_set_find(&t->saes, b->name);
     b->grid_h = info->grid_h;
     b->grid_w = info->grid_w;
-    FCT_TRY(encode_set(b, store, at, 0, t->result.choose.n, 0));
-    FCT_TRY(encode_set(b, store, at, t->result.choose.n, t->result.show.n, 1));
+    FCT_TRY(read_set(t, b, store, 0));
+    FCT_TRY(read_set(t, b, store, 1));
     fct_row_source rows = {0};
     int64_t grid = b->grid_h * b->grid_w;
     FCT_TRY(fct_store_rows(&rows, store,
