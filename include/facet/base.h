@@ -56,14 +56,6 @@ FCT_API void fct_free(void *p);
    it: the 0 that is said. Texts and JSON show it as 0. */
 enum { FCT_NONE = -1 };
 
-/* How messages write the name of an option: as its user does. */
-typedef enum fct_spelling {
-    FCT_SPELL_FIELD,        /* batch_size */
-    FCT_SPELL_COMMAND_LINE, /* --batch-size */
-    FCT_SPELL_JSON,         /* "batch_size" */
-    FCT_SPELL_KEYWORD       /* batch_size= */
-} fct_spelling;
-
 typedef enum fct_log_level {
     FCT_LOG_ERROR,
     FCT_LOG_WARN,

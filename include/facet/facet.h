@@ -21,6 +21,7 @@
 #include "facet/image.h"
 #include "facet/index.h"
 #include "facet/model.h"
+#include "facet/option.h"
 #include "facet/recipe.h"
 #include "facet/rows.h"
 #include "facet/sae.h"

@@ -25,6 +25,7 @@
 #define FACET_SESSION_H
 
 #include "facet/model.h"
+#include "facet/option.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,9 +54,9 @@ typedef struct fct_settings {
     int64_t original_width, original_height, crop_left, crop_top, target_width, target_height;
 } fct_settings;
 
-/* The rows that describe the struct's fields (base/option.h), in the order in which recipes have
+/* The rows that describe the struct's fields (facet/option.h), in the order in which recipes have
    them. */
-FCT_API const struct fct_option *fct_settings_table(void);
+FCT_API const fct_option *fct_settings_table(void);
 /* in (NULL: all defaults) with the model's defaults in place of zeros. Guidance 0 stays FCT_NONE,
    so that resolving again changes nothing. out's texts are in's; out may be in. */
 FCT_API void fct_settings_resolve(fct_settings *out, const fct_settings *in,

@@ -25,6 +25,7 @@
 #ifndef FACET_TRAIN_H
 #define FACET_TRAIN_H
 
+#include "facet/option.h"
 #include "facet/rows.h"
 #include "facet/sae.h"
 
@@ -140,7 +141,7 @@ typedef struct fct_train_desc {
 
 /* The rows that describe the fields which say what is trained and how (base/option.h), in the order
    in which help lists them. */
-FCT_API const struct fct_option *fct_train_table(void);
+FCT_API const fct_option *fct_train_table(void);
 /* Ranges, and options that contradict each other; training asks it too. FCT_ERR_ARG names the
    field. */
 FCT_API fct_status fct_train_desc_check(const fct_train_desc *desc) FCT_MUST_CHECK;

@@ -24,44 +24,9 @@
 #define FCT_BASE_OPTION_H
 
 #include "base/base.h"
-
-typedef enum fct_option_kind {
-    FCT_OPTION_FLAG,   /* bool */
-    FCT_OPTION_I64,    /* int64_t */
-    FCT_OPTION_U64,    /* uint64_t; above INT64_MAX its JSON is a text */
-    FCT_OPTION_F64,    /* double, finite */
-    FCT_OPTION_ENUM,   /* an enum, by the words of the row */
-    FCT_OPTION_SIZE,   /* int64_t[2] or two neighbours: "1024x768", [1024, 768] */
-    FCT_OPTION_PAIR,   /* the same: "0,0", [0, 0] */
-    FCT_OPTION_TEXT,   /* const char * */
-    FCT_OPTION_FILE,   /* const char *, not empty */
-    FCT_OPTION_FOLDER, /* const char *, not empty */
-    FCT_OPTION_WORD,   /* const char *, one of the row's words */
-    FCT_OPTION_KIND_COUNT
-} fct_option_kind;
-
-typedef struct fct_option { /* a row; one without a name ends the table */
-    const char *name;       /* "noise_dtype", as JSON and Python have it; --noise-dtype */
-    fct_option_kind kind;
-    size_t at;        /* where the field lies in its struct, in bytes: offsetof */
-    double lo, hi;    /* of numbers, both included; from 9.2e18 on: as large as the type holds */
-    bool above;       /* F64: lo itself is excluded */
-    bool none;        /* I64, F64: 0 can be said, and is FCT_NONE in the struct */
-    bool zero;        /* in JSON 0 may stand for the default, though lo is above it */
-    int64_t multiple; /* I64, SIZE: only multiples of it; 0: any */
-    /* ENUM: the words of 0, 1, 2 ... with commas between; an empty one (",none,linear") belongs to
-       a default that has no word. WORD: the words, in any order. Numbers: one word for the default
-       ("auto"), or NULL. */
-    const char *words;
-    const char *value;     /* stands for the value in help: "N"; NULL for flags */
-    const char *fallback;  /* the default, as text that this row reads; NULL: no constant */
-    const char *otherwise; /* the default in words, where it is no constant: "the model's" */
-    const char *help;      /* one sentence without a full stop */
-} fct_option;
+#include "facet/option.h"
 
 /* ---- names ---- */
-/* The row of that name, '-' and '_' being the same; NULL: none. */
-const fct_option *fct_option_find(const fct_option *table, const char *name);
 typedef struct fct_spelled {
     char text[64];
 } fct_spelled;
@@ -75,8 +40,6 @@ void fct_option_log(const fct_log *log, fct_log_level level, fct_spelling spelli
 fct_status fct_option_range(fct_str *out, const fct_option *row) FCT_MUST_CHECK;
 
 /* ---- one field; `to` and `from` are the struct ---- */
-/* TEXT, FILE, FOLDER and WORD point into text. A FLAG is true for "" (that it is there says it). */
-fct_status fct_option_parse(void *to, const fct_option *row, const char *text) FCT_MUST_CHECK;
 /* null is as if the key were not there. Texts point into value. A number, a flag or a list written
    as text is refused, except U64. */
 fct_status fct_option_of_json(void *to, const fct_option *row, const json_t *value) FCT_MUST_CHECK;

@@ -24,7 +24,7 @@ from cli_util import ROOT, need_demo
 HEADERS = sorted(p.name for p in (ROOT / "include/facet").glob("*.h"))
 PROGRAMS = sorted(p.stem for p in (ROOT / "tests/api").glob("*.c"))
 # what an example leaves behind is there for those after it: a store, an SAE, pictures
-ORDER = ["base.h", "facet.h", "device.h", "tensor.h", "image.h", "dist.h", "model.h", "session.h", "rows.h", "store.h",
+ORDER = ["base.h", "facet.h", "device.h", "tensor.h", "image.h", "dist.h", "model.h", "session.h", "option.h", "rows.h", "store.h",
          "train.h", "sae.h", "recipe.h", "edit.h", "index.h", "eval.h"]  # fmt: skip
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
