@@ -36,6 +36,8 @@ static inline fct_status fct_failed(fct_status st)
     return st;
 }
 #define fct_fail(st, ...) ((fct_fail)((st), __VA_ARGS__), fct_failed(st))
+/* Forgets the thread's text, before a caller's function is asked that may set none. */
+void fct_error_clear(void);
 /* Prepends "where: " to the text of a failure that passes through; returns st unchanged (FCT_OK:
  * does nothing). */
 fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

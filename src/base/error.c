@@ -38,6 +38,11 @@ static void trim_cut(char *text, int wanted)
     if (n > back && (unsigned char)text[n - 1 - back] >= 0xC0) text[n - 1 - back] = '\0';
 }
 
+void fct_error_clear(void)
+{
+    error_text[0] = '\0';
+}
+
 fct_status(fct_fail)(fct_status st, const char *fmt, ...)
 {
     /* Formatted apart, since an argument may be fct_error_text() itself. */

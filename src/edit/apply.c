@@ -75,7 +75,8 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     if (!acts && e->op != FCT_EDIT_ONLY) return false;
     double m = mask_at(c, live, row, place);
     if (m == 0) return false;
-    if (e->op == FCT_EDIT_REBUILD) return blend(base, c->work->rebuilt + row * d, 1, m, d);
+    if (e->op == FCT_EDIT_REBUILD)
+        return blend(base, c->work->rebuilt[e->is_static] + row * d, 1, m, d);
     /* `only` clears the half that it does not fill */
     if (e->op == FCT_EDIT_ZERO || !acts) return blend(base, NULL, 0, m, d);
     return blend(base, sae->w_dec + e->feature * d,
@@ -157,34 +158,41 @@ static fct_status apply_half(const context *c, fct_half half)
 
 /* ---- what is needed first ---- */
 
+/* All rows from the codes that the edit reads. Each half of guidance may have an edit of its own. */
+static fct_status rebuild(const context *c, const fct_edit *e)
+{
+    fct_apply_work *w = c->work;
+    int at = e->is_static;
+    FCT_TRY(fct_reserve(&w->rebuilt[at], &w->rebuilt_room[at], c->rows * c->d,
+                        (int64_t)sizeof *w->rebuilt[at]));
+    return fct_codes_decode(codes_for(c, e), &w->coder, w->rebuilt[at]);
+}
+
 /* Memory, the codes of the incoming rows, and their reconstruction. */
 static fct_status prepare(const context *c)
 {
     const fct_apply_args *a = c->a;
     fct_apply_work *w = c->work;
     bool reads = false;
-    const fct_edit *rebuild = NULL;
     for (int64_t i = 0; i < a->n_edits; i++) {
         const fct_edit *e = a->edit[i].edit;
         if (fct_edit_reads_codes(e) && !e->is_static) reads = true;
-        if (e->op == FCT_EDIT_REBUILD) rebuild = e;
     }
     /* edits without codes may still need the rows' own scale */
     if (c->sae && c->sae->normalize != FCT_SAE_NORMALIZE_NONE) reads = true;
     FCT_TRY(fct_reserve(&w->base, &w->base_room, c->d, (int64_t)sizeof *w->base));
     FCT_TRY(fct_reserve(&w->sum, &w->sum_room, c->d, (int64_t)sizeof *w->sum));
     if (reads) FCT_TRY(fct_codes_encode(&w->incoming, &w->coder, c->delta, c->rows));
-    if (!rebuild) return FCT_OK;
-    FCT_TRY(
-        fct_reserve(&w->rebuilt, &w->rebuilt_room, c->rows * c->d, (int64_t)sizeof *w->rebuilt));
-    return fct_codes_decode(codes_for(c, rebuild), &w->coder, w->rebuilt);
+    for (int64_t i = 0; i < a->n_edits; i++)
+        if (a->edit[i].edit->op == FCT_EDIT_REBUILD) FCT_TRY(rebuild(c, a->edit[i].edit));
+    return FCT_OK;
 }
 
 void fct_apply_work_clear(fct_apply_work *w)
 {
     fct_coder_clear(&w->coder);
     fct_codes_clear(&w->incoming);
-    fct_free(w->rebuilt);
+    for (int i = 0; i < 2; i++) fct_free(w->rebuilt[i]);
     fct_free(w->base);
     fct_free(w->sum);
     *w = (fct_apply_work){0};

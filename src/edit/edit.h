@@ -59,9 +59,9 @@ typedef struct fct_live_edit {
 typedef struct fct_apply_work {
     fct_coder coder;
     fct_codes incoming; /* of the delta's rows, when an edit reads them */
-    float *rebuilt;     /* [b*h*w,d], for rebuild */
+    float *rebuilt[2];  /* [b*h*w,d], for rebuild: by the run's own codes, by the clean run's */
     double *base, *sum; /* [d]: the row before additions, and what is added */
-    int64_t rebuilt_room, base_room, sum_room;
+    int64_t rebuilt_room[2], base_room, sum_room;
 } fct_apply_work;
 void fct_apply_work_clear(fct_apply_work *w);
 

@@ -12,11 +12,13 @@ static fct_status make_grid(fct_compiled *c, int64_t h, int64_t w)
     if (m->kind == FCT_MASK_NONE || m->kind == FCT_MASK_MAP ||
         (c->grid && c->grid_h == h && c->grid_w == w))
         return FCT_OK;
+    c->grid_h = c->grid_w = 0;
     fct_free(c->grid);
     FCT_TRY(fct_new(&c->grid, h * w, (int64_t)sizeof *c->grid));
+    FCT_TRY(fct_mask_grid(c->grid, h, w, m));
     c->grid_h = h;
     c->grid_w = w;
-    return fct_mask_grid(c->grid, h, w, m);
+    return FCT_OK;
 }
 
 static fct_status make_live(fct_live_edit *live, fct_plan *p, fct_compiled *c, int64_t step,

@@ -176,15 +176,13 @@ static fct_status add_each(int64_t *added, fct_sae_set *set, const fct_model_inf
     fct_status st = FCT_OK;
     *added = 0;
     for (int64_t i = 0; i < info->n_blocks && st == FCT_OK; i++) {
-        char *path = NULL, *cfg = NULL;
+        char *path = NULL;
         st = fct_path_join(&path, dir, info->block[i].short_name);
-        if (st == FCT_OK) st = fct_path_join(&cfg, path, "cfg.json");
-        if (st == FCT_OK && fct_path_exists(cfg)) {
+        if (st == FCT_OK && fct_sae_layout_of(path)) {
             st = add_one(set, info, info->block[i].short_name, path);
             ++*added;
         }
         fct_free(path);
-        fct_free(cfg);
     }
     return st;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/option.h"
 #include "model/run.h"
 
 enum { CUT_SHOWN = 120 }; /* bytes of a cut text that a warning shows */
@@ -125,32 +126,34 @@ static void add_number(fct_sha256 *h, int64_t v)
     fct_sha256_add(h, &v, sizeof v);
 }
 
-static void make_key(fct_work *w)
+/* Every setting by its row of the table, so that a new one is part of the key by being there. */
+static fct_status add_settings(fct_sha256 *h, const fct_settings *s)
+{
+    fct_str text = {0};
+    json_t *j = json_object();
+    fct_status st = j ? fct_options_to_json(j, fct_settings_table(), s)
+                      : fct_fail(FCT_ERR_MEMORY, "out of memory: the settings of a run");
+    if (st == FCT_OK) st = fct_json_text(&text, j, 0);
+    if (st == FCT_OK) fct_sha256_add(h, text.p, text.n);
+    fct_str_clear(&text);
+    json_decref(j);
+    return st;
+}
+
+/* Of all that the run follows from, its taps apart. */
+static fct_status make_key(fct_work *w)
 {
     const fct_run_desc *d = w->d;
-    const fct_settings *s = &w->settings;
-    const int64_t number[] = {w->n,
-                              w->rows,
-                              w->h,
-                              w->w,
-                              w->sampler.n,
-                              w->zeros,
-                              s->joint_noise,
-                              s->noise_dtype,
-                              s->original_width,
-                              s->original_height,
-                              s->crop_left,
-                              s->crop_top,
-                              s->target_width,
-                              s->target_height,
-                              d->init_noise != NULL};
+    const int64_t number[] = {w->n, w->rows, w->h, w->w, w->zeros, d->init_noise != NULL};
     fct_sha256 h;
     fct_sha256_init(&h);
     fct_sha256_add(&h, w->m->hash, 64);
     fct_sha256_add(&h, w->m->info.backend, (int64_t)strlen(w->m->info.backend) + 1);
     fct_sha256_add(&h, w->m->info.precision, (int64_t)strlen(w->m->info.precision) + 1);
     for (size_t i = 0; i < FCT_COUNT(number); i++) add_number(&h, number[i]);
-    fct_sha256_add(&h, &s->guidance, sizeof s->guidance);
+    FCT_TRY(add_settings(&h, &w->settings));
+    fct_sha256_add(&h, w->sampler.timestep, w->sampler.n * (int64_t)sizeof *w->sampler.timestep);
+    fct_sha256_add(&h, w->sampler.sigma, (w->sampler.n + 1) * (int64_t)sizeof *w->sampler.sigma);
     for (int64_t i = 0; i < w->n; i++) add_number(&h, (int64_t)fct_run_seed(d, i));
     for (int i = 0; i < 2; i++)
         fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
@@ -159,6 +162,7 @@ static void make_key(fct_work *w)
         fct_sha256_add(&h, d->init_noise,
                        w->n * w->channels * w->h * w->w * (int64_t)sizeof(float));
     fct_sha256_hex(&h, w->key);
+    return FCT_OK;
 }
 
 static void make_text_key(fct_work *w)
@@ -169,6 +173,16 @@ static void make_text_key(fct_work *w)
     for (int i = 0; i < 2; i++)
         fct_sha256_add(&h, w->ids[i], w->n_texts * w->tokens * (int64_t)sizeof **w->ids);
     fct_sha256_hex(&h, w->text_key);
+}
+
+static fct_status check_tap_steps(const fct_work *w)
+{
+    for (int64_t i = 0; i < w->d->n_taps; i++)
+        if (w->d->taps[i].first_step > w->sampler.n)
+            return fct_fail(FCT_ERR_ARG, "a tap on %s begins in step %lld of a run of %lld",
+                            w->d->taps[i].module, (long long)w->d->taps[i].first_step,
+                            (long long)w->sampler.n);
+    return FCT_OK;
 }
 
 static fct_status init(fct_work *w)
@@ -185,7 +199,8 @@ static fct_status init(fct_work *w)
         fct_taps_init(&w->taps, d->taps, d->n_taps, &w->m->modules, w->m->block, w->m->n_blocks));
     if (d->stop_after_taps && w->taps.last_stage < 0)
         return fct_fail(FCT_ERR_ARG, "stop_after_taps needs a tap");
-    make_key(w);
+    FCT_TRY(check_tap_steps(w));
+    FCT_TRY(make_key(w));
     make_text_key(w);
     w->texts = (const fct_texts_kept *)fct_kept_find(&w->s->texts, w->text_key);
     FCT_TRY(fct_moments_plan(w));

@@ -28,12 +28,13 @@ static fct_status save_progress(const capture *c)
 {
     char *path = NULL;
     json_t *sums = json_array();
+    bool whole = true;
     for (int64_t b = 0; b < 2 * c->plan.n_blocks; b++)
-        (void)json_array_append_new(sums, json_real(c->sums[b]));
+        whole &= json_array_append_new(sums, json_real(c->sums[b])) == 0;
     json_t *j = json_pack("{s:s, s:s, s:I, s:o}", "format", FCT_STORE_FORMAT, "capture", c->id,
                           "prompts_done", (json_int_t)c->done, "rounding", sums);
-    fct_status st = j ? fct_store_path(&path, c->desc->out, NULL, "progress.json")
-                      : fct_fail(FCT_ERR_MEMORY, "out of memory: progress.json");
+    fct_status st = j && whole ? fct_store_path(&path, c->desc->out, NULL, "progress.json")
+                               : fct_fail(FCT_ERR_MEMORY, "out of memory: progress.json");
     if (st == FCT_OK) st = fct_json_write(j, path);
     json_decref(j);
     fct_free(path);

@@ -115,9 +115,12 @@ static void wait_for(fct_prefetch *p, buffer *b)
         (void)pthread_cond_timedwait(&p->change, &p->lock, &until);
         if (b->state != WANTED || fct_seconds() - told < TELL_EVERY) continue;
         told = fct_seconds();
+        int64_t loaded = b->n_loaded, runs = b->n_runs;
+        pthread_mutex_unlock(&p->lock); /* the caller's log may take its time */
         fct_log_line(p->loader->log, FCT_LOG_INFO,
-                     "rows are being made: %lld of %lld batches of prompts", (long long)b->n_loaded,
-                     (long long)b->n_runs);
+                     "rows are being made: %lld of %lld batches of prompts", (long long)loaded,
+                     (long long)runs);
+        pthread_mutex_lock(&p->lock);
     }
 }
 

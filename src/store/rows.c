@@ -482,8 +482,10 @@ fct_status fct_store_rows(fct_row_source *out, const fct_store *s, const fct_row
 fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
                               const fct_rows_desc *desc)
 {
+    static const fct_rows_desc usual = {0};
     source *self;
     *out = (fct_row_source){0};
+    if (!desc) desc = &usual;
     if (d < 1 || d > INT32_MAX || n < 0 || !rows)
         return fct_fail(FCT_ERR_SHAPE, "%lld rows of %lld numbers", (long long)n, (long long)d);
     FCT_TRY(new_source(&self, 1, FCT_F32));

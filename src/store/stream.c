@@ -210,7 +210,7 @@ fct_status fct_stream_open(fct_row_source *out, const fct_run_loader *loader,
     *out = (fct_row_source){0};
     st = fct_new(&s, 1, sizeof *s);
     if (st != FCT_OK) {
-        loader->close(loader->self);
+        if (loader->close) loader->close(loader->self);
         return st;
     }
     s->loader = *loader;

@@ -165,7 +165,7 @@ out:
     return st;
 }
 
-/* The names and sizes of the samples, and their first and last bytes: as far as a description can
+/* The names and sizes of the samples, and bytes from their beginning and middle: as far as a description can
    go without reading them all. */
 static fct_status describe_samples(void *self, json_t **out)
 {
@@ -194,12 +194,12 @@ fct_status fct_tar_rows_source(fct_row_source *out, const fct_tar_rows *t, const
                                const fct_rows_desc *desc)
 {
     samples *s;
-    int64_t total = fct_tar_rows_count(t), end = desc->n > 0 ? desc->first + desc->n : total,
-            lo = 0, hi = 0;
+    int64_t total = fct_tar_rows_count(t), lo = 0, hi = 0;
     *out = (fct_row_source){0};
     if (desc->first < 0 || desc->n < 0 || desc->first > total || desc->n > total - desc->first)
         return fct_fail(FCT_ERR_RANGE, "rows %lld to %lld: there are %lld", (long long)desc->first,
                         (long long)(desc->first + desc->n), (long long)total);
+    int64_t end = desc->n > 0 ? desc->first + desc->n : total;
     while (lo < t->n && t->first[lo] < desc->first) lo++;
     while (hi < t->n && t->first[hi + 1] <= end) hi++;
     if (lo > 0 || hi < t->n) /* a part of the samples would need tables of its own */

@@ -458,10 +458,11 @@ out:
 fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                          fct_train_report *report)
 {
-    fct_train_member member = {.desc = *desc};
+    fct_train_member member = {0};
+    if (desc) member.desc = *desc;
     fct_train_run run = {.stream = rows, .n_streams = 1, .member = &member, .n_members = 1};
     *out = NULL;
-    if (desc->mix_blocks && rows->n_parts > 1)
+    if (member.desc.mix_blocks && rows->n_parts > 1)
         return fct_fail(FCT_ERR_ARG, "mixed blocks give an SAE each: use fct_sae_train_many");
     fct_status st = fct_sae_train_many(&run);
     if (st == FCT_OK) {

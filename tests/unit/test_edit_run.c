@@ -539,6 +539,62 @@ static void test_refused(void **state)
     }
 }
 
+/* ---- halves of guidance ---- */
+
+typedef struct seen {
+    float *rows;
+    int64_t n;
+} seen;
+
+static fct_status keep_cond(void *user, const fct_tap_event *event, fct_tensor *value)
+{
+    seen *s = user;
+    float *rows;
+    int64_t d = value->dim[3];
+    FCT_TRY(fct_tap_rows(&rows, &s->n, event, value, -1, FCT_HALF_COND));
+    s->n *= d;
+    FCT_TRY(fct_new_raw(&s->rows, s->n, (int64_t)sizeof *s->rows));
+    memcpy(s->rows, rows, (size_t)s->n * sizeof *s->rows);
+    return FCT_OK;
+}
+
+/* What up.0.1 writes into the cond half of the first step. */
+static seen cond_half(const char *const *texts, int n)
+{
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result r;
+    fct_settings settings;
+    seen s = {0};
+    read_setting(&d, &settings, items, &twin, "a", "one");
+    settings.guidance = 4;
+    fct_tap tap = {.module = "up.0.1",
+                   .what = FCT_TAP_OUT,
+                   .first_step = 1,
+                   .last_step = 1,
+                   .user = &s,
+                   .fn = keep_cond};
+    d.taps = &tap;
+    d.n_taps = 1;
+    assert_ok(run_texts(&r, &d, texts, n));
+    fct_run_result_clear(&r);
+    return s;
+}
+
+/* Each half's rebuild reads codes of its own: that of the uncond half from the run without edits
+   changes nothing in the cond half. */
+static void test_halves(void **state)
+{
+    (void)state;
+    const char *const alone[] = {"mid.0 zero", "up.0.1 rebuild branch=cond"};
+    const char *const both[] = {alone[0], alone[1], "up.0.1 rebuild branch=uncond static"};
+    seen a = cond_half(alone, 2), b = cond_half(both, 3);
+    assert_int_equal(a.n, b.n);
+    assert_memory_equal(a.rows, b.rows, (size_t)a.n * sizeof *a.rows);
+    fct_free(a.rows);
+    fct_free(b.rows);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +603,6 @@ int main(void)
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model),
         cmocka_unit_test(test_keys),     cmocka_unit_test(test_redone),
-        cmocka_unit_test(test_threads)};
+        cmocka_unit_test(test_threads),  cmocka_unit_test(test_halves)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }

@@ -225,6 +225,43 @@ static void test_other_runs(void **state)
     close_twin(&f);
 }
 
+/* With trailing spacing 61 steps are really 62, at other times than those of 62: two runs of as many
+   steps that follow different schedules. */
+static void test_schedules(void **state)
+{
+    (void)state;
+    fixture f;
+    char path[1024];
+    scaling edit = {0};
+    fct_tap tap = edit_tap(&edit, "up.0.1", 0);
+    fct_settings settings = {.width = 64, .height = 64};
+    fct_run_desc d = {.items = items,
+                      .n_items = 1,
+                      .settings = &settings,
+                      .taps = &tap,
+                      .n_taps = 1,
+                      .no_decode = true};
+    snprintf(path, sizeof path, "%s/models/demo", FCT_SOURCE_DIR);
+    assert_ok(fct_model_open(
+        &f.m, &(fct_model_desc){.path = path, .no_vae = true, .precision = FCT_PRECISION_F32}));
+    assert_ok(fct_session_open(&f.s, f.m, NULL));
+    tap.first_step = 60;
+    for (settings.steps = 61; settings.steps <= 62; settings.steps++) run_same(&f, "steps", &d);
+    assert_int_equal(counts(&f).resumed, 0);
+    tap.first_step = 63;
+    fct_run_result r;
+    assert_fails(FCT_ERR_ARG, "a tap on up.0.1 begins in step 63 of a run of 62",
+                 fct_session_run(f.s,
+                                 &(fct_run_desc){.items = items,
+                                                 .n_items = 1,
+                                                 .settings = &(fct_settings){.steps = 62},
+                                                 .taps = &tap,
+                                                 .n_taps = 1,
+                                                 .no_decode = true},
+                                 &r));
+    close_twin(&f);
+}
+
 /* A tap that only looks, or edits without a key, is called as often as in a run alone. */
 static void test_listeners(void **state)
 {
@@ -437,6 +474,6 @@ int main(void)
         cmocka_unit_test(test_other_runs),    cmocka_unit_test(test_listeners),
         cmocka_unit_test(test_stopped_early), cmocka_unit_test(test_texts),
         cmocka_unit_test(test_budget),        cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_threads)};
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_schedules)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,7 +138,10 @@ static fct_status call(const fct_tap *tap, const fct_tap_event *event, fct_tenso
 {
     struct fct_tap_memory *m = event->memory;
     if (tap->edits) forget_copy(m);
+    fct_error_clear();
     fct_status st = tap->fn(tap->user, event, &value);
+    if (st != FCT_OK && !*fct_error_text())
+        (void)(fct_fail)(st, "the tap's function ended the run: %s", fct_status_name(st));
     if (!tap->edits) return st;
     if (st == FCT_OK) st = write_back(m);
     forget_copy(m);
