@@ -158,7 +158,7 @@ static fct_status apply_half(const context *c, fct_half half)
 
 /* ---- what is needed first ---- */
 
-/* All rows from the codes that the edit reads. Each half of guidance may have an edit of its own. */
+/* All rows from the codes that the edit reads: each half of guidance may have an edit. */
 static fct_status rebuild(const context *c, const fct_edit *e)
 {
     fct_apply_work *w = c->work;

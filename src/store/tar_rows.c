@@ -165,8 +165,8 @@ out:
     return st;
 }
 
-/* The names and sizes of the samples, and bytes from their beginning and middle: as far as a description can
-   go without reading them all. */
+/* The names and sizes of the samples, and bytes from their beginning and middle: as far as a
+   description can go without reading them all. */
 static fct_status describe_samples(void *self, json_t **out)
 {
     samples *s = self;

@@ -225,8 +225,8 @@ static void test_other_runs(void **state)
     close_twin(&f);
 }
 
-/* With trailing spacing 61 steps are really 62, at other times than those of 62: two runs of as many
-   steps that follow different schedules. */
+/* With trailing spacing 61 steps are really 62, at other times than those of 62: two runs of as
+   many steps that follow different schedules. */
 static void test_schedules(void **state)
 {
     (void)state;
