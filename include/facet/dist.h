@@ -12,9 +12,9 @@
        fct_dist_close(ranks);
 
    facet's library knows no network. What carries bytes between the ranks is a link, a struct with
-   functions that the program fills in: over MPI as the program facet does (src/cli/mpi.c), over
+   functions that the program fills in: over MPI as the program facet does, over
    sockets, pipes or shared memory. Each process opens its end of the link with its rank, opens an
-   fct_dist on it, and hands that to fct_train, fct_capture and the others that take `ranks`; NULL
+   fct_dist on it, and hands that to fct_sae_train_many, fct_capture and the others that take `ranks`; NULL
    there means one process. All processes make the same calls in the same order with the same
    options; which part of the work is whose follows from rank and size.
 
