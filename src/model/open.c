@@ -73,8 +73,9 @@ static fct_status check_together(const fct_model *m)
 
 static fct_status build(fct_model *m, fct_binder *b, bool vae)
 {
-    return vae ? fct_vae_build(&m->vae, b)
-               : fct_unet_build(&m->unet, b, &m->unet_config);
+    const fct_ints *size = &m->unet_config.sample_size;
+    if (!vae) return fct_unet_build(&m->unet, b, &m->unet_config);
+    return fct_vae_build(&m->vae, b, size->v[0] * size->v[size->n == 2 ? 1 : 0]);
 }
 
 /* First only shapes, then for good. */

@@ -105,8 +105,9 @@ static fct_status bring(const fct_binder *b, float **out, const fct_tensor *cons
 static fct_status pack(fct_binder *b, fct_weight *w, fct_pack_kind kind,
                        const fct_weight_part *parts, int n)
 {
-    return fct_weight_pack(
-        b->be, w, &(fct_pack_desc){.kind = kind, .dtype = b->dtype, .part = parts, .n_parts = n});
+    const fct_pack_desc d = {
+        .kind = kind, .dtype = b->dtype, .part = parts, .n_parts = n, .map = b->map};
+    return fct_weight_pack(b->be, w, &d);
 }
 
 fct_status fct_bind_stack(fct_binder *b, fct_linear *l, const char *const *names, int n, int64_t in,

@@ -121,6 +121,9 @@ typedef struct fct_binder {
     const char *root;     /* "unet": before the dot of every module name */
     int32_t block;        /* transformer block being built, or -1 */
     int64_t stage;
+    /* pixels of the map on which the convolutions that come next usually run; 0: not told. From
+       some size on they are kept in a second, faster form (fct_pack_desc.map) */
+    int64_t map;
 } fct_binder;
 /* NULL: it is not there or has another shape, and the problem was noted. */
 const fct_tensor *fct_bind_want(fct_binder *b, const char *name, int ndim, const int64_t *dim);

@@ -239,8 +239,9 @@ typedef struct fct_vae {
     fct_vae_config config;
     fct_stages encoder, decoder;
 } fct_vae;
-/* From v->config. */
-fct_status fct_vae_build(fct_vae *v, fct_binder *b) FCT_MUST_CHECK;
+/* From v->config. cells: of the latents that are usually decoded, for the decoder's convolutions
+   to be packed for; 0: not told. */
+fct_status fct_vae_build(fct_vae *v, fct_binder *b, int64_t cells) FCT_MUST_CHECK;
 /* Releases the stages; the config stays. */
 void fct_vae_clear(fct_vae *v);
 int64_t fct_vae_factor(const fct_vae *v); /* pixels per latent cell */

@@ -127,6 +127,7 @@ static fct_status build_encoder(fct_stages *list, fct_binder *b, const fct_vae_c
     return FCT_OK;
 }
 
+/* b->map follows the map, which every upsampler doubles. */
 static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_config *c)
 {
     int n = c->block_out_channels.n;
@@ -147,6 +148,7 @@ static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_c
             ch = out;
         }
         if (i == n - 1) break;
+        b->map *= 4;
         snprintf(name, sizeof name, "decoder.up_blocks.%d.upsamplers.0.conv", i);
         FCT_TRY(add_conv(b, list, name, ch, ch, 3, &s));
         s->up = true;
@@ -155,10 +157,16 @@ static fct_status build_decoder(fct_stages *list, fct_binder *b, const fct_vae_c
     return add_conv(b, list, "decoder.conv_out", ch, c->out_channels, 3, &s);
 }
 
-fct_status fct_vae_build(fct_vae *v, fct_binder *b)
+/* Pictures are decoded all the time and encoded now and then: the encoder's convolutions are not
+   worth the memory of a second form. */
+fct_status fct_vae_build(fct_vae *v, fct_binder *b, int64_t cells)
 {
+    b->map = 0;
     FCT_TRY(build_encoder(&v->encoder, b, &v->config));
-    return build_decoder(&v->decoder, b, &v->config);
+    b->map = cells;
+    fct_status st = build_decoder(&v->decoder, b, &v->config);
+    b->map = 0;
+    return st;
 }
 
 void fct_vae_clear(fct_vae *v)
