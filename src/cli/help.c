@@ -8,7 +8,7 @@
 enum { COLUMN = 26, WIDTH = 96 };
 
 /* Words of `text` in lines up to WIDTH, the first of which begins at column `at`, the others at
- * `indent`. */
+   `indent`. */
 static fct_status wrap(fct_str *out, const char *text, int64_t at, int64_t indent)
 {
     for (bool first = true; *text; first = false) {

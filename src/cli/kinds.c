@@ -142,7 +142,7 @@ static bool read_two(fct_cli_value *v, const char *text, const char *marks)
 }
 
 /* "1,3" "1-3" "1-3,7": marked in a table of all allowed numbers, so that order and repeats do not
- * matter. */
+   matter. */
 static bool mark_steps(uint8_t *mark, const char *text, const fct_cli_option *row)
 {
     while (true) {

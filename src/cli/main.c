@@ -72,7 +72,7 @@ static fct_status show_help(const fct_cli_command *command)
 }
 
 /* The words that ask for JSON count even when the rest is wrong, so that a program always gets an
- * object. */
+   object. */
 static bool asks_json(int n, char *const *words)
 {
     for (int i = 0; i < n && strcmp(words[i], "--") != 0; i++)

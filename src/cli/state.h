@@ -1,5 +1,5 @@
-/* state.h - what is behind fct_cli: the parsed words of one call, its log and its result. For the
-   files that parse, print help and report; commands use cli.h. */
+/* state.h - holds what is behind fct_cli: the parsed words of one call, its log and its result. For
+   the files that parse, print help and report; commands use cli.h. */
 #ifndef FCT_CLI_STATE_H
 #define FCT_CLI_STATE_H
 
@@ -16,7 +16,8 @@ typedef struct fct_cli_value {
     int64_t *steps, n_steps; /* STEPS */
 } fct_cli_value;
 
-typedef struct fct_cli_bar {    /* of the progress being shown */
+/* The progress being shown. */
+typedef struct fct_cli_bar {
     char what[64], detail[160]; /* detail: in place of the rate; empty: none */
     double start, shown;        /* seconds */
     int64_t first;              /* units done when it began */
@@ -38,7 +39,7 @@ struct fct_cli {
     json_t *result;
     fct_log log;
     fct_dist *ranks; /* NULL: one process */
-    fct_cli_bar *bar; /* apart, so that a log line through a const fct_cli can close it */
+    fct_cli_bar *bar; /* not in here, so that a log line through a const fct_cli can close it */
 };
 
 /* ---- options.c ---- */
@@ -47,31 +48,33 @@ struct fct_cli {
 fct_status fct_cli_parse(fct_cli *c, const fct_cli_command *command, int n, char *const *words,
                          bool *want_help) FCT_MUST_CHECK;
 void fct_cli_clear(fct_cli *c);
+/* row NULL: the first. */
 const fct_cli_option *fct_cli_next_row(const fct_cli_command *command, int *table,
-                                       const fct_cli_option *row); /* row NULL: the first */
+                                       const fct_cli_option *row);
 
 /* ---- kinds.c ---- */
 /* A row with what the library's table says of its field, where it says nothing itself. */
 fct_cli_option fct_cli_whole(const fct_cli_option *row);
-fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
-    FCT_MUST_CHECK; /* text: what is wanted, without the option's name */
-fct_status fct_cli_range_text(fct_str *out, const fct_cli_option *row)
-    FCT_MUST_CHECK; /* "a whole number from 1 to 100" */
+/* A refusal's text says what is wanted, without the option's name. */
+fct_status fct_cli_read_value(fct_cli_value *v, const char *text) FCT_MUST_CHECK;
+/* "a whole number from 1 to 100" */
+fct_status fct_cli_range_text(fct_str *out, const fct_cli_option *row) FCT_MUST_CHECK;
 extern const char *const fct_cli_kind_name[FCT_CLI_KIND_COUNT];
 
 /* ---- help.c, man.c, complete.c: text into a string ---- */
 fct_status fct_cli_help_program(fct_str *out) FCT_MUST_CHECK;
 fct_status fct_cli_help_command(fct_str *out, const fct_cli_command *command) FCT_MUST_CHECK;
-fct_status fct_cli_help_group(fct_str *out,
-                              const char *group) FCT_MUST_CHECK; /* "features": its verbs */
+/* "features": its verbs. */
+fct_status fct_cli_help_group(fct_str *out, const char *group) FCT_MUST_CHECK;
 fct_status fct_cli_usage_line(fct_str *out, const fct_cli_command *command) FCT_MUST_CHECK;
 fct_status fct_cli_man(fct_str *out) FCT_MUST_CHECK;
 fct_status fct_cli_complete(fct_str *out, const char *shell) FCT_MUST_CHECK;
-json_t *fct_cli_tables(void); /* all tables; NULL: no memory */
+/* All tables; NULL: no memory. */
+json_t *fct_cli_tables(void);
 
 /* ---- commands.c ---- */
 /* The command that words[0] (and words[1]) name; *out_words is how many words that took. NULL:
- * none. */
+   none. */
 const fct_cli_command *fct_cli_find(int n, char *const *words, int *out_words);
 bool fct_cli_is_group(const char *word);
 /* Sets the error for words that name no command, with the nearest one. */
@@ -79,9 +82,10 @@ fct_status fct_cli_fail_command(int n, char *const *words) FCT_MUST_CHECK;
 
 /* ---- report.c ---- */
 void fct_cli_report_init(fct_cli *c, const volatile int *stop);
-fct_status fct_cli_report_end(
-    fct_cli *c, fct_status st); /* prints the result or the failure; returns what came of it */
+/* Prints the result or the failure; returns what came of it. */
+fct_status fct_cli_report_end(fct_cli *c, fct_status st);
 void fct_cli_error(const char *text);
-fct_status fct_cli_print(const fct_str *text) FCT_MUST_CHECK; /* on stdout */
+/* On stdout. */
+fct_status fct_cli_print(const fct_str *text) FCT_MUST_CHECK;
 
 #endif

@@ -89,7 +89,7 @@ static fct_status inflate_text(const reader *r, fct_str *out, bytes b)
 }
 
 /* tEXt: key 0 text. zTXt: key 0 method compressed. iTXt: key 0 flag method language 0
- * translated-key 0 text. */
+   translated-key 0 text. */
 static fct_status read_text(const reader *r, fct_str *value, bytes b, char kind, bytes *key,
                             bool *good)
 {
@@ -132,7 +132,7 @@ static fct_status keep_text(reader *r, bytes b, char kind)
         if (im->n_text >= MAX_TEXTS)
             st = fct_fail(FCT_ERR_RANGE, "%s: it holds too many texts", r->name);
         /* the first of two texts with one key stays; keys that are not plain ASCII are nobody facet
-         * knows */
+           knows */
         else if (!fct_image_find_text(im, text) &&
                  fct_image_set_text(im, text, value.p ? value.p : "") == FCT_ERR_MEMORY)
             st = FCT_ERR_MEMORY;
@@ -197,9 +197,8 @@ fct_status fct_png_text_put(fct_str *out, const char *key, const char *value)
     fct_status st = utf8_to_latin1(&latin, value, &fits);
     if (st == FCT_OK) st = fct_str_append(&body, fits ? "tEXt" : "iTXt");
     if (st == FCT_OK) st = fct_str_append_n(&body, key, (int64_t)strlen(key) + 1);
-    if (st == FCT_OK && !fits)
-        st = fct_str_append_n(&body, "\0\0\0\0",
-                              4); /* plain, method 0, no language, no translation */
+    /* plain, method 0, no language, no translation */
+    if (st == FCT_OK && !fits) st = fct_str_append_n(&body, "\0\0\0\0", 4);
     if (st == FCT_OK)
         st = fits ? fct_str_append_n(&body, latin.p, latin.n) : fct_str_append(&body, value);
     if (st == FCT_OK && body.n > INT32_MAX)

@@ -1,5 +1,5 @@
-/* capture.c - `facet capture`: what blocks write, for every prompt, into a store; or rows that
- * others made. */
+/* capture.c - `facet capture`: stores what blocks write for every prompt, or rows that others
+   made. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -133,17 +133,12 @@ static fct_status run(fct_cli *c)
     if (fct_cli_count(c, "import") > 0) return import_rows(c);
     FCT_TRY_OUT(check_use(c));
     FCT_TRY_OUT(fct_prompts_read(&prompts, fct_cli_text(c, "prompts")));
-    if (fct_cli_given(c, "limit") &&
-        fct_cli_i64(c, "limit") < prompts.n) { /* the rest is released with the first ones */
-        int64_t n = fct_cli_i64(c, "limit");
-        FCT_TRY_OUT(fct_cli_model_open(&model, c, true));
-        FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
-        st = capture(c, session, &(fct_prompts){.item = prompts.item, .n = n});
-        goto out;
-    }
+    fct_prompts first = {.item = prompts.item, .n = prompts.n};
+    if (fct_cli_given(c, "limit") && fct_cli_i64(c, "limit") < first.n)
+        first.n = fct_cli_i64(c, "limit");
     FCT_TRY_OUT(fct_cli_model_open(&model, c, true));
     FCT_TRY_OUT(fct_cli_session_open(&session, c, model));
-    FCT_TRY_OUT(capture(c, session, &prompts));
+    FCT_TRY_OUT(capture(c, session, &first));
 out:
     fct_session_close(session);
     fct_model_close(model);

@@ -1,5 +1,5 @@
-/* encode.c - `facet encode` and `facet convert`: an SAE applied to a file of rows, and an SAE
- * in another layout. */
+/* encode.c - `facet encode` and `facet convert`: applies an SAE to a file of rows, and writes an
+   SAE in another layout. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* features.c - `facet features look` and `top`: the strongest features of a picture, the
- * strongest pictures of a feature. */
+/* features.c - `facet features look` and `top`: shows the strongest features of a picture, and the
+   strongest pictures of a feature. */
 #include <inttypes.h>
 #include <string.h>
 

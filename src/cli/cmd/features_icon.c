@@ -1,5 +1,5 @@
-/* features_icon.c - `facet features icon` and `contrast`: what a feature draws alone, and which
-   features tell two runs apart. */
+/* features_icon.c - `facet features icon` and `contrast`: shows what a feature draws alone, and
+   which features tell two runs apart. */
 #include <inttypes.h>
 #include <string.h>
 

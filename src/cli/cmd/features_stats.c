@@ -1,5 +1,5 @@
-/* features_stats.c - `facet features stats`: how often and how strongly each feature is active
-   on a store's rows, and of a crosscoder in which blocks its features are. */
+/* features_stats.c - `facet features stats`: measures how often and how strongly each feature
+   is active on a store's rows, and of a crosscoder in which blocks its features are. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -78,8 +78,8 @@ static fct_status run_stats(fct_cli *c)
     }
     if (beside) out = sae->path ? sae->path : dir;
     FCT_TRY_OUT(fct_cli_check_dir(out));
-    fct_sae_layout layout =
-        FCT_SAE_SAELENS; /* that of the SAE which is replaced, if there is one */
+    /* that of the SAE which is replaced, if there is one */
+    fct_sae_layout layout = FCT_SAE_SAELENS;
     const char *name = fct_path_is_dir(out) ? fct_sae_layout_of(out) : NULL;
     if (name) FCT_TRY_OUT(fct_sae_layout_find(&layout, name));
     if (!beside) FCT_TRY_OUT(fct_sae_check_place(out, layout));

@@ -1,6 +1,6 @@
-/* generate.c - `facet generate`: pictures from a prompt or a recipe, with edits. Every PNG
-   carries its recipe, and a PNG given as --recipe is made again, to the same pixels. Options beside
-   a recipe change what they name and leave the rest. */
+/* generate.c - `facet generate`: makes pictures from a prompt or a recipe, with edits. Every
+   PNG carries its recipe, and a PNG given as --recipe is made again, to the same pixels.
+   Options beside a recipe change what they name and leave the rest. */
 #include <inttypes.h>
 #include <string.h>
 

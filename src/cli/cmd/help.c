@@ -1,5 +1,5 @@
-/* help.c - `facet help`: help of the program or a command, the manual page, completion scripts,
- * the tables as JSON. */
+/* help.c - `facet help`: prints help of the program or a command, the manual page, completion
+   scripts, and the tables as JSON. */
 #include <string.h>
 
 #include "cli/state.h"

@@ -1,4 +1,4 @@
-/* info.c - `facet info`: what a thing is: a model's folder, an SAE, a store, a picture or
+/* info.c - `facet info`: tells what a thing is: a model's folder, an SAE, a store, a picture or
    recipe, a file of tensors. What it is is told by what lies there, in the order of a table. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -205,8 +205,8 @@ static fct_status info_recipe(fct_cli *c, const char *path, const char *what)
     json_t *j = NULL;
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_file_read(&data, &size, path));
-    FCT_TRY_OUT(
-        fct_recipe_parse(&r, data, size, path)); /* reads none of the files that edits name */
+    /* reads none of the files that edits name */
+    FCT_TRY_OUT(fct_recipe_parse(&r, data, size, path));
     fct_cli_say(c, "%s: %s, made by facet %s", path, what, r.version ? r.version : "(not said)");
     FCT_TRY_OUT(say_recipe(c, &r));
     FCT_TRY_OUT(fct_recipe_text(&text, &r));

@@ -1,5 +1,5 @@
-/* run.c - what commands that run a model share. The log says once which model it is, where, and
- * what it runs in. */
+/* run.c - opens models, SAEs and recipes for the commands that run a model, and writes their
+   pictures. The log says once which model it is, where, and what it runs in. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +8,9 @@
 #include "cli/cmd/run.h"
 #include "facet/index.h"
 
+/* As --dtype's choices. */
 static const fct_precision precisions[] = {FCT_PRECISION_AUTO, FCT_PRECISION_F32,
-                                           FCT_PRECISION_BF16}; /* as --dtype's choices */
+                                           FCT_PRECISION_BF16};
 
 static fct_status open_at(fct_model **out, const fct_cli *c, const char *path, const char *backend,
                           fct_precision precision, bool no_vae)
@@ -42,7 +43,7 @@ fct_status fct_cli_model_open(fct_model **out, const fct_cli *c, bool no_vae)
 }
 
 /* Where the recipe's model is now: at its own place, or by its name; the demo model may lie
- * elsewhere than where it was. */
+   elsewhere than where it was. */
 static fct_status find_recipe_model(char **out, const fct_cli *c, const fct_recipe *r)
 {
     const char *name = fct_cli_text(c, "model");
@@ -83,7 +84,7 @@ fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_rec
 }
 
 /* An SAE may be used for another block than its own, since the user says so; but hardly in
- * silence. */
+   silence. */
 static void warn_foreign(const fct_cli *c, const fct_sae_set *set)
 {
     for (int64_t i = 0; i < set->n; i++) {

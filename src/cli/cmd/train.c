@@ -1,5 +1,5 @@
-/* train.c - `facet train`: an SAE from rows, or those of a sweep from one pass over them.
- * Checkpoints lie beside the result, in OUT.checkpoint, until it is there. */
+/* train.c - `facet train`: trains an SAE on rows, or those of a sweep in one pass over them.
+   Checkpoints lie beside the result, in OUT.checkpoint, until it is there. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* train.h - the parts of `facet train`: options, rows, results. */
+/* train.h - connects the parts of `facet train`: options, rows, results. */
 #ifndef FCT_CLI_CMD_TRAIN_H
 #define FCT_CLI_CMD_TRAIN_H
 
@@ -13,13 +13,15 @@ extern const fct_cli_option train_options[], train_variant_options[];
 fct_status train_options_read(fct_train_desc *out, fct_cli *c) FCT_MUST_CHECK;
 
 /* ---- rows (train_rows.c) ---- */
-typedef struct train_stream { /* one block's rows, or those of several in step */
-    const char *block;        /* of several: "down.2.1+up.0.1" */
-    char *across;             /* what `block` is then; owned */
-    int64_t n_held;           /* rows that are not trained on */
+/* One block's rows, or those of several in step. */
+typedef struct train_stream {
+    const char *block; /* of several: "down.2.1+up.0.1" */
+    char *across;      /* what `block` is then; owned */
+    int64_t n_held;    /* rows that are not trained on */
 } train_stream;
-typedef struct train_rows { /* zero-initialised is empty */
-    fct_store *store;       /* NULL: the model makes the rows */
+/* Zero-initialised is empty. */
+typedef struct train_rows {
+    fct_store *store; /* NULL: the model makes the rows */
     fct_model *made_by;
     fct_session *session;
     fct_prompts prompts;
@@ -38,7 +40,9 @@ fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block
 void train_rows_close(train_rows *r);
 
 /* ---- what came of it (train_result.c) ---- */
-json_t *train_result_json(const train_result *r); /* NULL: no memory */
+
+/* NULL: no memory. */
+json_t *train_result_json(const train_result *r);
 /* Features active in none of the rows that the statistics are of. Unlike `dead` it needs no number
    of rows to pass before it can be seen. */
 int64_t train_result_unused(const train_result *r);

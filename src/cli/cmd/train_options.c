@@ -1,5 +1,5 @@
-/* train_options.c - the options of `facet train`: where rows come from, and by their names those of
-   a training, which the library's table describes (fct_train_table). */
+/* train_options.c - lists and reads the options of `facet train`: where rows come from, and by
+   their names those of a training, which the library's table describes (fct_train_table). */
 #include "cli/cmd/train.h"
 
 fct_status train_options_read(fct_train_desc *out, fct_cli *c)

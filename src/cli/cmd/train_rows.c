@@ -1,5 +1,6 @@
-/* train_rows.c - where `facet train` takes rows from: a store's blocks, or a model's while it runs
-   prompts, each a stream of its own in the same order; the last rows of each may be held out. */
+/* train_rows.c - opens the rows that `facet train` trains on: a store's blocks, or a model's
+   while it runs prompts, each a stream of its own in the same order; the last rows of each may
+   be held out. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* train_write.c - what a training gave, measured and put into folders: one for an SAE or a
+/* train_write.c - measures what a training gave and puts it into folders: one for an SAE or a
    crosscoder; for mixed blocks one for each of them, with the statistics of that block's rows.
    Statistics are made by all ranks; the first one does the rest. */
 #include <string.h>

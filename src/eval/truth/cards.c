@@ -38,7 +38,7 @@ static fct_status take_scaled(fct_truth_worker *w, const fct_truth_block *b,
 }
 
 /* Of the top pictures in which the checker reads the word: in how many it no longer does when the
- * feature is ablated. */
+   feature is ablated. */
 static fct_status measure_removal(fct_truth_worker *w, const fct_truth_block *b, fct_truth_card *c)
 {
     char text[96];

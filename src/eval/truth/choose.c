@@ -28,7 +28,7 @@ typedef struct scratch {
 } scratch;
 
 /* 1: the caption names the value; 0: another one of the factor (silence counts where it has a
- * meaning); -1: the noise decides. */
+   meaning); -1: the noise decides. */
 static void label(int8_t *want, const fct_truth_set *set, const fct_world *w, int64_t factor,
                   int64_t value)
 {

@@ -150,7 +150,7 @@ static double within(double x)
 }
 
 /* A box of two fifths of the width around an object: what a large one covers, and a rim of a small
- * one. */
+   one. */
 static void paint_at(fct_truth_painting *out, const fct_truth_paint_desc *d, double x, double y)
 {
     const double half = 0.2;
