@@ -7,7 +7,16 @@
 
    Every fallible function returns an fct_status that must be looked at. The sentence that explains
    the last failure of the calling thread is fct_error_text(); it names the file, field or tensor
-   and what would be right. */
+   and what would be right. Any function may fail with FCT_ERR_MEMORY. What a function would have
+   made (pointers, structs) is empty after its failure, so that what releases it may be called;
+   arrays of the caller's may then hold anything.
+
+   What holds in all headers: strings are UTF-8 and end with NUL; counts and sizes are int64_t; an
+   array's shape stands beside it, [rows,columns], row after row. Structs that a caller fills begin
+   as {0}, which is the default of every field. open/close and new/free make and release objects,
+   clear releases what is in a struct of the caller's, fct_free all else. A const object may be read
+   on any number of threads at once, where nothing else is said; one that is not const is used by
+   one thread at a time. */
 #ifndef FACET_BASE_H
 #define FACET_BASE_H
 
@@ -40,9 +49,12 @@ extern "C" {
 typedef enum fct_status { FCT_STATUS_LIST(FCT_STATUS_ENUM) FCT_STATUS_COUNT } fct_status;
 #undef FCT_STATUS_ENUM
 
+/* "wrong shape"; never released. */
 FCT_API const char *fct_status_name(fct_status st);
-FCT_API const char *fct_error_text(void); /* of the calling thread; "" when nothing failed yet */
-FCT_API const char *fct_version(void);    /* "0.1.0" */
+/* Of the calling thread; "" when nothing failed yet. Valid until the thread's next failure. */
+FCT_API const char *fct_error_text(void);
+/* Of the library that runs: "0.1.0". */
+FCT_API const char *fct_version(void);
 
 /* For functions that a program hands in (sources of rows, taps, links): makes `text` the sentence
    of the calling thread's failure and returns st. The text is copied; NULL is "". */
@@ -63,18 +75,20 @@ typedef enum fct_log_level {
     FCT_LOG_DEBUG
 } fct_log_level;
 
-/* Where messages and progress go. NULL pointers (or a NULL fct_log) mean silence. The callbacks run
-   on the thread that called facet. `progress`: done of total units of `what`; done == total ends
-   it. */
+/* Where messages and progress go. Each pointer, and the fct_log itself where one is asked for, may
+   be NULL: silence. The functions are called on the thread that called facet; texts are valid
+   during the call. */
 typedef struct fct_log {
     void *user;
+    /* One message, without a line's end. */
     void (*line)(void *user, fct_log_level level, const char *text);
+    /* done of total units of `what` ("steps", "rows"); done == total ends it. */
     void (*progress)(void *user, const char *what, int64_t done, int64_t total);
-    /* What stands beside progress until it is called again: "8,120 rows/s  EV 0.81". May be NULL.
-     */
+    /* What stands beside progress until it is called again: "8,120 rows/s  EV 0.81". */
     void (*detail)(void *user, const char *text);
-    const volatile int
-        *stop; /* non-zero asks long work to end soon with FCT_ERR_STOPPED; may be NULL */
+    /* Non-zero asks long work to end soon with FCT_ERR_STOPPED; may be set by a signal handler or
+       another thread. */
+    const volatile int *stop;
 } fct_log;
 
 #ifdef __cplusplus

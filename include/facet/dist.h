@@ -12,17 +12,19 @@
        fct_dist_close(ranks);
 
    facet's library knows no network. What carries bytes between the ranks is a link, a struct with
-   functions that the program fills in: over MPI as the program facet does, over
-   sockets, pipes or shared memory. Each process opens its end of the link with its rank, opens an
-   fct_dist on it, and hands that to fct_sae_train_many, fct_capture and the others that take `ranks`; NULL
-   there means one process. All processes make the same calls in the same order with the same
-   options; which part of the work is whose follows from rank and size.
+   functions that the program fills in: over MPI as the program facet does, over sockets, pipes or
+   shared memory. Each process opens its end of the link with its rank, opens an fct_dist on it, and
+   hands that to fct_sae_train_many, fct_capture and the others that take `ranks`; NULL there means
+   one process. All processes make the same calls in the same order with the same options; which
+   part of the work is whose follows from rank and size. An fct_dist is used by the thread that
+   opened it.
 
    Sums are added in the order of the ranks, so a number of ranks always gives the same bytes.
 
    A link over sockets has one exchange function: write send[r] to the socket of rank r and read
    recv[r] from it, for every r but its own, with poll() or a thread so that two ranks that write to
-   each other do not wait for ever. A read that ends early is a lost rank: FCT_ERR_IO. */
+   each other do not wait for ever. A read that ends early is a lost rank: FCT_ERR_IO.
+   tests/api/socket_link.c is such a link between two processes. */
 #ifndef FACET_DIST_H
 #define FACET_DIST_H
 
@@ -58,10 +60,10 @@ typedef struct fct_link {
     int64_t on_host;    /* how many of them are on this machine and share its cores; 0: unknown */
 
     /* The one operation that everything is made of. send and recv [size]: send[r] goes to rank r,
-       recv[r] is filled from rank r; what r sends has the size that this rank expects. The own
-       entries may be unequal and are to be copied when they are equal in size. Called by all ranks
-       in the same order, from the thread that opened. Returns when all of recv is there and all of
-       send may change. After a failure nothing more is exchanged: the job ends on this rank. */
+       recv[r] is filled from rank r; what r sends has the size that this rank expects; this rank's
+       own entries are empty. Called by all ranks in the same order, from the thread that opened.
+       Returns when all of recv is there and all of send may change. After a failure, whose sentence
+       is fct_error_set's, nothing more is exchanged: the job ends on this rank. */
     fct_status (*exchange)(void *self, const fct_link_piece *send, const fct_link_piece *recv,
                            fct_link_break *why);
 

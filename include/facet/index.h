@@ -36,23 +36,26 @@
 extern "C" {
 #endif
 
+/* A feature of the SAE of a block; block points into the model's table. */
 typedef struct fct_block_feature {
     const fct_block_info *block;
-    int64_t feature;
+    int64_t feature; /* from 0 */
 } fct_block_feature;
 
-typedef struct fct_feature_map { /* one feature over one picture's grid */
+/* One feature over one picture's grid. */
+typedef struct fct_feature_map {
     int64_t feature;
-    float mean, max; /* over the grid, cells without it counted as 0 */
+    float mean, max; /* of the activations over the grid, cells without it counted as 0 */
     float share;     /* of the cells in which it is active */
     int64_t h, w;
     float *map; /* [h,w]; owned by the result that holds it */
 } fct_feature_map;
 
-/* "BLOCK:FEATURE", as in edits: only how it is written. block (may be NULL): fct_free. */
+/* Takes "BLOCK:FEATURE", as in edits, apart: only how it is written. Release *block with fct_free;
+   NULL: it is not asked for. FCT_ERR_ARG says what was read and what would be right. */
 FCT_API fct_status fct_feature_split(char **block, int64_t *feature,
                                      const char *text) FCT_MUST_CHECK;
-/* The same as a feature of these SAEs. */
+/* The same as a feature of these SAEs; FCT_ERR_MISSING: the block has none, or fewer features. */
 FCT_API fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m,
                                      const fct_sae_set *saes, const char *text) FCT_MUST_CHECK;
 
@@ -168,8 +171,8 @@ typedef struct fct_look {
     fct_look_block *block; /* those that have an SAE, in running order */
     int64_t n_blocks;
 } fct_look;
-/* Deltas are read before they are edited: an edit of a block shows in the blocks after it, not in
-   its own. saes: their hashes are filled in. */
+/* Runs the recipe again and ranks what is active. Deltas are read before they are edited: an edit
+   of a block shows in the blocks after it, not in its own. Release with fct_look_clear. */
 FCT_API fct_status fct_look_run(fct_look *out, fct_session *session, fct_sae_set *saes,
                                 const fct_look_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_look_clear(fct_look *l);
@@ -202,6 +205,8 @@ typedef struct fct_top {
     fct_top_feature *feature; /* in desc's order */
     int64_t n_features;
 } fct_top;
+/* Runs all prompts once, and those of the strongest pictures again for their pixels. Release with
+   fct_top_clear. */
 FCT_API fct_status fct_top_run(fct_top *out, fct_session *session, const fct_sae_set *saes,
                                const fct_top_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_top_clear(fct_top *t);
@@ -209,8 +214,8 @@ FCT_API void fct_top_clear(fct_top *t);
 /* ---- icon: the empty prompt with one feature alone in its block ---- */
 typedef struct fct_icon_desc {
     fct_block_feature feature;
-    double strength; /* 0: 1 */
-    fct_edit_unit unit;
+    double strength;              /* times k times the unit; 0: 1 */
+    fct_edit_unit unit;           /* which of the feature's statistics is 1 */
     const uint64_t *seeds;        /* of the columns, each added to the settings' */
     int64_t n_seeds;              /* 0: seeds 0, 1, 2 */
     const fct_settings *settings; /* NULL: all the model's */
@@ -220,6 +225,8 @@ typedef struct fct_icon {
     fct_image *clean; /* [n]: as the empty prompt makes it; so do these */
     int64_t n;
 } fct_icon;
+/* FCT_ERR_MISSING: the block has no SAE, or it has no statistics, which every unit but ONE needs.
+   Release with fct_icon_clear. */
 FCT_API fct_status fct_icon_run(fct_icon *out, fct_session *session, fct_sae_set *saes,
                                 const fct_icon_desc *desc) FCT_MUST_CHECK;
 FCT_API void fct_icon_clear(fct_icon *i);
@@ -241,6 +248,8 @@ typedef struct fct_contrast {
     fct_contrast_row *row; /* every feature that is active in A or B, highest score first */
     int64_t n;
 } fct_contrast;
+/* Runs both recipes in this session's model. FCT_ERR_ARG: no SAE, or a mask that needs codes.
+   Release with fct_contrast_clear. */
 FCT_API fct_status fct_contrast_run(fct_contrast *out, fct_session *session,
                                     const fct_sae_set *saes,
                                     const fct_contrast_desc *desc) FCT_MUST_CHECK;
@@ -250,11 +259,12 @@ typedef struct fct_transport_desc {
     int64_t n_add, n_remove; /* highest and lowest scored features */
     double strength;         /* of what is added; 0: 1 */
 } fct_transport_desc;
-/* Refuses two recipes between which no features can move: of differing models, sizes or steps. */
+/* FCT_ERR_ARG for two recipes between which no features can move: of differing models, sizes or
+   steps. */
 FCT_API fct_status fct_contrast_check(const fct_model *m, const fct_recipe *a,
                                       const fct_recipe *b) FCT_MUST_CHECK;
 /* B's recipe with edits that bring A's features (from A, under mask_a) and take out B's own
-   (x0 static, under mask_b). */
+   (x0 static, under mask_b). Release with fct_recipe_clear. */
 FCT_API fct_status fct_contrast_recipe(fct_recipe *out, const fct_model *m, fct_sae_set *saes,
                                        const fct_contrast *c, const fct_contrast_desc *desc,
                                        const fct_transport_desc *transport) FCT_MUST_CHECK;

@@ -104,7 +104,7 @@ typedef struct fct_sae {
    Of a crosscoder, with `block`, the SAE of that block alone (fct_sae_slice).
    Pickles with anything beyond tensors are refused, and never run. */
 FCT_API fct_status fct_sae_load(fct_sae **out, const char *dir, const char *block) FCT_MUST_CHECK;
-FCT_API void fct_sae_free(fct_sae *s);
+FCT_API void fct_sae_free(fct_sae *s); /* NULL is fine */
 
 /* One block's part of a crosscoder: its directions, statistics of the whole's codes. What it
    encodes are the products of that block's rows alone, as if those of the others were at their

@@ -1,4 +1,5 @@
-/* facet/tensor.h - a tensor: element type, sizes and memory that somebody else owns.
+/* facet/tensor.h - describes tensors (element type, sizes, memory that somebody else owns), and
+   reads and writes files of them.
 
    Do this:
        float data[6] = {0};
@@ -39,19 +40,21 @@ typedef enum fct_dtype { FCT_DTYPE_LIST(FCT_DTYPE_ENUM) FCT_DTYPE_COUNT } fct_dt
 enum { FCT_MAX_DIMS = 6 };
 
 typedef struct fct_tensor {
-    void *data; /* not owned; NULL in a dry run or when there are no elements */
+    void *data; /* not owned, unless a struct says so; NULL when there are no elements */
     fct_dtype dtype;
     int ndim;
     int64_t dim[FCT_MAX_DIMS];
 } fct_tensor;
 
+/* A view of data, which stays the caller's. dim [ndim], ndim from 0 (one element) to FCT_MAX_DIMS.
+ */
 FCT_API fct_tensor fct_tensor_of(void *data, fct_dtype dtype, int ndim, const int64_t *dim);
-FCT_API int64_t fct_tensor_count(const fct_tensor *t); /* elements */
+FCT_API int64_t fct_tensor_count(const fct_tensor *t); /* elements: the product of dim */
 FCT_API int64_t fct_tensor_bytes(const fct_tensor *t);
 FCT_API int64_t fct_dtype_bytes(fct_dtype d);
-FCT_API const char *fct_dtype_name(fct_dtype d); /* "f16", "bf16", ... */
-FCT_API fct_status fct_dtype_find(fct_dtype *out,
-                                  const char *name) FCT_MUST_CHECK; /* either spelling, any case */
+FCT_API const char *fct_dtype_name(fct_dtype d); /* "f16", "bf16", ...; never released */
+/* "f16" or torch's "float16", in any case; other names are FCT_ERR_UNSUPPORTED. */
+FCT_API fct_status fct_dtype_find(fct_dtype *out, const char *name) FCT_MUST_CHECK;
 /* "[320,4,3,3]" into text of `size` bytes; 64 suffice. */
 FCT_API void fct_shape_text(char *text, int64_t size, const fct_tensor *t);
 
@@ -68,7 +71,8 @@ FCT_API fct_status fct_tensors_list(fct_named_tensor **out, int64_t *out_n,
                                     const char *path) FCT_MUST_CHECK;
 FCT_API fct_status fct_tensors_read(fct_named_tensor **out, int64_t *out_n, const char *path,
                                     const char *name) FCT_MUST_CHECK;
-/* Writes a file of n tensors, whole or not at all, the same bytes each time. Names differ. */
+/* Writes a file of n tensors, whole or not at all, the same bytes each time. Names that are missing
+   or stand twice are FCT_ERR_ARG. */
 FCT_API fct_status fct_tensors_write(const char *path, const fct_named_tensor *tensor,
                                      int64_t n) FCT_MUST_CHECK;
 

@@ -243,14 +243,18 @@ fct_status fct_model_tokenize(const fct_model *m, int encoder, const char *promp
                               int64_t *out_n, char **out_cut)
 {
     *out = NULL;
+    *out_n = 0;
     if (out_cut) *out_cut = NULL;
     if (encoder < 0 || encoder > 1)
         return fct_fail(FCT_ERR_ARG, "encoder %d: there are 0 and 1", encoder);
-    *out_n = fct_tokenizer_length(m->tokenizer[encoder]);
-    FCT_TRY(fct_new(out, *out_n, sizeof **out));
+    int64_t n = fct_tokenizer_length(m->tokenizer[encoder]);
+    FCT_TRY(fct_new(out, n, sizeof **out));
     fct_status st =
         fct_tokenizer_encode(m->tokenizer[encoder], prompt ? prompt : "", *out, out_cut);
-    if (st == FCT_OK) return st;
+    if (st == FCT_OK) {
+        *out_n = n;
+        return FCT_OK;
+    }
     fct_free(*out);
     *out = NULL;
     return st;
