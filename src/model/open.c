@@ -203,7 +203,8 @@ fct_status fct_model_open(fct_model **out, const fct_model_desc *d)
 {
     const fct_backend *be;
     *out = NULL;
-    if (!d || !d->path) return fct_fail(FCT_ERR_ARG, "no model folder was given; fct_model_find finds one");
+    if (!d || !d->path)
+        return fct_fail(FCT_ERR_ARG, "no model folder was given; fct_model_find finds one");
     FCT_TRY(fct_backend_find(&be, d->backend));
     return fct_model_open_on(out, d, be);
 }
