@@ -2,15 +2,18 @@
 
    Do this:
        fct_sae *sae = NULL; // made by the example of facet/train.h
+       fct_sae_coder *coder = NULL;
        fct_sae_csr codes = {0};
        fct_status st = fct_sae_load(&sae, "out/saes/up.0.1", NULL);
+       if (st == FCT_OK) st = fct_sae_coder_open(&coder, sae, NULL);
        float *row = st == FCT_OK ? calloc((size_t)sae->d, sizeof *row) : NULL;
        if (row) row[0] = 1; // one row of sae->d numbers
-       if (row) st = fct_sae_encode_csr(sae, row, 1, &codes);
+       if (row) st = fct_sae_encode_csr(coder, row, 1, &codes);
        for (int64_t i = 0; i < codes.n; i++)
            printf("feature %d: %g\n", (int)codes.indices[i], (double)codes.values[i]);
        fct_sae_csr_clear(&codes);
        free(row);
+       fct_sae_coder_close(coder);
        fct_sae_free(sae);
 
    With a = x - b_dec (or x) and h = W_enc a + b_enc the kinds differ in which activations z they
@@ -159,13 +162,21 @@ FCT_API fct_status fct_sae_find(char ***out_paths, int64_t *out_n, const char *r
 
 /* ---- rows to codes and back ---- */
 
+/* Applies an SAE: what computes, and memory that is kept from call to call. Used by one thread at a
+   time; any number of them share an SAE, which must outlive them and stay as it is. */
+typedef struct fct_sae_coder fct_sae_coder;
+/* backend: "cpu", "ref" (plain and slow: for comparison); NULL: cpu. Takes no memory yet. */
+FCT_API fct_status fct_sae_coder_open(fct_sae_coder **out, const fct_sae *s,
+                                      const char *backend) FCT_MUST_CHECK;
+FCT_API void fct_sae_coder_close(fct_sae_coder *c); /* NULL is fine */
+
 /* TOPK: index, value [n,k], strongest first, ties to the lower index, values after ReLU; slots
    beyond the positive ones have value 0 and distinct unused indices. Other kinds are refused
    (FCT_ERR_UNSUPPORTED); a row that is not finite is FCT_ERR_RANGE and named. */
-FCT_API fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
+FCT_API fct_status fct_sae_encode(fct_sae_coder *c, const float *rows, int64_t n, int32_t *index,
                                   float *value) FCT_MUST_CHECK;
-/* Any kind: all activations, dense [n,F]; features that are not kept are 0. */
-FCT_API fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n,
+/* Any kind: all activations, dense z [n,F]; features that are not kept are 0. */
+FCT_API fct_status fct_sae_encode_dense(fct_sae_coder *c, const float *rows, int64_t n,
                                         float *z) FCT_MUST_CHECK;
 
 /* Codes of any kind, only what is active: row r's are [row_offsets[r], row_offsets[r+1]). TOPK:
@@ -176,13 +187,14 @@ typedef struct fct_sae_csr {
     int32_t *indices;     /* [n] */
     float *values;        /* [n], all > 0 */
 } fct_sae_csr;
-FCT_API fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n,
+/* out need not be initialised; after a failure it is empty. */
+FCT_API fct_status fct_sae_encode_csr(fct_sae_coder *c, const float *rows, int64_t n,
                                       fct_sae_csr *out) FCT_MUST_CHECK;
 FCT_API void fct_sae_csr_clear(fct_sae_csr *c);
 
-/* Rows from k activations each, with b_dec. Of an SAE with `normalize` they still lack what each
-   row had taken out of it: see fct_sae_restore. */
-FCT_API fct_status fct_sae_decode(const fct_sae *s, const int32_t *index, const float *value,
+/* Rows [n,D] from k activations each, with b_dec. Of an SAE with `normalize` they still lack what
+   each row had taken out of it: see fct_sae_restore. An index beyond F is FCT_ERR_RANGE. */
+FCT_API fct_status fct_sae_decode(fct_sae_coder *c, const int32_t *index, const float *value,
                                   int64_t n, int64_t k, float *rows) FCT_MUST_CHECK;
 /* What `normalize` takes out of each row, [n] each: a decoded row y stands for y * scale + shift. 1
    and 0 without it. */
@@ -190,8 +202,9 @@ FCT_API fct_status fct_sae_row_scale(const fct_sae *s, const float *rows, int64_
                                      float *shift) FCT_MUST_CHECK;
 FCT_API void fct_sae_restore(float *rows, int64_t n, int64_t d, const float *scale,
                              const float *shift);
-/* rows' reconstruction in one call, with b_dec and all that `normalize` took out. */
-FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t n,
+/* out [n,D]: rows' reconstruction in one call, with b_dec and all that `normalize` took out. May be
+   rows. */
+FCT_API fct_status fct_sae_rebuild(fct_sae_coder *c, const float *rows, int64_t n,
                                    float *out) FCT_MUST_CHECK;
 
 /* `facet encode`: rows [n,D] of any float type from a .safetensors (the only 2-D tensor, or
@@ -199,8 +212,9 @@ FCT_API fct_status fct_sae_rebuild(const fct_sae *s, const float *rows, int64_t 
    a fixed k `row_offsets` int64 [n+1] and flat `indices`, `values`. With `rebuild` also `rebuilt`
    f32 [n,D], the rows' reconstruction. */
 typedef struct fct_encode_file_desc {
-    const char *in, *tensor, *out;
+    const char *in, *tensor, *out; /* tensor NULL: the only 2-D one; out "-": standard output */
     bool rebuild;
+    const char *backend; /* NULL: cpu */
     const fct_log *log;
 } fct_encode_file_desc;
 FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,
@@ -208,13 +222,22 @@ FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_d
 
 /* ---- measures ---- */
 
-struct fct_dist; /* several processes as one; NULL is one process */
+struct fct_dist; /* several processes as one (facet/dist.h) */
 
-/* One pass with the finished weights: fills density, mean, std, max. Stops after max_rows (0: all).
-   ranks: several processes with the same SAE and rows take a part of the pass each, and all get the
-   whole's figures; NULL: one. */
-FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                                         struct fct_dist *ranks, const fct_log *log) FCT_MUST_CHECK;
+/* How rows are passed over. Zero is the default; NULL in its place too. */
+typedef struct fct_measure_desc {
+    int64_t max_rows;    /* stop after so many; 0: all */
+    const char *backend; /* what computes: "cpu", "ref"; NULL: cpu */
+    /* Of statistics: several processes with the same SAE and rows take a part of the pass each, and
+       all get the whole's figures. NULL: one process. */
+    struct fct_dist *ranks;
+    const fct_log *log; /* NULL: silence */
+} fct_measure_desc;
+
+/* One pass with the weights as they are: fills density, mean, std, max. FCT_ERR_ARG without rows,
+   FCT_ERR_SHAPE when their width is another. */
+FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows,
+                                         const fct_measure_desc *desc) FCT_MUST_CHECK;
 
 /* On rows that training has not seen. ev is sdxl-unbox's measure, ev_total the share of variance:
        ev        mean over dimensions of 1 - var(x-x')/(var(x)+1e-8)
@@ -226,7 +249,8 @@ typedef struct fct_sae_quality {
     int64_t rows;
     double block_ev[FCT_SAE_MAX_BLOCKS]; /* of a crosscoder: ev of each block */
 } fct_sae_quality;
-FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows,
+FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows,
+                                           const fct_measure_desc *desc,
                                            fct_sae_quality *out) FCT_MUST_CHECK;
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@
        if (st == FCT_OK) st = fct_store_rows(&rows, store, &order);
        if (st == FCT_OK) st = fct_sae_train(&sae, &rows, &desc, NULL);
        if (st == FCT_OK) st = rows.rewind(rows.self, 0);
-       if (st == FCT_OK) st = fct_sae_measure_stats(sae, &rows, 0, NULL, NULL);
+       if (st == FCT_OK) st = fct_sae_measure_stats(sae, &rows, NULL);
        if (st == FCT_OK) st = fct_sae_save(sae, "out/saes/up.0.1", NULL);
        fct_sae_free(sae);
        if (rows.close) rows.close(rows.self);

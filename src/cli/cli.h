@@ -103,6 +103,7 @@ typedef struct fct_cli_command {
 extern const fct_cli_option fct_cli_common[];     /* --json --quiet --verbose --threads --help */
 extern const fct_cli_option fct_cli_model[];      /* --model --dtype --backend */
 extern const fct_cli_option fct_cli_instrument[]; /* the same for instruments */
+extern const fct_cli_option fct_cli_backend[];    /* --backend where SAEs run and no model */
 extern const fct_cli_option fct_cli_edits[];      /* --sae --edit */
 
 extern const fct_cli_command fct_cmd_generate, fct_cmd_capture, fct_cmd_train, fct_cmd_encode,

@@ -50,6 +50,8 @@ const fct_cli_option fct_cli_common[] = {
 const fct_cli_option fct_cli_model[] = {MODEL_ROW, DTYPE_ROW("auto"), BACKEND_ROW, {0}};
 const fct_cli_option fct_cli_instrument[] = {MODEL_ROW, DTYPE_ROW("f32"), BACKEND_ROW, {0}};
 
+const fct_cli_option fct_cli_backend[] = {BACKEND_ROW, {0}};
+
 const fct_cli_option fct_cli_edits[] = {
     {.name = "sae",
      .kind = FCT_CLI_TEXT,

@@ -201,7 +201,7 @@ void fct_apply_work_clear(fct_apply_work *w)
 fct_status fct_edit_apply(const fct_apply_args *a)
 {
     context c = {.a = a,
-                 .sae = a->work->coder.sae,
+                 .sae = a->work->coder.code.sae,
                  .work = a->work,
                  .cells = a->delta->dim[1] * a->delta->dim[2],
                  .d = a->delta->dim[3]};

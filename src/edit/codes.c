@@ -8,23 +8,21 @@
 
 void fct_coder_clear(fct_coder *c)
 {
-    fct_sae_work_clear(&c->work);
+    fct_sae_coder_clear(&c->code);
     fct_free(c->every);
     c->every = NULL;
 }
 
 void fct_coder_on(fct_coder *c, const fct_backend *be)
 {
-    if (!be || be == c->work.be) return;
-    fct_sae_work_clear(&c->work);
-    c->work.be = be;
+    fct_sae_coder_on(&c->code, be);
 }
 
 static fct_status make_every(fct_coder *c)
 {
     if (c->every) return FCT_OK;
-    FCT_TRY(fct_new_raw(&c->every, c->sae->f, (int64_t)sizeof *c->every));
-    for (int64_t i = 0; i < c->sae->f; i++) c->every[i] = (int32_t)i;
+    FCT_TRY(fct_new_raw(&c->every, c->code.sae->f, (int64_t)sizeof *c->every));
+    for (int64_t i = 0; i < c->code.sae->f; i++) c->every[i] = (int32_t)i;
     return FCT_OK;
 }
 
@@ -49,12 +47,12 @@ static fct_status make_room(fct_codes *out, const fct_sae *sae, int64_t n)
 
 fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows, int64_t n)
 {
-    const fct_sae *sae = coder->sae;
+    const fct_sae *sae = coder->code.sae;
     FCT_TRY(make_room(out, sae, n));
     if (out->index)
-        FCT_TRY(fct_sae_work_encode(&coder->work, sae, rows, n, out->index, out->value));
+        FCT_TRY(fct_sae_encode(&coder->code, rows, n, out->index, out->value));
     else
-        FCT_TRY(fct_sae_work_encode_dense(&coder->work, sae, rows, n, out->value));
+        FCT_TRY(fct_sae_encode_dense(&coder->code, rows, n, out->value));
     if (out->scale) FCT_TRY(fct_sae_row_scale(sae, rows, n, out->scale, out->shift));
     out->n = n;
     return FCT_OK;
@@ -78,25 +76,21 @@ double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int6
 
 static fct_status decode_dense(const fct_codes *c, fct_coder *coder, float *rows)
 {
+    int64_t d = coder->code.sae->d;
     FCT_TRY(make_every(coder));
-    for (int64_t r = 0; r < c->n; r++) {
-        fct_sae_codes row = {
-            .index = coder->every, .value = c->value + r * c->f, .n = 1, .k = c->f};
-        FCT_TRY(fct_sae_work_decode(&coder->work, coder->sae, &row, rows + r * coder->sae->d));
-    }
+    for (int64_t r = 0; r < c->n; r++)
+        FCT_TRY(
+            fct_sae_decode(&coder->code, coder->every, c->value + r * c->f, 1, c->f, rows + r * d));
     return FCT_OK;
 }
 
 fct_status fct_codes_decode(const fct_codes *c, fct_coder *coder, float *rows)
 {
-    const fct_sae *sae = coder->sae;
-    if (c->index) {
-        fct_sae_codes pairs = {.index = c->index, .value = c->value, .n = c->n, .k = c->k};
-        FCT_TRY(fct_sae_work_decode(&coder->work, sae, &pairs, rows));
-    } else {
+    if (c->index)
+        FCT_TRY(fct_sae_decode(&coder->code, c->index, c->value, c->n, c->k, rows));
+    else
         FCT_TRY(decode_dense(c, coder, rows));
-    }
-    if (c->scale) fct_sae_restore(rows, c->n, sae->d, c->scale, c->shift);
+    if (c->scale) fct_sae_restore(rows, c->n, coder->code.sae->d, c->scale, c->shift);
     return FCT_OK;
 }
 

@@ -223,11 +223,12 @@ static fct_status make_plans(fct_edit_set *set, const fct_backend *be)
     for (int64_t i = 0; i < set->n; i++) {
         const fct_compiled *c = &set->compiled[i];
         if (i == 0 || c->block != c[-1].block)
-            set->plan[set->n_plans++] = (fct_plan){.set = set,
-                                                   .block = c->block,
-                                                   .bound = c->bound,
-                                                   .first = i,
-                                                   .work.coder = {.sae = c->sae, .work.be = be}};
+            set->plan[set->n_plans++] =
+                (fct_plan){.set = set,
+                           .block = c->block,
+                           .bound = c->bound,
+                           .first = i,
+                           .work.coder = {.code.sae = c->sae, .code.be = be}};
         fct_plan *p = &set->plan[set->n_plans - 1];
         fct_tap *tap = &set->tap[set->n_plans - 1];
         p->n++;

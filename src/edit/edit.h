@@ -20,11 +20,10 @@ typedef struct fct_codes {
     int64_t index_room, value_room, scale_room, shift_room;
 } fct_codes;
 
-/* Encodes and decodes with one SAE; keeps its memory. Starts as zero with sae, and work.be when it
-   is known (what computes the run). */
+/* Encodes and decodes with one SAE; keeps its memory. Starts as zero with code.sae, and code.be
+   when it is known (what computes the run). */
 typedef struct fct_coder {
-    const fct_sae *sae;
-    fct_sae_work work;
+    fct_sae_coder code;
     int32_t *every; /* [f]: 0, 1 ...; NULL until codes of all features are decoded */
 } fct_coder;
 
@@ -55,7 +54,7 @@ typedef struct fct_live_edit {
 } fct_live_edit;
 
 /* Memory of one block's edits, kept from step to step and from run to run. Starts as zero with
-   coder.sae, which is NULL when no edit needs an SAE. */
+   coder.code.sae, which is NULL when no edit needs an SAE. */
 typedef struct fct_apply_work {
     fct_coder coder;
     fct_codes incoming; /* of the delta's rows, when an edit reads them */

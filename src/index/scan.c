@@ -42,7 +42,7 @@ static fct_status watch_block(scan *s, const fct_sae_set *saes, int64_t nth)
     watch *t = &s->watch[s->n_watches];
     bool any = false;
     *t = (watch){.s = s, .bound = &saes->bound[nth], .nth = nth};
-    t->coder.sae = t->bound->sae;
+    t->coder.code.sae = t->bound->sae;
     FCT_TRY(fct_new(&t->wanted, s->n_visitors, (int64_t)sizeof *t->wanted));
     for (int64_t v = 0; v < s->n_visitors; v++) {
         const fct_scan_visitor *one = &s->visitor[v];

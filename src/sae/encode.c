@@ -1,43 +1,9 @@
-/* encode.c - encodes rows with an SAE: k pairs a row, all features, or only what is active (CSR).
-   Rows go through in chunks whose size depends on the SAE alone, so that memory stays small and
-   equal calls give equal bytes. */
+/* encode.c - encodes rows with an SAE: k pairs a row, all features, or only what is active
+   (CSR). */
 #include <math.h>
 #include <string.h>
 
 #include "sae/sae.h"
-
-typedef fct_sae_work work;
-
-void fct_sae_work_clear(work *w)
-{
-    fct_free(w->centred);
-    fct_free(w->pre);
-    fct_free(w->plain);
-    fct_sae_engine_clear(&w->e);
-    *w = (work){.be = w->be};
-}
-
-fct_status fct_sae_work_init(work *w, const fct_sae *s, int64_t n)
-{
-    fct_status st = FCT_OK;
-    *w = (work){.be = w->be, .rows = fct_sae_chunk(s)};
-    if (n < w->rows) w->rows = n > 0 ? n : 1;
-    FCT_TRY_OUT(fct_sae_engine_init(&w->e, w->be, w->rows, s->d, s->f, s->k > 0 ? s->k : 1));
-    FCT_TRY_OUT(fct_new_raw(&w->centred, w->rows * s->d, sizeof *w->centred));
-    FCT_TRY_OUT(fct_new_raw(&w->pre, w->rows * s->f, sizeof *w->pre));
-    return FCT_OK;
-out:
-    fct_sae_work_clear(w);
-    return st;
-}
-
-fct_status fct_sae_work_fit(work *w, const fct_sae *s, int64_t n)
-{
-    int64_t most = fct_sae_chunk(s);
-    if (w->rows >= (n < most ? n : most) && w->rows > 0) return FCT_OK;
-    fct_sae_work_clear(w);
-    return fct_sae_work_init(w, s, n);
-}
 
 static fct_status fail_row(const float *rows, int64_t first, int64_t n, int64_t d)
 {
@@ -50,153 +16,138 @@ static fct_status fail_row(const float *rows, int64_t first, int64_t n, int64_t 
                     (long long)first, (long long)(first + n - 1));
 }
 
-static fct_status encode_chunk(work *w, const fct_sae *s, const float *rows, int64_t n,
-                               int32_t *index, float *value)
+/* ---- k pairs a row ---- */
+
+/* Pairs of one chunk of an SAE with a fixed k; what is not finite anywhere in a row shows in its
+   largest. */
+static fct_status pair_chunk(fct_sae_coder *c, const float *rows, int64_t first, int64_t n,
+                             int32_t *index, float *value)
 {
-    FCT_TRY(fct_sae_preact(&w->e, s, rows, n, w->centred, w->pre));
-    return fct_sae_topk(
-        &w->e, &(fct_topk_args){
-                   .x = w->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value});
+    const fct_sae *s = c->sae;
+    FCT_TRY(fct_sae_preact(&c->e, s, rows, n, c->centred, c->pre));
+    FCT_TRY(fct_sae_topk(
+        &c->e, &(fct_topk_args){
+                   .x = c->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value}));
+    for (int64_t r = 0; r < n; r++)
+        if (!isfinite(value[r * s->k])) return fail_row(rows, first, n, s->d);
+    return FCT_OK;
 }
 
-static fct_status need_k(const fct_sae *s)
+fct_status fct_sae_encode(fct_sae_coder *c, const float *rows, int64_t n, int32_t *index,
+                          float *value)
 {
-    if (fct_sae_kind_of(s)->fixed_k) return FCT_OK;
-    return fct_fail(FCT_ERR_UNSUPPORTED,
-                    "this SAE has no fixed k (architecture %s): its codes have no [rows,k] form",
-                    fct_sae_kind_name(s->kind));
-}
-
-fct_status fct_sae_work_encode(work *w, const fct_sae *s, const float *rows, int64_t n,
-                               int32_t *index, float *value)
-{
-    FCT_TRY(need_k(s));
-    FCT_TRY(fct_sae_work_fit(w, s, n));
-    for (int64_t at = 0; at < n; at += w->rows) {
-        int64_t m = n - at < w->rows ? n - at : w->rows;
-        FCT_TRY(encode_chunk(w, s, rows + at * s->d, m, index + at * s->k, value + at * s->k));
-        for (int64_t r = at; r < at + m; r++) /* not finite anywhere shows in the largest */
-            if (!isfinite(value[r * s->k])) return fail_row(rows + at * s->d, at, m, s->d);
+    const fct_sae *s = c->sae;
+    if (!fct_sae_kind_of(s)->fixed_k)
+        return fct_fail(
+            FCT_ERR_UNSUPPORTED,
+            "this SAE has no fixed k (architecture %s): its codes have no [rows,k] form",
+            fct_sae_kind_name(s->kind));
+    FCT_TRY(fct_sae_coder_fit(c, n));
+    for (int64_t at = 0, m; at < n; at += m) {
+        m = fct_sae_coder_rows(c, at, n);
+        FCT_TRY(pair_chunk(c, rows + at * s->d, at, m, index + at * s->k, value + at * s->k));
     }
     return FCT_OK;
 }
 
-fct_status fct_sae_encode(const fct_sae *s, const float *rows, int64_t n, int32_t *index,
-                          float *value)
+/* Pairs of one chunk in the coder's own memory. */
+static fct_status own_pairs(fct_sae_coder *c, const float *rows, int64_t first, int64_t n)
 {
-    work w = {0};
-    fct_status st = fct_sae_work_encode(&w, s, rows, n, index, value);
-    fct_sae_work_clear(&w);
-    return st;
+    int64_t pairs = n * c->sae->k;
+    FCT_TRY(fct_reserve(&c->index, &c->index_room, pairs, sizeof *c->index));
+    FCT_TRY(fct_reserve(&c->value, &c->value_room, pairs, sizeof *c->value));
+    return pair_chunk(c, rows, first, n, c->index, c->value);
 }
 
-fct_status fct_sae_keep_chunk(work *w, const fct_sae *s, const float *rows, int64_t first,
-                              int64_t n, float *z)
+/* ---- all features ---- */
+
+fct_status fct_sae_keep_chunk(fct_sae_coder *c, const float *rows, int64_t first, int64_t n,
+                              float *z)
 {
+    const fct_sae *s = c->sae;
     const fct_sae_kind_info *kind = fct_sae_kind_of(s);
-    FCT_TRY(fct_sae_products(&w->e, s, rows, n, kind->own_bias ? NULL : s->b_enc, w->centred, z));
+    FCT_TRY(fct_sae_products(&c->e, s, rows, n, kind->own_bias ? NULL : s->b_enc, c->centred, z));
     for (int64_t i = 0; i < n * s->f; i++)
         if (!isfinite(z[i])) return fail_row(rows, first, n, s->d);
     kind->keep(s, z, n);
     return FCT_OK;
 }
 
-fct_status fct_sae_work_encode_dense(work *w, const fct_sae *s, const float *rows, int64_t n,
-                                     float *z)
+static fct_status dense_chunk(fct_sae_coder *c, const float *rows, int64_t first, int64_t n,
+                              float *z)
 {
-    FCT_TRY(fct_sae_work_fit(w, s, n));
-    for (int64_t at = 0; at < n; at += w->rows) {
-        int64_t m = n - at < w->rows ? n - at : w->rows;
-        FCT_TRY(fct_sae_keep_chunk(w, s, rows + at * s->d, at, m, z + at * s->f));
+    const fct_sae *s = c->sae;
+    if (!fct_sae_kind_of(s)->fixed_k) return fct_sae_keep_chunk(c, rows, first, n, z);
+    FCT_TRY(own_pairs(c, rows, first, n));
+    memset(z, 0, (size_t)(n * s->f) * sizeof *z);
+    for (int64_t i = 0; i < n * s->k; i++) z[i / s->k * s->f + c->index[i]] = c->value[i];
+    return FCT_OK;
+}
+
+fct_status fct_sae_encode_dense(fct_sae_coder *c, const float *rows, int64_t n, float *z)
+{
+    FCT_TRY(fct_sae_coder_fit(c, n));
+    for (int64_t at = 0, m; at < n; at += m) {
+        m = fct_sae_coder_rows(c, at, n);
+        FCT_TRY(dense_chunk(c, rows + at * c->sae->d, at, m, z + at * c->sae->f));
     }
     return FCT_OK;
 }
 
-fct_status fct_sae_encode_dense(const fct_sae *s, const float *rows, int64_t n, float *z)
-{
-    fct_status st = FCT_OK;
-    work w = {0};
-    int32_t *index = NULL;
-    float *value = NULL;
-    if (fct_sae_kind_of(s)->fixed_k) {
-        FCT_TRY_OUT(fct_new_raw(&index, n * s->k, sizeof *index));
-        FCT_TRY_OUT(fct_new_raw(&value, n * s->k, sizeof *value));
-        FCT_TRY_OUT(fct_sae_encode(s, rows, n, index, value));
-        memset(z, 0, (size_t)(n * s->f) * sizeof *z);
-        for (int64_t i = 0; i < n * s->k; i++) z[i / s->k * s->f + index[i]] = value[i];
-    } else {
-        FCT_TRY_OUT(fct_sae_work_encode_dense(&w, s, rows, n, z));
-    }
-out:
-    fct_sae_work_clear(&w);
-    fct_free(index);
-    fct_free(value);
-    return st;
-}
+/* ---- only what is active ---- */
 
-/* ---- codes of any kind, only what is active ---- */
-
-static fct_status csr_push(fct_sae_csr *c, int64_t *cap, int32_t index, float value)
+static fct_status csr_push(fct_sae_csr *out, int64_t *room, int32_t index, float value)
 {
-    if (c->n == *cap) {
-        int64_t wider = *cap < 1024 ? 1024 : *cap * 2;
-        FCT_TRY(fct_grow(&c->indices, c->n, wider, sizeof *c->indices));
-        FCT_TRY(fct_grow(&c->values, c->n, wider, sizeof *c->values));
-        *cap = wider;
+    if (out->n == *room) {
+        int64_t wider = *room < 1024 ? 1024 : *room * 2;
+        FCT_TRY(fct_grow(&out->indices, out->n, wider, sizeof *out->indices));
+        FCT_TRY(fct_grow(&out->values, out->n, wider, sizeof *out->values));
+        *room = wider;
     }
-    c->indices[c->n] = index;
-    c->values[c->n++] = value;
+    out->indices[out->n] = index;
+    out->values[out->n++] = value;
     return FCT_OK;
 }
 
-static fct_status csr_topk(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out,
-                           int64_t *cap)
+static fct_status csr_topk(fct_sae_coder *c, const float *rows, int64_t at, int64_t n,
+                           fct_sae_csr *out, int64_t *room)
 {
-    fct_status st = FCT_OK;
-    int32_t *index = NULL;
-    float *value = NULL;
-    FCT_TRY_OUT(fct_new_raw(&index, n * s->k, sizeof *index));
-    FCT_TRY_OUT(fct_new_raw(&value, n * s->k, sizeof *value));
-    FCT_TRY_OUT(fct_sae_encode(s, rows, n, index, value));
+    int64_t k = c->sae->k;
+    FCT_TRY(own_pairs(c, rows, at, n));
     for (int64_t r = 0; r < n; r++) {
-        for (int64_t j = r * s->k; j < (r + 1) * s->k && value[j] > 0; j++)
-            FCT_TRY_OUT(csr_push(out, cap, index[j], value[j]));
-        out->row_offsets[r + 1] = out->n;
+        for (int64_t j = r * k; j < (r + 1) * k && c->value[j] > 0; j++)
+            FCT_TRY(csr_push(out, room, c->index[j], c->value[j]));
+        out->row_offsets[at + r + 1] = out->n;
     }
-out:
-    fct_free(index);
-    fct_free(value);
-    return st;
+    return FCT_OK;
 }
 
-static fct_status csr_kept(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out,
-                           int64_t *cap)
+static fct_status csr_kept(fct_sae_coder *c, const float *rows, int64_t at, int64_t n,
+                           fct_sae_csr *out, int64_t *room)
 {
-    work w = {0};
-    fct_status st = fct_sae_work_init(&w, s, n);
-    for (int64_t at = 0; at < n && st == FCT_OK; at += w.rows) {
-        int64_t m = n - at < w.rows ? n - at : w.rows;
-        FCT_TRY_OUT(fct_sae_keep_chunk(&w, s, rows + at * s->d, at, m, w.pre));
-        for (int64_t r = 0; r < m; r++) {
-            for (int64_t f = 0; f < s->f; f++)
-                if (w.pre[r * s->f + f] > 0)
-                    FCT_TRY_OUT(csr_push(out, cap, (int32_t)f, w.pre[r * s->f + f]));
-            out->row_offsets[at + r + 1] = out->n;
-        }
+    int64_t features = c->sae->f;
+    FCT_TRY(fct_sae_keep_chunk(c, rows, at, n, c->pre));
+    for (int64_t r = 0; r < n; r++) {
+        for (int64_t f = 0; f < features; f++)
+            if (c->pre[r * features + f] > 0)
+                FCT_TRY(csr_push(out, room, (int32_t)f, c->pre[r * features + f]));
+        out->row_offsets[at + r + 1] = out->n;
     }
-out:
-    fct_sae_work_clear(&w);
-    return st;
+    return FCT_OK;
 }
 
-fct_status fct_sae_encode_csr(const fct_sae *s, const float *rows, int64_t n, fct_sae_csr *out)
+fct_status fct_sae_encode_csr(fct_sae_coder *c, const float *rows, int64_t n, fct_sae_csr *out)
 {
-    int64_t cap = 0;
+    int64_t room = 0;
+    bool topk = fct_sae_kind_of(c->sae)->fixed_k;
     *out = (fct_sae_csr){.rows = n};
     fct_status st = fct_new(&out->row_offsets, n + 1, sizeof *out->row_offsets);
-    if (st == FCT_OK)
-        st = fct_sae_kind_of(s)->fixed_k ? csr_topk(s, rows, n, out, &cap)
-                                         : csr_kept(s, rows, n, out, &cap);
+    if (st == FCT_OK) st = fct_sae_coder_fit(c, n);
+    for (int64_t at = 0, m; at < n && st == FCT_OK; at += m) {
+        const float *x = rows + at * c->sae->d;
+        m = fct_sae_coder_rows(c, at, n);
+        st = topk ? csr_topk(c, x, at, m, out, &room) : csr_kept(c, x, at, m, out, &room);
+    }
     if (st != FCT_OK) fct_sae_csr_clear(out);
     return st;
 }

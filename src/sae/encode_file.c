@@ -31,13 +31,15 @@ typedef struct codes {
     float *rebuilt;  /* [rows,D]; NULL: not wanted */
 } codes;
 
-static fct_status encode_chunk(codes *c, const fct_sae *s, const float *rows, int64_t at, int64_t n)
+static fct_status encode_chunk(codes *c, fct_sae_coder *coder, const float *rows, int64_t at,
+                               int64_t n)
 {
+    int64_t k = coder->sae->k;
     if (c->offset == NULL)
-        return fct_sae_encode(s, rows, n, c->index + at * s->k, c->value + at * s->k);
+        return fct_sae_encode(coder, rows, n, c->index + at * k, c->value + at * k);
     fct_sae_csr csr;
     fct_status st = FCT_OK;
-    FCT_TRY(fct_sae_encode_csr(s, rows, n, &csr));
+    FCT_TRY(fct_sae_encode_csr(coder, rows, n, &csr));
     FCT_TRY_OUT(fct_grow(&c->index, c->n, c->n + csr.n, sizeof *c->index));
     FCT_TRY_OUT(fct_grow(&c->value, c->n, c->n + csr.n, sizeof *c->value));
     if (csr.n > 0) {
@@ -74,6 +76,8 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
     fct_rows_file in = {0};
     codes c = {0};
     float *rows = NULL;
+    fct_sae_coder *coder = NULL;
+    FCT_TRY_OUT(fct_sae_coder_open(&coder, s, desc->backend));
     FCT_TRY_OUT(open_input(&in, desc, s->d));
     int64_t n = in.rows.dim[0];
     FCT_TRY_OUT(fct_new_raw(&rows, CHUNK * s->d, sizeof *rows));
@@ -88,14 +92,15 @@ fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *des
             fct_convert(rows, FCT_F32,
                         (const uint8_t *)in.rows.data + at * s->d * fct_dtype_bytes(in.rows.dtype),
                         in.rows.dtype, m * s->d));
-        FCT_TRY_OUT(encode_chunk(&c, s, rows, at, m));
-        if (c.rebuilt) FCT_TRY_OUT(fct_sae_rebuild(s, rows, m, c.rebuilt + at * s->d));
+        FCT_TRY_OUT(encode_chunk(&c, coder, rows, at, m));
+        if (c.rebuilt) FCT_TRY_OUT(fct_sae_rebuild(coder, rows, m, c.rebuilt + at * s->d));
         fct_log_progress(desc->log, "encoding", at + m, n);
     }
     FCT_TRY_OUT(write_codes(&c, s, desc->out, n));
     if (out_rows) *out_rows = n;
 out:
     fct_rows_file_close(&in);
+    fct_sae_coder_close(coder);
     fct_free(rows);
     fct_free(c.index);
     fct_free(c.value);

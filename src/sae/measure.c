@@ -65,7 +65,7 @@ static fct_status pass_over(fct_row_source *rows, int64_t n)
 }
 
 /* Up to `most` rows (0: all) into the tallies; returns their number. */
-static fct_status tally_rows(tally *f, const fct_sae *s, fct_row_source *rows, int64_t most,
+static fct_status tally_rows(tally *f, fct_sae_coder *c, fct_row_source *rows, int64_t most,
                              int64_t *out_done, const fct_log *log)
 {
     int64_t done = 0, total = rows->total;
@@ -76,9 +76,9 @@ static fct_status tally_rows(tally *f, const fct_sae *s, fct_row_source *rows, i
         int64_t n = 0;
         FCT_TRY(fct_log_check_stop(log));
         if (most <= 0 || done < most)
-            FCT_TRY(next_rows(rows, s, most > 0 ? most - done : WANT, &x, &n));
+            FCT_TRY(next_rows(rows, c->sae, most > 0 ? most - done : WANT, &x, &n));
         if (n == 0) break;
-        FCT_TRY(fct_sae_encode_csr(s, x, n, &codes));
+        FCT_TRY(fct_sae_encode_csr(c, x, n, &codes));
         fct_status st = count_codes(f, &codes);
         fct_sae_csr_clear(&codes);
         FCT_TRY(st);
@@ -117,44 +117,52 @@ out:
 }
 
 /* This rank's part of the pass. */
-static fct_status tally_part(tally *f, const fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                             fct_dist *ranks, int64_t *out_done, const fct_log *log)
+static fct_status tally_part(tally *f, fct_sae_coder *c, fct_row_source *rows,
+                             const fct_measure_desc *desc, int64_t *out_done)
 {
-    int64_t first, mine, total = rows->total;
-    if (fct_dist_alone(ranks)) return tally_rows(f, s, rows, max_rows, out_done, log);
+    int64_t first, mine, total = rows->total, max_rows = desc->max_rows;
+    if (fct_dist_alone(desc->ranks)) return tally_rows(f, c, rows, max_rows, out_done, desc->log);
     if (total < 0) return fct_fail(FCT_ERR_ARG, "rows of unknown number cannot be shared by ranks");
     if (max_rows > 0 && total > max_rows) total = max_rows;
-    mine = fct_dist_part(ranks, total, &first);
+    mine = fct_dist_part(desc->ranks, total, &first);
     *out_done = 0;
     FCT_TRY(pass_over(rows, first));
-    if (mine > 0) FCT_TRY(tally_rows(f, s, rows, mine, out_done, log));
+    if (mine > 0) FCT_TRY(tally_rows(f, c, rows, mine, out_done, desc->log));
     return pass_over(rows, total - first - mine);
 }
 
-fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                                 fct_dist *ranks, const fct_log *log)
+static void finish_stats(fct_sae *s, const tally *f, double rows)
 {
-    fct_status st = FCT_OK;
-    tally *f = NULL;
-    int64_t done = 0;
-    FCT_TRY_OUT(fct_new(&f, s->f, sizeof *f));
-    FCT_TRY_OUT(fct_dist_agree(ranks, tally_part(f, s, rows, max_rows, ranks, &done, log)));
-    FCT_TRY_OUT(share_tallies(f, s->f, &done, ranks));
-    if (done == 0) {
-        st = fct_fail(FCT_ERR_ARG, "there are no rows to make statistics from");
-        goto out;
-    }
-    FCT_TRY_OUT(stats_memory(s));
     for (int64_t i = 0; i < s->f; i++) {
         double n = (double)f[i].n, mean = n > 0 ? f[i].sum / n : 0,
                var = n > 0 ? f[i].squares / n - mean * mean : 0;
-        s->density[i] = (float)(n / (double)done);
+        s->density[i] = (float)(n / rows);
         s->mean[i] = (float)mean;
         s->std[i] = (float)sqrt(var > 0 ? var : 0);
         s->max[i] = f[i].max;
     }
     s->has_stats = true;
+}
+
+fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows, const fct_measure_desc *desc)
+{
+    const fct_measure_desc usual = {0}, *d = desc ? desc : &usual;
+    fct_status st = FCT_OK;
+    tally *f = NULL;
+    fct_sae_coder *c = NULL;
+    int64_t done = 0;
+    FCT_TRY_OUT(fct_sae_coder_open(&c, s, d->backend));
+    FCT_TRY_OUT(fct_new(&f, s->f, sizeof *f));
+    FCT_TRY_OUT(fct_dist_agree(d->ranks, tally_part(f, c, rows, d, &done)));
+    FCT_TRY_OUT(share_tallies(f, s->f, &done, d->ranks));
+    if (done == 0) {
+        st = fct_fail(FCT_ERR_ARG, "there are no rows to make statistics from");
+        goto out;
+    }
+    FCT_TRY_OUT(stats_memory(s));
+    finish_stats(s, f, (double)done);
 out:
+    fct_sae_coder_close(c);
     fct_free(f);
     return fct_where(st, "statistics");
 }
@@ -168,11 +176,12 @@ typedef struct quality {
     float *rebuilt; /* [WANT,D] */
 } quality;
 
-static fct_status add_quality(quality *q, const fct_sae *s, const float *x, int64_t n)
+static fct_status add_quality(quality *q, fct_sae_coder *c, const float *x, int64_t n)
 {
+    const fct_sae *s = c->sae;
     fct_sae_csr codes = {0};
-    FCT_TRY(fct_sae_rebuild(s, x, n, q->rebuilt));
-    FCT_TRY(fct_sae_encode_csr(s, x, n, &codes));
+    FCT_TRY(fct_sae_rebuild(c, x, n, q->rebuilt));
+    FCT_TRY(fct_sae_encode_csr(c, x, n, &codes));
     q->active += codes.n;
     q->rows += n;
     for (int64_t i = 0; i < codes.n; i++) q->seen[codes.indices[i]] = 1;
@@ -214,12 +223,16 @@ static void finish_quality(const quality *q, const fct_sae *s, fct_sae_quality *
     out->dead_share /= (double)s->f;
 }
 
-fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64_t max_rows,
-                                   fct_sae_quality *out)
+fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows,
+                                   const fct_measure_desc *desc, fct_sae_quality *out)
 {
+    const fct_measure_desc usual = {0}, *d = desc ? desc : &usual;
+    int64_t max_rows = d->max_rows;
     fct_status st = FCT_OK;
     quality q = {0};
+    fct_sae_coder *c = NULL;
     *out = (fct_sae_quality){0};
+    FCT_TRY_OUT(fct_sae_coder_open(&c, s, d->backend));
     FCT_TRY_OUT(fct_new(&q.sum, 4 * s->d, sizeof *q.sum));
     FCT_TRY_OUT(fct_new(&q.seen, s->f, 1));
     FCT_TRY_OUT(fct_new_raw(&q.rebuilt, WANT * s->d, sizeof *q.rebuilt));
@@ -228,7 +241,8 @@ fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64
         int64_t n = 0;
         FCT_TRY_OUT(next_rows(rows, s, max_rows > 0 ? max_rows - q.rows : WANT, &x, &n));
         if (n == 0) break;
-        FCT_TRY_OUT(add_quality(&q, s, x, n));
+        FCT_TRY_OUT(fct_log_check_stop(d->log));
+        FCT_TRY_OUT(add_quality(&q, c, x, n));
     }
     if (q.rows == 0) {
         st = fct_fail(FCT_ERR_ARG, "there are no rows to measure quality on");
@@ -236,6 +250,7 @@ fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows, int64
     }
     finish_quality(&q, s, out);
 out:
+    fct_sae_coder_close(c);
     fct_free(q.sum);
     fct_free(q.seen);
     fct_free(q.rebuilt);

@@ -105,35 +105,32 @@ fct_status fct_sae_sparse_decode(fct_sae_engine *e, const fct_sparse_decode_args
                                  int64_t f) FCT_MUST_CHECK;
 void fct_sae_staged_clear(fct_sae_engine *e);
 
-/* ---- encoding and decoding with memory that is kept (encode.c, decode.c) ---- */
-typedef struct fct_sae_work { /* memory for one chunk; zero-initialised is empty */
-    const fct_backend *be;    /* what computes; NULL: cpu. The caller's to set, before first use */
+/* ---- encoding and decoding with memory that is kept (coder.c, encode.c, decode.c) ---- */
+
+/* What a coder of facet/sae.h is; inward it may lie in its owner's struct. Takes memory at first
+   use, and when it has too little. */
+struct fct_sae_coder {
+    const fct_sae *sae;
+    const fct_backend *be; /* what computes; NULL: cpu */
     fct_sae_engine e;
-    int64_t rows; /* of a chunk */
-    float *centred, *pre;
-    float *plain; /* [n_plain]: codes without dec_norm, in decoding */
-    int64_t n_plain;
-} fct_sae_work;
+    int64_t rows;         /* of a chunk; 0: no memory yet */
+    float *centred, *pre; /* [rows,D], [rows,F] */
+    /* Pairs of a chunk, and values in decoding without dec_norm. */
+    int32_t *index;
+    float *value, *plain;
+    int64_t index_room, value_room, plain_room;
+};
+void fct_sae_coder_init(fct_sae_coder *c, const fct_sae *s, const fct_backend *be);
+/* Another backend than before takes other memory; NULL: as it is. */
+void fct_sae_coder_on(fct_sae_coder *c, const fct_backend *be);
+void fct_sae_coder_clear(fct_sae_coder *c); /* the memory; SAE and backend stay */
 /* Room for chunks of n rows, or of the SAE's own chunk when that is less. */
-fct_status fct_sae_work_init(fct_sae_work *w, const fct_sae *s, int64_t n) FCT_MUST_CHECK;
-/* The same for work that may be open already: does nothing when it has the room. */
-fct_status fct_sae_work_fit(fct_sae_work *w, const fct_sae *s, int64_t n) FCT_MUST_CHECK;
-void fct_sae_work_clear(fct_sae_work *w);
-/* What fct_sae_encode, fct_sae_encode_dense (of an SAE without a fixed k) and fct_sae_decode do, to
-   the same bytes; w takes memory only when it has too little. */
-fct_status fct_sae_work_encode(fct_sae_work *w, const fct_sae *s, const float *rows, int64_t n,
-                               int32_t *index, float *value) FCT_MUST_CHECK;
-fct_status fct_sae_work_encode_dense(fct_sae_work *w, const fct_sae *s, const float *rows,
-                                     int64_t n, float *z) FCT_MUST_CHECK;
-typedef struct fct_sae_codes { /* n rows of k pairs */
-    const int32_t *index;
-    const float *value;
-    int64_t n, k;
-} fct_sae_codes;
-fct_status fct_sae_work_decode(fct_sae_work *w, const fct_sae *s, const fct_sae_codes *codes,
-                               float *rows) FCT_MUST_CHECK;
+fct_status fct_sae_coder_fit(fct_sae_coder *c, int64_t n) FCT_MUST_CHECK;
+/* Rows that go through at once, of those from `at` on of n: as many for equal n, whatever room
+   there is. */
+int64_t fct_sae_coder_rows(const fct_sae_coder *c, int64_t at, int64_t n);
 /* Codes z [n,F] of one chunk of an SAE without a fixed k; `first` counts rows for messages. */
-fct_status fct_sae_keep_chunk(fct_sae_work *w, const fct_sae *s, const float *rows, int64_t first,
-                              int64_t n, float *z) FCT_MUST_CHECK;
+fct_status fct_sae_keep_chunk(fct_sae_coder *c, const float *rows, int64_t first, int64_t n,
+                              float *z) FCT_MUST_CHECK;
 
 #endif

@@ -178,6 +178,7 @@ out:
 static fct_status measure_held(const fct_trainee *t, fct_row_source *rows, fct_sae_quality *out)
 {
     int64_t blocks = fct_train_plan_mixed(&t->plan);
+    const fct_measure_desc how = {.backend = t->plan.be->name};
     fct_status st = FCT_OK;
     for (int64_t b = 0; b < blocks && st == FCT_OK; b++) {
         fct_sae *now = NULL;
@@ -187,7 +188,7 @@ static fct_status measure_held(const fct_trainee *t, fct_row_source *rows, fct_s
         st = rows->rewind(rows->self, 0);
         if (st == FCT_OK && blocks > 1) st = fct_row_source_part(&part, rows, b);
         if (st == FCT_OK) st = fct_trainee_export_block(t, b, &now);
-        if (st == FCT_OK) st = fct_sae_measure_quality(now, blocks > 1 ? &part : rows, 0, &one);
+        if (st == FCT_OK) st = fct_sae_measure_quality(now, blocks > 1 ? &part : rows, &how, &one);
         out->ev += share * one.ev;
         out->ev_total += share * one.ev_total;
         out->l0 += share * one.l0;

@@ -27,21 +27,21 @@ static fct_status train(fct_sae **out, float *rows)
     return st;
 }
 
-static fct_status compare(const fct_sae *sae, const float *rows)
+static fct_status compare(fct_sae_coder *coder, const float *rows)
 {
     static int32_t index[ROWS * K];
     static float value[ROWS * K], dense[ROWS * F], rebuilt[ROWS * D], decoded[ROWS * D];
     fct_sae_csr csr = {0};
-    fct_status st = fct_sae_encode(sae, rows, ROWS, index, value);
-    if (st == FCT_OK) st = fct_sae_encode_dense(sae, rows, ROWS, dense);
-    if (st == FCT_OK) st = fct_sae_encode_csr(sae, rows, ROWS, &csr);
+    fct_status st = fct_sae_encode(coder, rows, ROWS, index, value);
+    if (st == FCT_OK) st = fct_sae_encode_dense(coder, rows, ROWS, dense);
+    if (st == FCT_OK) st = fct_sae_encode_csr(coder, rows, ROWS, &csr);
     for (int i = 0; st == FCT_OK && i < ROWS * K; i++)
         if (value[i] > 0 && dense[i / K * F + index[i]] != value[i]) st = wrong("dense codes");
     for (int64_t r = 0; r < csr.rows && st == FCT_OK; r++)
         for (int64_t i = csr.row_offsets[r]; i < csr.row_offsets[r + 1]; i++)
             if (dense[r * F + csr.indices[i]] != csr.values[i]) st = wrong("sparse codes");
-    if (st == FCT_OK) st = fct_sae_decode(sae, index, value, ROWS, K, decoded);
-    if (st == FCT_OK) st = fct_sae_rebuild(sae, rows, ROWS, rebuilt);
+    if (st == FCT_OK) st = fct_sae_decode(coder, index, value, ROWS, K, decoded);
+    if (st == FCT_OK) st = fct_sae_rebuild(coder, rows, ROWS, rebuilt);
     for (int i = 0; st == FCT_OK && i < ROWS * D; i++)
         if (fabsf(decoded[i] - rebuilt[i]) > 1e-5f) st = wrong("the reconstruction");
     fct_sae_csr_clear(&csr);
@@ -52,9 +52,12 @@ int main(void)
 {
     static float rows[ROWS * D];
     fct_sae *sae = NULL;
+    fct_sae_coder *coder = NULL;
     fct_status st = train(&sae, rows);
-    if (st == FCT_OK) st = compare(sae, rows);
+    if (st == FCT_OK) st = fct_sae_coder_open(&coder, sae, NULL);
+    if (st == FCT_OK) st = compare(coder, rows);
     if (st != FCT_OK) fprintf(stderr, "%s\n", fct_error_text());
+    fct_sae_coder_close(coder);
     fct_sae_free(sae);
     return st == FCT_OK ? 0 : 1;
 }

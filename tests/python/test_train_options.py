@@ -64,11 +64,12 @@ CHANGES: dict[str, tuple[str | None, list[str], list[str]]] = {
     "decoder-norm": ("free", [], []),
     "normalize": ("mean-norm", [], []),
 }
-# What the rows are: test_sources. What is written, said or continued: test_beside, test_sweep, test_watch and test_sae_resume.
+# What the rows are: test_sources. What computes: test_backend. What is written, said or continued: test_beside,
+# test_sweep, test_watch and test_sae_resume.
 SOURCES = ["store", "block", "crosscoder", "tensor", "prompts", "limit", "denoising-steps", "at-steps", "guidance", "negative", "branch",
-           "prompt-seed", "width", "height", "prompt-batch", "store-dtype", "model", "dtype", "backend"]  # fmt: skip
-BESIDE = ["output", "checkpoint-every", "keep-checkpoints", "resume", "log", "log-every", "tensorboard", "eval-every", "json", "quiet",
-          "verbose", "threads", "help"]  # fmt: skip
+           "prompt-seed", "width", "height", "prompt-batch", "store-dtype", "model", "dtype"]  # fmt: skip
+BESIDE = ["output", "checkpoint-every", "keep-checkpoints", "resume", "log", "log-every", "tensorboard", "eval-every", "backend", "json",
+          "quiet", "verbose", "threads", "help"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,22 @@ def test_architectures(place: Path) -> None:
     assert len({weights(place, arch, name=f"arch-{arch}") for arch in ARCHS}) == len(ARCHS)
 
 
+def test_backend(place: Path) -> None:
+    """What computes is what was asked for, in training, statistics and codes; the same to within rounding."""
+    for backend in ("cpu", "ref"):
+        weights(place, "topk", "--backend", backend, "--engine", "plain", name=f"on-{backend}")
+        made = json.loads((place / f"on-{backend}/facet.json").read_text())
+        assert made["backend"] == backend and made["training"]["engine"] == "plain"
+        good("encode", "--sae", "on-cpu", "--in", "rows.npy", "--out", f"{backend}.safetensors", "--backend", backend, cwd=place)
+        good("features", "stats", "--sae", "on-cpu", "--store", "rows.npy", "-o", f"stats-{backend}", "--backend", backend, cwd=place)
+    weights(place, "topk", "--backend", "ref", name="auto-ref")
+    assert (place / "auto-ref/sae_weights.safetensors").read_bytes() == (place / "on-ref/sae_weights.safetensors").read_bytes()
+    for names in (("on-cpu/sae_weights", "on-ref/sae_weights"), ("cpu", "ref"), ("stats-cpu/stats", "stats-ref/stats")):
+        a, b = (safetensors.load_file(place / f"{name}.safetensors") for name in names)
+        for key in a.keys() - {"indices"}:
+            assert np.allclose(a[key], b[key], rtol=1e-3, atol=1e-4), (names, key)
+
+
 def test_engine(place: Path) -> None:
     """The engine is recorded, and `fast` is refused where it is not to be had."""
     for arch in ARCHS:
@@ -201,7 +218,7 @@ def test_sources(place: Path) -> None:
     bad(*store, "--order", "sequential", "--shuffle-memory", "3", code=2, cwd=place, says="--shuffle-memory is of shuffled rows")
     bad(*store, "--crosscoder", code=2, cwd=place, says="--crosscoder is of several blocks")
     bad(*store, "--block", "up.0.1", cwd=place, says="no block up.0.1")
-    values = {"at-steps": "1", "branch": "cond", "model": ".", "negative": "x", "store-dtype": "f16", "dtype": "bf16", "backend": "ref"}
+    values = {"at-steps": "1", "branch": "cond", "model": ".", "negative": "x", "store-dtype": "f16", "dtype": "bf16"}
     for option in SOURCES[5:]:
         bad(*store, f"--{option}", values.get(option, "8"), code=2, cwd=place, says=f"--{option} goes with --prompts")
     more = ["--shuffle-memory", "1"]  # 1500 rows fit any buffer; larger ones are in test_store_order

@@ -4,6 +4,7 @@
 #include "edit/edit.h"
 #include "fct_test.h"
 #include "sae/sae.h"
+#include "sae_once.h"
 
 enum { D = 4, F = 6, K = 2, H = 2, W = 3, CELLS = H * W };
 
@@ -232,7 +233,7 @@ static void fill_random(float *x, int64_t n, uint64_t seed)
 static double z_of(const fct_sae *s, const float *row, int64_t f)
 {
     float z[F];
-    assert_ok(fct_sae_encode_dense(s, row, 1, z));
+    assert_ok(once_dense(s, row, 1, z));
     return (double)z[f];
 }
 
@@ -273,7 +274,7 @@ static void test_oracle(void **state)
             bool uncond = guided && r < 2 * CELLS;
             const float *row = in + r * D;
             int64_t p = r % CELLS;
-            assert_ok(fct_sae_rebuild(s, row, 1, rebuilt));
+            assert_ok(once_rebuild(s, row, 1, rebuilt));
             for (int c = 0; c < D; c++) {
                 double want =
                     (double)row[c] + (double)left[p] * ((double)rebuilt[c] - (double)row[c]);
@@ -537,7 +538,7 @@ static void test_other_models(void **state)
     assert_ok(fct_sae_bound_block(&block, &saes.bound[0], &other));
     assert_ptr_equal(block, &moved[0]);
     assert_ok(fct_edit_compile(&set, &other, &d, &e, 1, &saes));
-    assert_ptr_equal(set.plan[0].work.coder.sae, saes.bound[0].sae);
+    assert_ptr_equal(set.plan[0].work.coder.code.sae, saes.bound[0].sae);
     fct_edit_set_clear(&set);
     other.block = wider;
     assert_fails(FCT_ERR_SHAPE, "reads rows of 4 values, block mid.0 writes 5",
@@ -600,7 +601,7 @@ static void test_backend(void **state)
         parse_all(edits, texts, 3);
         assert_ok(fct_edit_compile(&set, &other, &d, edits, 3, &saes));
         assert_ok(set.tap[0].fn(set.tap[0].user, &event, &t));
-        assert_string_equal(set.plan[0].work.coder.work.e.cx.be->name, other.backend);
+        assert_string_equal(set.plan[0].work.coder.code.e.cx.be->name, other.backend);
         fct_edit_set_clear(&set);
         for (int k = 0; k < 3; k++) fct_edit_clear(&edits[k]);
     }

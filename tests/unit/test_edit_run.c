@@ -2,6 +2,7 @@
    edits, recipes that replay to the same pixels, and what is refused. */
 #include <pthread.h>
 
+#include "sae_once.h"
 #include "test_edit_twin.h"
 
 static edit_twin twin;
@@ -50,7 +51,7 @@ static fct_status mark_active(void *user, const fct_tap_event *event, fct_tensor
     int64_t n = fct_tensor_count(value) / q->sae->d;
     (void)event;
     FCT_TRY(fct_new(&z, n * q->sae->f, (int64_t)sizeof *z));
-    fct_status st = fct_sae_encode_dense(q->sae, value->data, n, z);
+    fct_status st = once_dense(q->sae, value->data, n, z);
     for (int64_t i = 0; st == FCT_OK && i < n * q->sae->f; i++)
         if (z[i] > 0) q->active[i % q->sae->f] = true;
     fct_free(z);

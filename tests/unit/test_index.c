@@ -2,6 +2,7 @@
    contrasts and their transport recipes on a twin, each against numbers gathered another way; and
    drawing on pictures small enough to check by eye. */
 #include "index/index.h"
+#include "sae_once.h"
 #include "test_edit_twin.h"
 
 static edit_twin twin;
@@ -51,7 +52,7 @@ static fct_status add_dense(void *user, const fct_tap_event *event, fct_tensor *
     q->n++;
     for (int64_t p = 0; p < cells; p++) {
         int64_t row = ((event->guided ? event->items : 0) + q->item) * cells + p;
-        FCT_TRY(fct_sae_encode_dense(q->sae, (const float *)value->data + row * q->sae->d, 1, z));
+        FCT_TRY(once_dense(q->sae, (const float *)value->data + row * q->sae->d, 1, z));
         for (int64_t f = 0; f < f_count; f++) q->sum[f * cells + p] += (double)z[f];
     }
     fct_free(z);

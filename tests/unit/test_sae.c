@@ -4,6 +4,7 @@
 
 #include "fct_test.h"
 #include "sae/sae.h"
+#include "sae_once.h"
 
 enum { D = 6, F = 10, K = 3, N = 50 };
 
@@ -49,10 +50,10 @@ static void test_encode(void **state)
     random_rows(x, N);
     for (int subtract = 0; subtract < 2; subtract++) {
         s->apply_b_dec_to_input = subtract;
-        assert_ok(fct_sae_encode(s, x, N, index, value));
-        assert_ok(fct_sae_encode_dense(s, x, N, dense));
-        assert_ok(fct_sae_encode_csr(s, x, N, &csr));
-        assert_ok(fct_sae_rebuild(s, x, N, out));
+        assert_ok(once_encode(s, x, N, index, value));
+        assert_ok(once_dense(s, x, N, dense));
+        assert_ok(once_csr(s, x, N, &csr));
+        assert_ok(once_rebuild(s, x, N, out));
         for (int r = 0; r < N; r++) {
             double sum[D];
             int active = 0;
@@ -78,9 +79,9 @@ static void test_encode(void **state)
         fct_sae_csr_clear(&csr);
     }
     x[7 * D + 2] = NAN;
-    assert_fails(FCT_ERR_RANGE, "row 7, number 2 is NaN", fct_sae_encode(s, x, N, index, value));
+    assert_fails(FCT_ERR_RANGE, "row 7, number 2 is NaN", once_encode(s, x, N, index, value));
     index[0] = F;
-    assert_fails(FCT_ERR_RANGE, "feature 10", fct_sae_decode(s, index, value, 1, K, out));
+    assert_fails(FCT_ERR_RANGE, "feature 10", once_decode(s, index, value, 1, K, out));
     fct_sae_free(s);
 }
 
@@ -93,10 +94,10 @@ static void test_relu(void **state)
     fct_sae_csr csr;
     random_rows(x, N);
     assert_int_equal(s->k, 0);
-    assert_fails(FCT_ERR_UNSUPPORTED, "no fixed k", fct_sae_encode(s, x, N, index, value));
-    assert_ok(fct_sae_encode_dense(s, x, N, dense));
-    assert_ok(fct_sae_encode_csr(s, x, N, &csr));
-    assert_ok(fct_sae_rebuild(s, x, N, out));
+    assert_fails(FCT_ERR_UNSUPPORTED, "no fixed k", once_encode(s, x, N, index, value));
+    assert_ok(once_dense(s, x, N, dense));
+    assert_ok(once_csr(s, x, N, &csr));
+    assert_ok(once_rebuild(s, x, N, out));
     for (int r = 0; r < N; r++) {
         int64_t at = csr.row_offsets[r];
         double sum[D];
@@ -254,8 +255,8 @@ static void test_foreign_configs(void **state)
     static float x[D], dense[F], out[D];
     double sum[D];
     random_rows(x, 1);
-    assert_ok(fct_sae_encode_dense(t, x, 1, dense));
-    assert_ok(fct_sae_rebuild(t, x, 1, out));
+    assert_ok(once_dense(t, x, 1, dense));
+    assert_ok(once_rebuild(t, x, 1, out));
     for (int i = 0; i < D; i++) sum[i] = s->b_dec[i];
     for (int f = 0; f < F; f++) {
         double norm = 0, z = preact(s, x, f);
@@ -380,8 +381,8 @@ static void test_stats(void **state)
     random_rows(x, N);
     once o = {x, N, 0};
     fct_row_source r = {.self = &o, .d = D, .total = N, .next = once_next};
-    assert_ok(fct_sae_measure_stats(s, &r, 0, NULL, NULL));
-    assert_ok(fct_sae_encode_dense(s, x, N, dense));
+    assert_ok(fct_sae_measure_stats(s, &r, NULL));
+    assert_ok(once_dense(s, x, N, dense));
     for (int f = 0; f < F; f++) {
         double n = 0, sum = 0, squares = 0, max = 0;
         for (int i = 0; i < N; i++) {
@@ -398,8 +399,8 @@ static void test_stats(void **state)
     }
     fct_sae_quality q;
     o.at = 0;
-    assert_ok(fct_sae_measure_quality(s, &r, 0, &q));
-    assert_ok(fct_sae_rebuild(s, x, N, out));
+    assert_ok(fct_sae_measure_quality(s, &r, NULL, &q));
+    assert_ok(once_rebuild(s, x, N, out));
     double ev = 0, all_x = 0, all_e = 0;
     for (int i = 0; i < D; i++) {
         double mx = 0, me = 0, vx = 0, ve = 0;
@@ -417,9 +418,9 @@ static void test_stats(void **state)
     assert_true(fabs(q.ev - ev) < 1e-5 && fabs(q.ev_total - (1 - all_e / all_x)) < 1e-5);
     assert_true(q.dead_share < 0.5 && q.rows == N);
     o.at = o.n;
-    assert_fails(FCT_ERR_ARG, "no rows", fct_sae_measure_stats(s, &r, 0, NULL, NULL));
+    assert_fails(FCT_ERR_ARG, "no rows", fct_sae_measure_stats(s, &r, NULL));
     r.d = D + 1;
-    assert_fails(FCT_ERR_SHAPE, "takes rows of 6", fct_sae_measure_stats(s, &r, 0, NULL, NULL));
+    assert_fails(FCT_ERR_SHAPE, "takes rows of 6", fct_sae_measure_stats(s, &r, NULL));
     fct_sae_free(s);
 }
 
@@ -443,7 +444,7 @@ static void test_encode_file(void **state)
     fct_encode_file_desc d = {.in = in, .out = out};
     assert_ok(fct_sae_encode_file(s, &d, &rows));
     assert_int_equal(rows, N);
-    assert_ok(fct_sae_encode(s, x, N, index, value));
+    assert_ok(once_encode(s, x, N, index, value));
     assert_ok(fct_st_open(&st, out));
     assert_memory_equal(fct_st_find(&st, "indices")->data, index, sizeof index);
     assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
@@ -452,7 +453,7 @@ static void test_encode_file(void **state)
     fct_st_close(&st);
     d.rebuild = true;
     assert_ok(fct_sae_encode_file(s, &d, &rows));
-    assert_ok(fct_sae_rebuild(s, x, N, rebuilt));
+    assert_ok(once_rebuild(s, x, N, rebuilt));
     assert_ok(fct_st_open(&st, out));
     assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
     assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
@@ -474,13 +475,13 @@ static void test_encode_file(void **state)
     assert_ok(fct_sae_encode_file(s, &d, NULL));
     assert_ok(fct_st_open(&st, out));
     fct_sae_csr csr;
-    assert_ok(fct_sae_encode_csr(s, x, N, &csr));
+    assert_ok(once_csr(s, x, N, &csr));
     assert_memory_equal(fct_st_find(&st, "row_offsets")->data, csr.row_offsets,
                         sizeof(int64_t) * (N + 1));
     assert_memory_equal(fct_st_find(&st, "values")->data, csr.values,
                         sizeof(float) * (size_t)csr.n);
     assert_int_equal(fct_st_find(&st, "indices")->dim[0], csr.n);
-    assert_ok(fct_sae_rebuild(s, x, N, rebuilt));
+    assert_ok(once_rebuild(s, x, N, rebuilt));
     assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
     fct_sae_csr_clear(&csr);
     fct_st_close(&st);

@@ -4,6 +4,7 @@
 #include "facet/store.h"
 #include "fct_test.h"
 #include "golden.h"
+#include "sae_once.h"
 #include "train/variant.h"
 
 /* ---- parity: tools/make_sae_block_goldens.py ---- */
@@ -40,8 +41,8 @@ static void check_saes(const fct_trainee *t, const fct_st *g, const char *name, 
             memcpy(rows, block[b]->data, (size_t)(SHOWN * s->d) * sizeof *rows);
         else
             lay(rows, block, 0, SHOWN, false);
-        assert_ok(fct_sae_encode_dense(s, rows, SHOWN, z));
-        assert_ok(fct_sae_rebuild(s, rows, SHOWN, out));
+        assert_ok(once_dense(s, rows, SHOWN, z));
+        assert_ok(once_rebuild(s, rows, SHOWN, out));
         double off = rel(z, golden(g, name, one)->data, NULL, SHOWN * F);
         if (off > *codes) *codes = off;
         off = rel(out, golden(g, name, two)->data, NULL, SHOWN * s->d);
@@ -247,7 +248,7 @@ static void test_planted_crosscoder(void **state)
             &(fct_rows_desc){.block = "down.2.1,up.0.1", .order = FCT_ORDER_SHUFFLED, .seed = 1}));
         assert_ok(fct_sae_train(&s, &rows, &desc, NULL));
         assert_ok(rows.rewind(rows.self, 0));
-        assert_ok(fct_sae_measure_quality(s, &rows, 4096, &q));
+        assert_ok(fct_sae_measure_quality(s, &rows, &(fct_measure_desc){.max_rows = 4096}, &q));
         fct_sae_block_share(s, share);
         for (int g = 0; g < 3; g++) {
             for (int64_t c = group[g].from; c < group[g].from + group[g].n; c++) {
@@ -313,7 +314,8 @@ static void test_planted_mixed(void **state)
         fct_sae_quality q;
         assert_ok(rows.rewind(rows.self, 0));
         assert_ok(fct_row_source_part(&one, &rows, p));
-        assert_ok(fct_sae_measure_quality(p ? t : s, &one, 4096, &q));
+        assert_ok(
+            fct_sae_measure_quality(p ? t : s, &one, &(fct_measure_desc){.max_rows = 4096}, &q));
         ev[p] = q.ev;
         one.close(one.self);
     }
@@ -438,8 +440,8 @@ static void test_saved(void **state)
         memcpy(rows + r * (SD + SE) + SD, b + r * SE, SE * sizeof *rows);
         memcpy(own + r * SE, b + r * SE, SE * sizeof *rows);
     }
-    assert_ok(fct_sae_encode_dense(s, rows, 8, z));
-    assert_ok(fct_sae_encode_dense(slice, own, 8, part_z));
+    assert_ok(once_dense(s, rows, 8, z));
+    assert_ok(once_dense(slice, own, 8, part_z));
     assert_true(rel(part_z, z, NULL, 8 * 20) < 1e-6);
     fct_sae_free(slice);
     assert_fails(FCT_ERR_MISSING, "a crosscoder of down.2.1, mid.0, not of up.0.1",

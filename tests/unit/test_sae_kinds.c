@@ -3,6 +3,7 @@
 #include "edit/edit.h"
 #include "fct_test.h"
 #include "sae/sae.h"
+#include "sae_once.h"
 
 enum { D = 6, F = 10, N = 40 };
 
@@ -94,9 +95,9 @@ static double far_from(const fct_sae *s, const float *x)
     static int32_t every[F];
     double worst = 0;
     fct_sae_csr csr;
-    assert_ok(fct_sae_encode_dense(s, x, N, dense));
-    assert_ok(fct_sae_encode_csr(s, x, N, &csr));
-    assert_ok(fct_sae_rebuild(s, x, N, out));
+    assert_ok(once_dense(s, x, N, dense));
+    assert_ok(once_csr(s, x, N, &csr));
+    assert_ok(once_rebuild(s, x, N, out));
     assert_ok(fct_sae_row_scale(s, x, N, scale, shift));
     for (int f = 0; f < F; f++) every[f] = f;
     for (int r = 0; r < N; r++) {
@@ -110,7 +111,7 @@ static double far_from(const fct_sae *s, const float *x)
         assert_int_equal(csr.row_offsets[r + 1] - csr.row_offsets[r], active);
         for (int64_t i = csr.row_offsets[r]; i < csr.row_offsets[r + 1]; i++)
             assert_true(csr.values[i] == dense[r * F + csr.indices[i]]);
-        assert_ok(fct_sae_decode(s, every, dense + r * F, 1, F, back));
+        assert_ok(once_decode(s, every, dense + r * F, 1, F, back));
         fct_sae_restore(back, 1, D, scale + r, shift + r);
         for (int i = 0; i < D; i++) {
             worst = fmax(worst, fabs(out[r * D + i] - w.out[i]));
@@ -142,11 +143,11 @@ static void test_formulas(void **state)
             worst = fmax(worst, far_from(t, x));
             fct_sae_fold_dec_norm(t); /* other tensors, the same codes and rows */
             static float a[N * F], b[N * F];
-            assert_ok(fct_sae_encode_dense(s, x, N, a));
-            assert_ok(fct_sae_encode_dense(t, x, N, b));
+            assert_ok(once_dense(s, x, N, a));
+            assert_ok(once_dense(t, x, N, b));
             for (int i = 0; i < N * F; i++) worst = fmax(worst, fabs((double)a[i] - b[i]));
-            assert_ok(fct_sae_rebuild(s, x, N, a));
-            assert_ok(fct_sae_rebuild(t, x, N, b));
+            assert_ok(once_rebuild(s, x, N, a));
+            assert_ok(once_rebuild(t, x, N, b));
             for (int i = 0; i < N * D; i++) worst = fmax(worst, fabs((double)a[i] - b[i]));
             fct_sae_free(t);
             fct_sae_free(s);
@@ -162,13 +163,13 @@ static void test_refusals(void **state)
     static float x[2 * D], value[3], z[2 * F];
     int32_t index[3];
     fct_sae *s = random_sae(FCT_SAE_GATED), *none;
-    assert_fails(FCT_ERR_UNSUPPORTED, "architecture gated", fct_sae_encode(s, x, 1, index, value));
+    assert_fails(FCT_ERR_UNSUPPORTED, "architecture gated", once_encode(s, x, 1, index, value));
     assert_fails(FCT_ERR_SHAPE, "k is 11", fct_sae_new(&none, FCT_SAE_BATCHTOPK, D, F, 11));
     s->normalize = FCT_SAE_NORMALIZE_NORM;
-    assert_fails(FCT_ERR_RANGE, "row of zeros", fct_sae_encode_dense(s, x, 2, z));
+    assert_fails(FCT_ERR_RANGE, "row of zeros", once_dense(s, x, 2, z));
     s->normalize = FCT_SAE_NORMALIZE_NONE;
     x[D + 1] = INFINITY;
-    assert_fails(FCT_ERR_RANGE, "row 1, number 1 is infinite", fct_sae_encode_dense(s, x, 2, z));
+    assert_fails(FCT_ERR_RANGE, "row 1, number 1 is infinite", once_dense(s, x, 2, z));
     fct_sae_free(s);
 }
 
@@ -188,7 +189,7 @@ static void test_edits(void **state)
             fct_sae *s = random_sae((fct_sae_kind)kind);
             s->normalize = (fct_sae_normalize)(how % 3);
             if (how >= 3 && kind != FCT_SAE_GATED) assert_ok(fct_sae_set_dec_norm(s));
-            fct_apply_work work = {.coder.sae = s};
+            fct_apply_work work = {.coder.code.sae = s};
             fct_edit edit[3] = {{.op = FCT_EDIT_SCALE, .value = 0, .feature = 4},
                                 {.op = FCT_EDIT_ADD, .value = 2, .feature = 5},
                                 {.op = FCT_EDIT_REBUILD}};

@@ -87,7 +87,7 @@ static void test_planted(void **state)
                                      &(fct_rows_desc){.order = FCT_ORDER_SHUFFLED, .seed = 1}));
         assert_ok(fct_sae_train(&s, &source, &desc, &report));
         assert_ok(source.rewind(source.self, 0));
-        assert_ok(fct_sae_measure_quality(s, &source, 4096, &q));
+        assert_ok(fct_sae_measure_quality(s, &source, &(fct_measure_desc){.max_rows = 4096}, &q));
         double found = mean_max_cosine(dict, s);
         print_message("%-10s mean greatest cosine %.3f (seen %.3f), ev %.3f, l0 %.2f, alone %.2f, "
                       "%.1f s\n",

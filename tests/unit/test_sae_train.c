@@ -354,7 +354,7 @@ static void test_recovers(void **state)
     assert_true(report.ev > 0.85); /* rows of more than 4 directions keep it from 1 */
     fct_sae_quality q;
     assert_ok(source.rewind(source.self, 0));
-    assert_ok(fct_sae_measure_quality(s, &source, 5000, &q));
+    assert_ok(fct_sae_measure_quality(s, &source, &(fct_measure_desc){.max_rows = 5000}, &q));
     assert_int_equal(q.rows, 5000);
     assert_true(q.ev > 0.85 && q.ev_total > 0.85 && q.l0 <= 4 && q.dead_share < 0.5);
     fct_sae_free(s);

@@ -3,6 +3,7 @@
 #include "facet/store.h"
 #include "fct_test.h"
 #include "golden.h"
+#include "sae_once.h"
 #include "train/variant.h"
 
 enum { D = 12, F = 40, B = 32, STEPS = 20, K = 4, AUXK = 6, GROUPS = 3 };
@@ -527,12 +528,12 @@ static void check_fold(const char *name)
     assert_true(fabs(length - sqrt(RD)) < 1e-5 && fabs(mean) < 1e-2);
     assert_ok(fct_trainee_export(&t, &s));
     for (int i = 0; i < RB * RD; i++) x[i] = (rows[i] - t.row_mean[i % RD]) * t.row_scale[i % RD];
-    assert_ok(fct_sae_rebuild(s, rows, RB, outer));
+    assert_ok(once_rebuild(s, rows, RB, outer));
     fct_sae_free(s);
     float *mean_was = t.row_mean;
     t.row_mean = NULL; /* now the SAE of normalised rows */
     assert_ok(fct_trainee_export(&t, &inner));
-    assert_ok(fct_sae_rebuild(inner, x, RB, back));
+    assert_ok(once_rebuild(inner, x, RB, back));
     fct_sae_free(inner);
     t.row_mean = mean_was;
     for (int i = 0; i < RB * RD; i++) back[i] = back[i] / t.row_scale[i % RD] + t.row_mean[i % RD];
@@ -568,7 +569,7 @@ static void test_threshold(void **state)
     assert_ok(fct_trainee_export(&t, &s));
     assert_int_equal(s->kind, FCT_SAE_BATCHTOPK);
     assert_int_equal(s->k, K);
-    assert_ok(fct_sae_encode_dense(s, x, B, z));
+    assert_ok(once_dense(s, x, B, z));
     for (int i = 0; i < B * F; i++) active += z[i] > 0;
     assert_int_equal(active, B * K - 1); /* it lies at the least, and wants more than that */
     fct_sae_free(s);

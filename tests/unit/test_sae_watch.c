@@ -4,6 +4,7 @@
 
 #include "facet/store.h"
 #include "fct_test.h"
+#include "sae_once.h"
 #include "train/train.h"
 
 enum { D = 8, N = 2000, HELD = 400, BATCH = 50, STEPS = 30 };
@@ -89,7 +90,7 @@ static void test_course(void **state)
     /* the last measurement is one of the finished weights */
     fct_row_source held;
     assert_ok(fct_rows_of_memory(&held, data, N, D, &(fct_rows_desc){.first = N - HELD}));
-    assert_ok(fct_sae_measure_quality(whole.sae, &held, 0, &q));
+    assert_ok(fct_sae_measure_quality(whole.sae, &held, NULL, &q));
     held.close(held.self);
     const fct_train_metrics *last = &whole.metrics[whole.n_metrics - 1];
     assert_int_equal(q.rows, HELD);
@@ -129,7 +130,7 @@ static void test_definitions(void **state)
     assert_ok(fct_train_plan_init(&plan, &desc, D, N, NULL));
     assert_ok(fct_trainee_init(&t, &plan, D, NULL));
     assert_ok(fct_trainee_calibrate(&t, data, 400));
-    assert_ok(fct_sae_rebuild(t.sae, data, BATCH, rebuilt));
+    assert_ok(once_rebuild(t.sae, data, BATCH, rebuilt));
     assert_ok(fct_trainee_backward(&t, data, true));
     for (int i = 0; i < D; i++) {
         double x = 0, xx = 0, m = 0, mm = 0;

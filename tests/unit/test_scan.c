@@ -2,6 +2,7 @@
    get what they want and nothing else, and see the codes that the blocks' rows have; batches change
    them by rounding alone; a store gives those of its rows; stops and errors end it. */
 #include "index/index.h"
+#include "sae_once.h"
 #include "test_edit_twin.h"
 
 static edit_twin twin;
@@ -250,7 +251,7 @@ static void compare_alone(const told *t, int64_t nth, int64_t number, double bou
     assert_ok(fct_new(&z, r.n * sae->f, (int64_t)sizeof *z));
     for (int step = 1; step <= STEPS; step++) {
         const double *got = sum_at(t, nth, number, step);
-        assert_ok(fct_sae_encode_dense(sae, r.x[step - 1], r.n, z));
+        assert_ok(once_dense(sae, r.x[step - 1], r.n, z));
         for (int64_t f = 0; f < sae->f; f++) {
             double want = 0;
             for (int64_t p = 0; p < r.n; p++) want += (double)z[p * sae->f + f];

@@ -40,6 +40,7 @@ static fct_status encode(fct_cli *c)
                                  .out = fct_cli_text(c, "out"),
                                  .tensor = fct_cli_text(c, "tensor"),
                                  .rebuild = fct_cli_flag(c, "rebuild"),
+                                 .backend = fct_cli_text(c, "backend"),
                                  .log = fct_cli_log(c)};
     if (fct_cli_json(c) && strcmp(desc.out, "-") == 0)
         return fct_cli_usage(c, "--out - and --json both write to standard output");
@@ -100,7 +101,7 @@ const fct_cli_command fct_cmd_encode = {
         "row_offsets (int64 [rows+1]) and flat indices and values. --rebuild adds what the codes "
         "make of the rows.",
     .examples = "facet encode --sae sae --in x.safetensors --out codes.safetensors",
-    .options = {encode_options, fct_cli_common},
+    .options = {encode_options, fct_cli_backend, fct_cli_common},
     .run = encode,
 };
 

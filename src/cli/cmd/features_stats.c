@@ -92,8 +92,11 @@ static fct_status run_stats(fct_cli *c)
     }
     if (!block && fct_store_get_info(store)->n_blocks > 1) block = sae->block;
     FCT_TRY_OUT(fct_store_rows(&rows, store, &(fct_rows_desc){.block = block}));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, fct_cli_i64(c, "max-rows"), fct_cli_ranks(c),
-                                      fct_cli_log(c)));
+    const fct_measure_desc how = {.max_rows = fct_cli_i64(c, "max-rows"),
+                                  .backend = fct_cli_text(c, "backend"),
+                                  .ranks = fct_cli_ranks(c),
+                                  .log = fct_cli_log(c)};
+    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, &how));
     if (fct_dist_first(fct_cli_ranks(c)))
         st = beside ? fct_sae_save_stats(sae, out) : fct_sae_save_as(sae, out, layout);
     FCT_TRY_OUT(fct_dist_agree(fct_cli_ranks(c), st));
@@ -160,7 +163,7 @@ const fct_cli_command fct_cmd_features_stats = {
         "SAE's folder is touched. Under mpirun -n N (or srun) each of N ranks reads a part of the "
         "rows.",
     .examples = "facet features stats --sae sae --store store",
-    .options = {stats_options, fct_cli_common},
+    .options = {stats_options, fct_cli_backend, fct_cli_common},
     .run = run_stats,
     .ranks = true,
 };

@@ -18,10 +18,15 @@ static void add_quality(fct_sae_quality *sum, const fct_sae_quality *one, double
 static fct_status measure(fct_cli *c, fct_sae *sae, train_part *part, fct_row_source *rows,
                           int64_t here, fct_row_source *held)
 {
-    FCT_TRY(fct_sae_measure_stats(sae, rows, here, fct_cli_ranks(c), fct_cli_log(c)));
+    const fct_measure_desc all = {.backend = fct_cli_text(c, "backend")},
+                           how = {.max_rows = here,
+                                  .backend = all.backend,
+                                  .ranks = fct_cli_ranks(c),
+                                  .log = fct_cli_log(c)};
+    FCT_TRY(fct_sae_measure_stats(sae, rows, &how));
     if (!held || !fct_dist_first(fct_cli_ranks(c))) return FCT_OK;
     FCT_TRY(held->rewind(held->self, 0));
-    return fct_sae_measure_quality(sae, held, 0, &part->quality);
+    return fct_sae_measure_quality(sae, held, &all, &part->quality);
 }
 
 /* One of several mixed blocks: its rows are a part of the source's. */
@@ -41,17 +46,18 @@ out:
 }
 
 /* How well one block's rows alone give back what they are. */
-static fct_status measure_alone(train_result *r, int64_t block, fct_row_source *held)
+static fct_status measure_alone(fct_cli *c, train_result *r, int64_t block, fct_row_source *held)
 {
     fct_status st = FCT_OK;
     const fct_sae *whole = r->member->sae;
+    const fct_measure_desc how = {.backend = fct_cli_text(c, "backend")};
     fct_sae *slice = NULL;
     fct_row_source own = {0};
     fct_sae_quality q;
     FCT_TRY_OUT(fct_sae_slice(&slice, whole, whole->blocks[block].name));
     FCT_TRY_OUT(fct_row_source_part(&own, held, block));
     FCT_TRY_OUT(own.rewind(own.self, 0));
-    FCT_TRY_OUT(fct_sae_measure_quality(slice, &own, 0, &q));
+    FCT_TRY_OUT(fct_sae_measure_quality(slice, &own, &how, &q));
     r->alone[block] = q.ev;
 out:
     fct_sae_free(slice);
@@ -76,7 +82,7 @@ fct_status train_result_write(fct_cli *c, train_result *r, fct_row_source *rows,
     }
     if (!fct_dist_first(fct_cli_ranks(c))) return FCT_OK;
     for (int64_t b = 0; measured && b < m->sae->n_blocks; b++)
-        FCT_TRY(measure_alone(r, b, measured));
+        FCT_TRY(measure_alone(c, r, b, measured));
     for (int64_t i = 0; i < r->n_parts; i++) {
         if (r->n_parts > 1) FCT_TRY(fct_dir_make(r->dir));
         FCT_TRY(fct_sae_save(r->part[i].sae, r->part[i].dir, NULL));

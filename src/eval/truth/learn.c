@@ -81,10 +81,12 @@ static fct_status train_and_save(fct_truth *t, fct_truth_block *b, const fct_sto
                            .seed = t->result.seed,
                            .block = name,
                            .model = t->result.model->name,
+                           .backend = t->result.model->backend,
                            .log = t->log};
+    const fct_measure_desc how = {.backend = desc.backend, .log = t->log};
     FCT_TRY_OUT(fct_sae_train(&sae, &rows, &desc, &b->report));
     FCT_TRY_OUT(rows.rewind(rows.self, 0));
-    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, 0, NULL, t->log));
+    FCT_TRY_OUT(fct_sae_measure_stats(sae, &rows, &how));
     FCT_TRY_OUT(fct_sae_save(sae, dir, NULL));
 out:
     rows.close(rows.self);
@@ -164,6 +166,7 @@ static fct_status read_set(const fct_truth *t, fct_truth_block *b, const fct_sto
 static fct_status measure_block(fct_truth *t, fct_truth_block *b, const fct_store *store)
 {
     int64_t at = 0;
+    const fct_measure_desc how = {.backend = t->result.model->backend};
     FCT_TRY(fct_store_find_block(&at, store, b->name));
     const fct_store_block *info = &fct_store_get_info(store)->block[at];
     b->sae = fct_sae_set_find(&t->saes, b->name);
@@ -177,7 +180,7 @@ static fct_status measure_block(fct_truth *t, fct_truth_block *b, const fct_stor
                            &(fct_rows_desc){.block = b->name,
                                             .first = t->result.choose.n * grid,
                                             .n = t->result.show.n * grid}));
-    fct_status st = fct_sae_measure_quality(b->sae, &rows, 0, &b->quality);
+    fct_status st = fct_sae_measure_quality(b->sae, &rows, &how, &b->quality);
     rows.close(rows.self);
     return st;
 }
