@@ -24,7 +24,8 @@ static fct_status pair_chunk(fct_sae_coder *c, const float *rows, int64_t first,
                              int32_t *index, float *value)
 {
     const fct_sae *s = c->sae;
-    FCT_TRY(fct_sae_preact(&c->e, s, rows, n, c->centred, c->pre));
+    const fct_sae_preact_args encoder = {.x = rows, .n = n, .centred = c->centred, .pre = c->pre};
+    FCT_TRY(fct_sae_preact(&c->e, s, &encoder));
     FCT_TRY(fct_sae_topk(
         &c->e, &(fct_topk_args){
                    .x = c->pre, .rows = n, .n = s->f, .k = s->k, .index = index, .value = value}));
@@ -66,7 +67,9 @@ fct_status fct_sae_keep_chunk(fct_sae_coder *c, const float *rows, int64_t first
 {
     const fct_sae *s = c->sae;
     const fct_sae_kind_info *kind = fct_sae_kind_of(s);
-    FCT_TRY(fct_sae_products(&c->e, s, rows, n, kind->own_bias ? NULL : s->b_enc, c->centred, z));
+    const fct_sae_preact_args encoder = {
+        .x = rows, .n = n, .no_bias = kind->own_bias, .centred = c->centred, .pre = z};
+    FCT_TRY(fct_sae_preact(&c->e, s, &encoder));
     for (int64_t i = 0; i < n * s->f; i++)
         if (!isfinite(z[i])) return fail_row(rows, first, n, s->d);
     kind->keep(s, z, n);

@@ -53,34 +53,35 @@ FCT_CLONES static void scale_columns(float *pre, const float *by, int64_t n, int
         for (int64_t i = 0; i < f; i++) pre[r * f + i] *= by[i];
 }
 
-fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
-                            const float *bias, float *centred, float *pre)
+/* Into centred, from where the encoder's products take it. */
+static fct_status centre(const fct_sae *s, const fct_sae_preact_args *a)
 {
+    const float *x = a->x;
     if (s->normalize != FCT_SAE_NORMALIZE_NONE) {
-        FCT_TRY(fct_sae_normalize_rows(s, x, n, centred));
-        x = centred;
+        FCT_TRY(fct_sae_normalize_rows(s, x, a->n, a->centred));
+        x = a->centred;
     }
     if (s->apply_b_dec_to_input)
-        subtract(centred, x, s->b_dec, n, s->d);
-    else if (x != centred)
-        memcpy(centred, x, (size_t)(n * s->d) * sizeof *x);
-    for (int64_t r = 0; bias && r < n; r++)
-        memcpy(pre + r * s->f, bias, (size_t)s->f * sizeof *pre);
-    FCT_TRY(fct_sae_matmul(e, &(fct_matmul_args){.a = centred,
+        subtract(a->centred, x, s->b_dec, a->n, s->d);
+    else if (x != a->centred)
+        memcpy(a->centred, x, (size_t)(a->n * s->d) * sizeof *x);
+    return FCT_OK;
+}
+
+fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const fct_sae_preact_args *a)
+{
+    FCT_TRY(centre(s, a));
+    for (int64_t r = 0; !a->no_bias && r < a->n; r++)
+        memcpy(a->pre + r * s->f, s->b_enc, (size_t)s->f * sizeof *a->pre);
+    FCT_TRY(fct_sae_matmul(e, &(fct_matmul_args){.a = a->centred,
                                                  .b = s->w_enc,
-                                                 .c = pre,
-                                                 .m = n,
+                                                 .c = a->pre,
+                                                 .m = a->n,
                                                  .n = s->f,
                                                  .k = s->d,
                                                  .trans_b = true,
                                                  .alpha = 1,
-                                                 .beta = bias ? 1 : 0}));
-    if (s->dec_norm) scale_columns(pre, s->dec_norm, n, s->f);
+                                                 .beta = a->no_bias ? 0 : 1}));
+    if (s->dec_norm) scale_columns(a->pre, s->dec_norm, a->n, s->f);
     return FCT_OK;
-}
-
-fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
-                          float *centred, float *pre)
-{
-    return fct_sae_products(e, s, x, n, s->b_enc, centred, pre);
 }

@@ -89,13 +89,18 @@ fct_status fct_sae_engine_init(fct_sae_engine *e, const fct_backend *be, int64_t
 void fct_sae_engine_clear(fct_sae_engine *e);
 /* Rows at a time, so that pre-activations stay small; a function of the sizes alone. */
 int64_t fct_sae_chunk(const fct_sae *s);
-/* centred [n,D] = x, normalised where the SAE says so, minus b_dec where it subtracts it; pre [n,F]
-   = centred W_encT + b_enc, times dec_norm where there is one. */
-fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
-                          float *centred, float *pre) FCT_MUST_CHECK;
-/* The same with another bias [F]; NULL: none. */
-fct_status fct_sae_products(fct_sae_engine *e, const fct_sae *s, const float *x, int64_t n,
-                            const float *bias, float *centred, float *pre) FCT_MUST_CHECK;
+/* Pre-activations of rows x [n,D]:
+
+       centred [n,D] = x, normalised where the SAE says so, minus b_dec where it subtracts it
+       pre [n,F]     = (centred W_encT + b_enc) dec_norm, where there is one */
+typedef struct fct_sae_preact_args {
+    const float *x;
+    int64_t n;
+    bool no_bias; /* without b_enc */
+    float *centred, *pre;
+} fct_sae_preact_args;
+fct_status fct_sae_preact(fct_sae_engine *e, const fct_sae *s,
+                          const fct_sae_preact_args *a) FCT_MUST_CHECK;
 
 /* The operations with rows, codes and weights in host memory, whatever the device (staged.c): c =
    a·b + beta·c where b is weights; codes of rows; rows of codes, with f rows of the table. */

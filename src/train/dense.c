@@ -9,7 +9,8 @@
 
 fct_status fct_dense_forward(fct_trainee *t, const float *x)
 {
-    return fct_sae_preact(&t->engine, t->sae, x, t->batch, t->centred, t->pre);
+    const fct_sae_preact_args a = {.x = x, .n = t->batch, .centred = t->centred, .pre = t->pre};
+    return fct_sae_preact(&t->engine, t->sae, &a);
 }
 
 fct_status fct_dense_note_fired(fct_trainee *t, const float *z)

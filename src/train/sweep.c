@@ -2,11 +2,12 @@
    blocks x configurations x seeds. Options go by the table of options.c, so names, types and ranges
    are checked as everywhere. What the file says under "options" comes first, then what the caller
    adds (a command line), then the configuration. The training config of sdxl-unbox is
-   translated. */
+   understood too (sweep_unbox.c). */
+#include "train/sweep.h"
+
 #include <string.h>
 
 #include "base/option.h"
-#include "facet/train.h"
 
 enum { MAX_TRAININGS = 10000 };
 
@@ -20,100 +21,6 @@ struct fct_sweep {
     fct_sweep_item *item; /* [n]: names and options' texts are owned */
     int64_t n;
 };
-
-static fct_status fail_memory(void)
-{
-    return fct_fail(FCT_ERR_MEMORY, "out of memory: a sweep's configuration");
-}
-
-static fct_status set(json_t *o, const char *key, json_t *value) /* takes value */
-{
-    return json_object_set_new(o, key, value) == 0 ? FCT_OK : fail_memory();
-}
-
-/* ---- sdxl-unbox's training config ---- */
-
-static const struct renamed {
-    const char *theirs, *ours;
-} theirs_run[] = {{"bs", "batch-size"},
-                  {"log_interval", "log-every"},
-                  {"save_interval", "checkpoint-every"},
-                  {"block_name", "block"},
-                  {"save_path_base", "output"}},
-  theirs_sae[] = {{"n_dirs", "n-features"}, {"k", "k"},
-                  {"auxk", "auxk"},         {"lr", "lr"},
-                  {"eps", "eps"},           {"dead_toks_threshold", "dead-rows"},
-                  {"auxk_coef", "aux-coef"}};
-
-/* A null auxk is no aux loss, whose weight then means nothing. */
-static fct_status translate_sae(json_t *configs, json_t *theirs, int64_t *d)
-{
-    json_t *ours = json_object();
-    bool no_aux = json_is_null(json_object_get(theirs, "auxk"));
-    if (json_array_append_new(configs, ours) != 0) return fail_memory();
-    for (size_t i = 0; i < FCT_COUNT(theirs_sae); i++) {
-        json_t *value = json_object_get(theirs, theirs_sae[i].theirs);
-        if (!value || (no_aux && strcmp(theirs_sae[i].theirs, "auxk_coef") == 0)) continue;
-        bool none = no_aux && strcmp(theirs_sae[i].theirs, "auxk") == 0;
-        FCT_TRY(set(ours, theirs_sae[i].ours, none ? json_integer(0) : json_incref(value)));
-    }
-    int64_t own;
-    FCT_TRY(fct_json_i64(&own, theirs, "d_model", *d, "sae_configs"));
-    if (*d > 0 && own != *d)
-        return fct_fail(FCT_ERR_FORMAT, "\"sae_configs\": d_model is %lld and %lld: want one",
-                        (long long)*d, (long long)own);
-    *d = own;
-    return FCT_OK;
-}
-
-/* Stores of imported rows know a block's short name alone. */
-static fct_status shorten_block(json_t *options)
-{
-    char *brief = NULL;
-    const char *full = json_string_value(json_object_get(options, "block"));
-    if (!json_object_get(options, "block")) return FCT_OK;
-    fct_status st = fct_block_name_short(&brief, full ? full : "");
-    if (st == FCT_OK) st = set(options, "block", json_string(brief));
-    fct_free(brief);
-    return st;
-}
-
-static fct_status translate_run(json_t *options, json_t *theirs)
-{
-    json_t *paths = json_object_get(theirs, "paths_to_latents");
-    for (size_t i = 0; i < FCT_COUNT(theirs_run); i++) {
-        json_t *value = json_object_get(theirs, theirs_run[i].theirs);
-        if (value) FCT_TRY(set(options, theirs_run[i].ours, json_incref(value)));
-    }
-    FCT_TRY(shorten_block(options));
-    if (json_array_size(paths) > 1)
-        return fct_fail(FCT_ERR_UNSUPPORTED, "paths_to_latents: %zu folders: want one",
-                        json_array_size(paths));
-    if (json_array_size(paths) == 0) return FCT_OK;
-    return set(options, "store", json_incref(json_array_get(paths, 0)));
-}
-
-/* {"sae_configs": [...], "bs": ...} in place of ours. */
-static fct_status translate(fct_sweep *s)
-{
-    fct_status st = FCT_OK;
-    json_t *saes = json_object_get(s->file, "sae_configs"), *theirs;
-    json_t *options = json_object(), *configs = json_array();
-    size_t at;
-    FCT_TRY_OUT(translate_run(options, s->file));
-    json_array_foreach(saes, at, theirs) FCT_TRY_OUT(translate_sae(configs, theirs, &s->d));
-    json_t *ours = json_pack("{s:O, s:O}", "options", options, "configs", configs);
-    if (!ours) {
-        st = fail_memory();
-        goto out;
-    }
-    json_decref(s->file);
-    s->file = ours;
-out:
-    json_decref(options);
-    json_decref(configs);
-    return st;
-}
 
 /* ---- the file ---- */
 
@@ -165,12 +72,12 @@ static fct_status read_rest(fct_sweep *s)
     fct_str text = {0};
     json_t *rest = json_object(), *value, *store = json_object_get(s->file, "store");
     const char *key;
-    fct_status st = rest ? FCT_OK : fail_memory();
-    if (store && st == FCT_OK) st = set(rest, "store", json_incref(store));
+    fct_status st = rest ? FCT_OK : fct_sweep_fail_memory();
+    if (store && st == FCT_OK) st = fct_sweep_set(rest, "store", json_incref(store));
     json_object_foreach(json_object_get(s->file, "options"), key, value)
     {
         if (st == FCT_OK && !fct_option_find(fct_train_table(), key))
-            st = set(rest, key, json_incref(value));
+            st = fct_sweep_set(rest, key, json_incref(value));
     }
     if (st == FCT_OK) st = fct_json_text(&text, rest, 0);
     if (st == FCT_OK) st = fct_strdup(&s->rest, text.p);
@@ -191,7 +98,7 @@ fct_status fct_sweep_open(fct_sweep **out, const char *path)
         st = fct_fail(FCT_ERR_FORMAT, "want an object with a grid or configs");
         goto out;
     }
-    if (json_object_get(s->file, "sae_configs")) FCT_TRY_OUT(translate(s));
+    if (json_object_get(s->file, "sae_configs")) FCT_TRY_OUT(fct_sweep_translate(&s->file, &s->d));
     FCT_TRY_OUT(check_parts(s->file));
     FCT_TRY_OUT(read_blocks(s));
     FCT_TRY_OUT(read_rest(s));
@@ -401,7 +308,7 @@ static fct_status choose(json_t *one, fct_str *label, json_t *grid, int64_t i, i
         total /= n;
         json_t *chosen = json_array_get(value, (size_t)(i / total));
         i %= total;
-        FCT_TRY(set(one, key, json_incref(chosen)));
+        FCT_TRY(fct_sweep_set(one, key, json_incref(chosen)));
         if (n > 1) FCT_TRY(add_label(label, key, chosen));
     }
     return FCT_OK;
@@ -415,7 +322,7 @@ static fct_status add_grid(const listing *l, json_t *grid)
     for (int64_t i = 0; i < total; i++) {
         json_t *one = json_object();
         fct_str label = {0};
-        if (json_array_append_new(l->s->chosen, one) != 0) return fail_memory();
+        if (json_array_append_new(l->s->chosen, one) != 0) return fct_sweep_fail_memory();
         fct_status st = choose(one, &label, grid, i, total);
         if (st == FCT_OK) st = add_seeds(l, one, label.p ? label.p : "");
         fct_str_clear(&label);
@@ -465,7 +372,7 @@ static fct_status add_config(const listing *l, json_t *config)
     if (!json_is_object(config))
         return fct_fail(FCT_ERR_FORMAT, "\"configs\": want objects of options");
     json_t *own = json_copy(config);
-    if (json_array_append_new(l->s->chosen, own) != 0) return fail_memory();
+    if (json_array_append_new(l->s->chosen, own) != 0) return fct_sweep_fail_memory();
     (void)json_object_del(own, "name");
     FCT_TRY(check_own(own));
     fct_status st = label_config(&label, l->s, config, own);
@@ -519,7 +426,7 @@ fct_status fct_sweep_list(fct_sweep *s, const fct_train_desc *base, const fct_ro
     *out = NULL;
     *out_n = 0;
     s->chosen = json_array();
-    if (!s->chosen) return fail_memory();
+    if (!s->chosen) return fct_sweep_fail_memory();
     FCT_TRY(add_all(&l));
     *out = s->item;
     *out_n = s->n;

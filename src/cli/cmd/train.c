@@ -58,7 +58,8 @@ static fct_status check_use(job *j)
 static fct_status open_rows(job *j)
 {
     const fct_sweep_info none = {0}, *info = j->sweep ? fct_sweep_get_info(j->sweep) : &none;
-    return train_rows_open(&j->rows, j->c, info->block, info->n_blocks, j->sweep != NULL);
+    const train_wanted wanted = {info->block, info->n_blocks, j->sweep != NULL};
+    return train_rows_open(&j->rows, j->c, &wanted);
 }
 
 /* ---- the list of SAEs ---- */

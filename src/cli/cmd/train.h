@@ -35,8 +35,12 @@ typedef struct train_rows {
 } train_rows;
 /* A stream for every block in the order given ("a,b": of several in step); no blocks: the one that
    --block names; else the only one, or (all) every one that there is. */
-fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
-                           bool all) FCT_MUST_CHECK;
+typedef struct train_wanted {
+    const char *const *block; /* [n] */
+    int64_t n;
+    bool all;
+} train_wanted;
+fct_status train_rows_open(train_rows *out, fct_cli *c, const train_wanted *wanted) FCT_MUST_CHECK;
 void train_rows_close(train_rows *r);
 
 /* ---- what came of it (train_result.c) ---- */

@@ -6,6 +6,15 @@
 
 #include "cli/cmd/train.h"
 
+/* The order in which rows are trained on. */
+static fct_rows_desc order_of(const fct_cli *c)
+{
+    return (fct_rows_desc){.seed = (uint64_t)fct_cli_i64(c, "seed"),
+                           .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
+                           .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
+                                                                    : FCT_ORDER_SEQUENTIAL};
+}
+
 /* "a,b" for people and folders: "a+b". */
 static fct_status name_across(train_stream *s, const fct_row_source *rows)
 {
@@ -25,11 +34,8 @@ static fct_status open_across(train_rows *r, fct_cli *c, const char *names)
     int64_t held = fct_cli_i64(c, "hold-out");
     train_stream *s = &r->stream[r->n];
     fct_row_source *source = &r->source[r->n];
-    fct_rows_desc desc = {.block = names,
-                          .seed = (uint64_t)fct_cli_i64(c, "seed"),
-                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
-                          .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
-                                                                   : FCT_ORDER_SEQUENTIAL};
+    fct_rows_desc desc = order_of(c);
+    desc.block = names;
     FCT_TRY(fct_store_rows(source, r->store, &desc));
     int64_t total = source->total;
     if (held >= total) {
@@ -62,12 +68,9 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
         return fct_cli_usage(c, "--hold-out %" PRId64 ": %s has only %" PRId64 " rows", held,
                              block->name, block->rows);
     *s = (train_stream){.block = block->name, .n_held = held};
-    fct_rows_desc desc = {.block = block->name,
-                          .seed = (uint64_t)fct_cli_i64(c, "seed"),
-                          .n = block->rows - held,
-                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
-                          .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
-                                                                   : FCT_ORDER_SEQUENTIAL};
+    fct_rows_desc desc = order_of(c);
+    desc.block = block->name;
+    desc.n = block->rows - held;
     FCT_TRY(fct_store_rows(source, r->store, &desc));
     r->n++;
     if (held == 0) return FCT_OK;
@@ -77,9 +80,6 @@ static fct_status open_stream(train_rows *r, fct_cli *c, const char *name)
 }
 
 /* ---- rows that a model makes ---- */
-
-static const fct_store_dtype store_types[] = {FCT_STORE_F16, FCT_STORE_BF16, FCT_STORE_F32,
-                                              FCT_STORE_I8};
 
 static fct_status take_memory(train_rows *r, int64_t n)
 {
@@ -124,86 +124,112 @@ static fct_status split(train_rows *r, fct_row_source *joint, bool held, const c
     return st;
 }
 
-static fct_status open_made(train_rows *r, fct_cli *c, const char *const *block, int64_t n,
-                            bool all)
+/* The blocks to watch: those of the streams, else --block, else (all) every one. */
+static fct_status name_blocks(train_rows *r, fct_cli *c, const train_wanted *w)
 {
-    fct_row_source joint;
     fct_str blocks = {0};
-    const int64_t *at;
-    static const fct_half halves[] = {FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH};
-    int64_t n_at = fct_cli_steps(c, "at-steps", &at), held = fct_cli_i64(c, "hold-out");
     fct_status st = FCT_OK;
-    for (int64_t i = 0; i < n && n > 1; i++)
-        if (strchr(block[i], ','))
+    for (int64_t i = 0; i < w->n && w->n > 1; i++)
+        if (strchr(w->block[i], ','))
             return fct_cli_usage(c,
                                  "block %s: rows that a model makes are of several blocks in "
                                  "step, or of single ones: capture a store to have both",
-                                 block[i]);
-    for (int64_t i = 0; i < n && st == FCT_OK; i++)
-        st = fct_str_printf(&blocks, "%s%s", i > 0 ? "," : "", block[i]);
-    if (st == FCT_OK && n == 0 && fct_cli_text(c, "block"))
+                                 w->block[i]);
+    for (int64_t i = 0; i < w->n && st == FCT_OK; i++)
+        st = fct_str_printf(&blocks, "%s%s", i > 0 ? "," : "", w->block[i]);
+    if (st == FCT_OK && w->n == 0 && fct_cli_text(c, "block"))
         st = fct_str_append(&blocks, fct_cli_text(c, "block"));
-    if (st == FCT_OK && all) st = fct_str_append(&blocks, "*");
+    if (st == FCT_OK && w->all) st = fct_str_append(&blocks, "*");
     r->blocks = blocks.p;
     FCT_TRY(st);
-    if (!r->blocks)
-        return fct_cli_usage(c, "--block BLOCK is missing: the block to watch (facet info MODEL "
-                                "lists them)");
+    if (r->blocks) return FCT_OK;
+    return fct_cli_usage(c, "--block BLOCK is missing: the block to watch (facet info MODEL lists "
+                            "them)");
+}
+
+static fct_status open_maker(train_rows *r, fct_cli *c)
+{
     FCT_TRY(fct_prompts_read(&r->prompts, fct_cli_text(c, "prompts")));
     FCT_TRY(fct_cli_model_open(&r->made_by, c, true));
     FCT_TRY(fct_cli_session_open(&r->session, c, r->made_by));
     r->model = fct_model_get_info(r->made_by)->name;
     r->model_hash = fct_model_get_info(r->made_by)->hash;
-    FCT_TRY(fct_cli_read(&r->settings, c, fct_settings_table));
-    fct_capture_desc capture = {.session = r->session,
-                                .prompts = r->prompts.item,
-                                .n_prompts = r->prompts.n,
-                                .blocks = r->blocks,
-                                .settings = &r->settings,
-                                .at_steps = n_at > 0 ? at : NULL,
-                                .n_at_steps = n_at,
-                                .branch = halves[fct_cli_choice(c, "branch")],
-                                .store_dtype = store_types[fct_cli_choice(c, "store-dtype")],
-                                .batch = fct_cli_i64(c, "prompt-batch"),
-                                .log = fct_cli_log(c)};
-    if (fct_cli_given(c, "limit") && fct_cli_i64(c, "limit") < capture.n_prompts)
-        capture.n_prompts = fct_cli_i64(c, "limit");
-    fct_rows_desc desc = {.seed = (uint64_t)fct_cli_i64(c, "seed"),
-                          .memory_bytes = fct_cli_i64(c, "shuffle-memory") << 20,
-                          .order = fct_cli_choice(c, "order") == 0 ? FCT_ORDER_SHUFFLED
-                                                                   : FCT_ORDER_SEQUENTIAL};
-    FCT_TRY(fct_model_rows(&joint, &capture, &desc));
-    int64_t total = joint.total;
-    if (held > 0) {
-        joint.close(joint.self);
-        if (held >= total)
-            return fct_cli_usage(
-                c, "--hold-out %" PRId64 ": the prompts have only %" PRId64 " rows", held, total);
-        desc.n = total - held;
-        FCT_TRY(fct_model_rows(&joint, &capture, &desc));
-    }
-    int64_t room = all ? joint.n_parts : n > 0 ? n : 1;
-    fct_status taken = take_memory(r, room);
-    if (taken != FCT_OK) {
-        joint.close(joint.self);
-        return taken;
+    return fct_cli_read(&r->settings, c, fct_settings_table);
+}
+
+/* The capture whose rows are made without a store. */
+static fct_capture_desc capture_of(const train_rows *r, const fct_cli *c)
+{
+    static const fct_half halves[] = {FCT_HALF_COND, FCT_HALF_UNCOND, FCT_HALF_BOTH};
+    static const fct_store_dtype types[] = {FCT_STORE_F16, FCT_STORE_BF16, FCT_STORE_F32,
+                                            FCT_STORE_I8};
+    const int64_t *at;
+    int64_t n_at = fct_cli_steps(c, "at-steps", &at), limit = fct_cli_i64(c, "limit");
+    bool some = fct_cli_given(c, "limit") && limit < r->prompts.n;
+    return (fct_capture_desc){.session = r->session,
+                              .prompts = r->prompts.item,
+                              .n_prompts = some ? limit : r->prompts.n,
+                              .blocks = r->blocks,
+                              .settings = &r->settings,
+                              .at_steps = n_at > 0 ? at : NULL,
+                              .n_at_steps = n_at,
+                              .branch = halves[fct_cli_choice(c, "branch")],
+                              .store_dtype = types[fct_cli_choice(c, "store-dtype")],
+                              .batch = fct_cli_i64(c, "prompt-batch"),
+                              .log = fct_cli_log(c)};
+}
+
+/* The rows that are trained on; *out_total: with those that are held out. */
+static fct_status open_joint(fct_row_source *out, fct_cli *c, const fct_capture_desc *capture,
+                             int64_t *out_total)
+{
+    fct_rows_desc desc = order_of(c);
+    int64_t held = fct_cli_i64(c, "hold-out");
+    FCT_TRY(fct_model_rows(out, capture, &desc));
+    *out_total = out->total;
+    if (held == 0) return FCT_OK;
+    out->close(out->self);
+    if (held >= *out_total)
+        return fct_cli_usage(c, "--hold-out %" PRId64 ": the prompts have only %" PRId64 " rows",
+                             held, *out_total);
+    desc.n = *out_total - held;
+    return fct_model_rows(out, capture, &desc);
+}
+
+/* Several blocks of one stream are read in step, else each has a stream. Takes joint over. */
+static fct_status place_joint(train_rows *r, fct_row_source *joint, const train_wanted *w,
+                              bool *out_across)
+{
+    int64_t room = w->all ? joint->n_parts : w->n > 0 ? w->n : 1;
+    fct_status st = take_memory(r, room);
+    if (st != FCT_OK) {
+        joint->close(joint->self);
+        return st;
     }
     r->n = room;
-    bool across = joint.n_parts > 1 && !all && n < 2;
-    if (across) {
-        r->source[0] = joint;
-        FCT_TRY(name_across(&r->stream[0], &joint));
-    } else {
-        FCT_TRY(split(r, &joint, false, block, n));
-    }
+    *out_across = joint->n_parts > 1 && !w->all && w->n < 2;
+    if (!*out_across) return split(r, joint, false, w->block, w->n);
+    r->source[0] = *joint;
+    return name_across(&r->stream[0], joint);
+}
+
+static fct_status open_made(train_rows *r, fct_cli *c, const train_wanted *w)
+{
+    fct_row_source joint;
+    int64_t total;
+    bool across;
+    FCT_TRY(name_blocks(r, c, w));
+    FCT_TRY(open_maker(r, c));
+    const fct_capture_desc capture = capture_of(r, c);
+    FCT_TRY(open_joint(&joint, c, &capture, &total));
+    FCT_TRY(place_joint(r, &joint, w, &across));
     int64_t rest = total - r->source[0].total;
     if (rest == 0) return FCT_OK;
     for (int64_t i = 0; i < r->n; i++) r->stream[i].n_held = rest;
-    FCT_TRY(fct_model_rows(&joint, &capture,
-                           &(fct_rows_desc){.first = total - rest,
-                                            .n = rest,
-                                            .memory_bytes = desc.memory_bytes}));
-    if (!across) return split(r, &joint, true, block, n);
+    const fct_rows_desc held = {
+        .first = total - rest, .n = rest, .memory_bytes = order_of(c).memory_bytes};
+    FCT_TRY(fct_model_rows(&joint, &capture, &held));
+    if (!across) return split(r, &joint, true, w->block, w->n);
     r->held[0] = joint;
     return FCT_OK;
 }
@@ -243,30 +269,30 @@ static fct_status check_use(fct_cli *c)
     return FCT_OK;
 }
 
-fct_status train_rows_open(train_rows *out, fct_cli *c, const char *const *block, int64_t n,
-                           bool all)
+static fct_status open_stored(train_rows *r, fct_cli *c, const train_wanted *w)
 {
-    fct_status st = FCT_OK;
     const char *only = fct_cli_text(c, "block");
-    int64_t room = n > 0 ? n : 1;
+    int64_t room = w->n > 0 ? w->n : 1;
+    FCT_TRY(fct_store_open_rows(
+        &r->store, fct_cli_text(c, "store"),
+        &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = only}));
+    const fct_store_info *info = fct_store_get_info(r->store);
+    r->model = info->model;
+    r->model_hash = info->model_hash;
+    if (w->all) room = info->n_blocks;
+    FCT_TRY(take_memory(r, room));
+    for (int64_t i = 0; i < room; i++)
+        FCT_TRY(open_stream(r, c, w->all ? info->block[i].name : w->n > 0 ? w->block[i] : only));
+    return FCT_OK;
+}
+
+fct_status train_rows_open(train_rows *out, fct_cli *c, const train_wanted *wanted)
+{
+    train_wanted w = *wanted;
     *out = (train_rows){0};
     FCT_TRY(check_use(c));
-    if (only || n > 0) all = false;
-    if (fct_cli_given(c, "prompts")) {
-        FCT_TRY_OUT(open_made(out, c, block, n, all));
-        goto out;
-    }
-    FCT_TRY_OUT(fct_store_open_rows(
-        &out->store, fct_cli_text(c, "store"),
-        &(fct_rows_file_desc){.tensor = fct_cli_text(c, "tensor"), .block = only}));
-    out->model = fct_store_get_info(out->store)->model;
-    out->model_hash = fct_store_get_info(out->store)->model_hash;
-    const fct_store_info *info = fct_store_get_info(out->store);
-    if (all) room = info->n_blocks;
-    FCT_TRY_OUT(take_memory(out, room));
-    for (int64_t i = 0; i < room; i++)
-        FCT_TRY_OUT(open_stream(out, c, all ? info->block[i].name : n > 0 ? block[i] : only));
-out:
+    if (fct_cli_text(c, "block") || w.n > 0) w.all = false;
+    fct_status st = fct_cli_given(c, "prompts") ? open_made(out, c, &w) : open_stored(out, c, &w);
     if (st != FCT_OK) train_rows_close(out);
     return st;
 }

@@ -16,7 +16,9 @@ static fct_status forward(fct_trainee *t, const float *x)
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
     fct_cx *cx = &t->engine.cx;
-    FCT_TRY(fct_sae_preact(&t->engine, s, x, t->batch, t->centred, t->pre));
+    const fct_sae_preact_args encoder = {
+        .x = x, .n = t->batch, .centred = t->centred, .pre = t->pre};
+    FCT_TRY(fct_sae_preact(&t->engine, s, &encoder));
     FCT_TRY(fct_op_topk(cx, &(fct_topk_args){.x = t->pre,
                                              .rows = t->batch,
                                              .n = p->f,
