@@ -184,8 +184,8 @@ static fct_status fail_unknown(const char *key)
     if (near)
         return fct_fail(FCT_ERR_FORMAT, "\"%s\" is not known; did you mean \"%s\"?", key, near);
     return fct_fail(FCT_ERR_FORMAT,
-                    "\"%s\" is no option that a training of a sweep has of its own: options of the "
-                    "whole run go under \"options\", or on the command line",
+                    "\"%s\" is of the whole run, or no option: one of a training is wanted here; "
+                    "those of the run go under \"options\", or on the command line",
                     key);
 }
 

@@ -142,7 +142,7 @@ def test_authors_config(place: Path) -> None:
         ({"k": 3}, "is not known"),
         ({"configs": [{"k": 1000}]}, "k 1000"),
         ({"options": {"help": True}}, '"help" is of this run of the program'),
-        ({"configs": [{"output": "x"}]}, '"output" is no option that a training of a sweep has of its own'),
+        ({"configs": [{"output": "x"}]}, '"output" is of the whole run, or no option'),
         ({"options": {"hold-out": "many"}}, '"hold-out": want a whole number from 0 up, found many'),
         ({"options": {"holdout": 5}}, "did you mean --hold-out"),
     ],

@@ -165,7 +165,7 @@ static void test_bad_sweeps(void **state)
         {"{\"configs\": [{\"k\": \"many\"}]}", "found \"many\""},
         {"{\"configs\": [{\"lr-decay\": \"up\"}]}", "\"lr_decay\": want one of none, linear"},
         {"{\"configs\": [{\"tensorboard\": \"x\"}]}", "\"tensorboard\" is of the whole run"},
-        {"{\"configs\": [{\"store\": \"x\"}]}", "\"store\" is no option that a training"},
+        {"{\"configs\": [{\"store\": \"x\"}]}", "\"store\" is of the whole run, or no option"},
         {"{\"configs\": [{\"steqs\": 1}]}", "did you mean \"steps\"?"},
         {"{\"configs\": [{\"n-features\": 8, \"expansion-factor\": 2}]}",
          "\"n_features\" and \"expansion_factor\" say the same thing"},
