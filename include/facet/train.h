@@ -79,25 +79,25 @@ typedef struct fct_train_desc {
     int64_t k;          /* active features a row */
     int64_t auxk;       /* dead features that the aux loss revives; FCT_NONE: no aux loss */
     int64_t n_features;
-    int64_t batch_size; /* rows in a step */
-    int64_t steps;      /* 0: one pass over the rows */
-    int64_t dead_rows;  /* a feature is dead after so many rows without it */
-    int64_t calibration_rows;
-    double expansion_factor; /* n_features = factor * D, when n_features is 0 */
-    double lr, eps;
-    double aux_coef;   /* weight of the aux loss; FCT_NONE: no aux loss */
-    double loss_scale; /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
-    fct_aux_mode aux;  /* 0: clean */
-    fct_train_engine engine;
+    double expansion_factor;  /* instead of n_features: that many times D */
+    int64_t batch_size;       /* rows in a step */
+    int64_t steps;            /* 0: one pass over the rows */
+    int64_t dead_rows;        /* a feature is dead after so many rows without it */
+    int64_t calibration_rows; /* first rows, which set bias and loss scale */
+    double lr, eps;           /* Adam's learning rate; its eps, 0: 6.25e-10 */
+    double aux_coef;          /* weight of the aux loss; 0: 1/32; FCT_NONE: no aux loss */
+    double loss_scale;        /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
+    fct_aux_mode aux;         /* 0: clean */
+    fct_train_engine engine;  /* 0: auto */
     const char *backend; /* what computes: "cpu", "ref" (plain and slow); NULL: cpu */
 
     /* Of some architectures; elsewhere they are refused. Lengths are in units of a row's root mean
        square length about the mean, sqrt(D / loss_scale). relu, gated: the penalty is the sum of
        activations times their directions' lengths; jumprelu: their number. */
-    double sparsity;               /* FCT_NONE: no penalty */
-    double bandwidth;              /* jumprelu: of its straight-through estimator */
-    double init_threshold;         /* jumprelu: of the start */
-    int64_t groups; /* matryoshka: nested prefixes, each twice as long as the one before */
+    double sparsity;       /* weight of the penalty; 0: the architecture's; FCT_NONE: none */
+    double bandwidth;      /* jumprelu: of its straight-through estimator; 0: 0.001 */
+    double init_threshold; /* jumprelu: of the start; 0: 0.001 */
+    int64_t groups;        /* matryoshka: nested prefixes, each twice the one before; 0: 5 */
 
     /* Schedules; FCT_NONE: none, where the preset has one. */
     int64_t k_start, k_warmup; /* k falls or rises linearly from k_start within so many steps */
@@ -106,7 +106,7 @@ typedef struct fct_train_desc {
     fct_lr_decay lr_decay;
     int64_t lr_decay_steps; /* 0: the preset's share of the steps: the last fifth, demo third */
     double grad_clip;       /* greatest length of the whole gradient; FCT_NONE: any */
-    double ema; /* the saved weights are a running mean of this decay; FCT_NONE: are the last */
+    double ema;             /* the saved weights are a running mean of this decay; FCT_NONE: not */
     bool untied;            /* the decoder starts with directions of its own */
     fct_decoder_norm decoder_norm;
     fct_normalize normalize;
@@ -116,7 +116,7 @@ typedef struct fct_train_desc {
        same in every block. Without a choice of `normalize` each block's rows get their own scale
        (crosscoder: norm; mixed: mean-norm), so that none outweighs the others. */
     bool mix_blocks;
-    uint64_t seed;
+    uint64_t seed;         /* of the start */
     const char *init_from; /* SAE folder to start from: no calibration unless loss_scale is 0 */
 
     /* Checkpoint folder: continues exactly when it holds one, else starts there. Other options,
@@ -146,14 +146,18 @@ FCT_API const fct_option *fct_train_table(void);
    field. */
 FCT_API fct_status fct_train_desc_check(const fct_train_desc *desc) FCT_MUST_CHECK;
 
-/* Of the last logged step. dead: at the end, by dead_rows. ev: mean over dimensions of
-   1 - var(x-x')/var(x). */
+/* steps, rows: done. dead: features at the end, by dead_rows. The losses are of the last step, ev
+   (mean over dimensions of 1 - var(x-x')/var(x)) and l0 of the last one logged. */
 typedef struct fct_train_report {
     int64_t steps, rows, n_features, k, dead;
     double loss, mse, aux, ev, l0, loss_scale, seconds;
 } fct_train_report;
 
-/* report may be NULL. The SAE is the caller's: fct_sae_free. */
+/* One SAE from a source, which stays the caller's and is left where training ends. *out is the
+   caller's: fct_sae_free; NULL after a failure. report may be NULL. Runs on the calling thread with
+   all of OpenMP's. FCT_ERR_ARG: options that do not fit each other or the rows; FCT_ERR_RANGE: rows
+   or losses that are not finite; FCT_ERR_STOPPED: the log's stop flag is up, with a checkpoint kept
+   where there is a folder for it. */
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
 
@@ -204,8 +208,8 @@ typedef struct fct_train_run {
        checkpoints and logs. NULL: one process. */
     struct fct_dist *ranks;
 } fct_train_run;
-/* Fails when every member is lost. Members are released by fct_train_run_clear, whatever came of
-   the call; the arrays and the streams stay the caller's. */
+/* Errors as fct_sae_train; FCT_ERR_RANGE when every member is lost. Members are released by
+   fct_train_run_clear, whatever came of the call; the arrays and the streams stay the caller's. */
 FCT_API fct_status fct_sae_train_many(fct_train_run *run) FCT_MUST_CHECK;
 FCT_API void fct_train_run_clear(fct_train_run *run);
 
@@ -226,10 +230,12 @@ FCT_API fct_status fct_sae_train_finished(bool *out, const fct_train_run *run, i
    block is trained with every combination of the grid and every one of configs, with every seed. A
    training config of sdxl-unbox ({"sae_configs": ...}) is understood as it is. */
 typedef struct fct_sweep fct_sweep;
+/* FCT_ERR_IO, or FCT_ERR_FORMAT with the first thing that is wrong; options themselves are looked
+   at when they are read. */
 FCT_API fct_status fct_sweep_open(fct_sweep **out, const char *path) FCT_MUST_CHECK;
-FCT_API void fct_sweep_close(fct_sweep *s);
+FCT_API void fct_sweep_close(fct_sweep *s); /* NULL is fine */
 
-/* What the file says of the whole run. */
+/* What the file says of the whole run; the sweep's. */
 typedef struct fct_sweep_info {
     /* [n_blocks]: "down.2.1", or "down.2.1,up.0.1" of several in step; none: the caller chooses. */
     const char *const *block;
@@ -239,18 +245,20 @@ typedef struct fct_sweep_info {
     const char *rest;
 } fct_sweep_info;
 FCT_API const fct_sweep_info *fct_sweep_get_info(const fct_sweep *s);
-/* Its "options" into desc; what they do not say stays. Texts are the sweep's. */
+/* Its "options" into desc; what they do not say stays. Texts are the sweep's. FCT_ERR_FORMAT names
+   the option and what it wants. */
 FCT_API fct_status fct_sweep_read(const fct_sweep *s, fct_train_desc *desc) FCT_MUST_CHECK;
 
+/* One training of the list: what a fct_train_member is made of. */
 typedef struct fct_sweep_item {
     const char *name; /* BLOCK_k4_seed0 */
-    int64_t stream;
+    int64_t stream;   /* which of those that were given */
     fct_train_desc desc;
     const char *options; /* what its configuration says: the text of a JSON object */
 } fct_sweep_item;
-/* The trainings on these streams: base, and what each configuration says, checked. They and their
-   texts are the sweep's, until it is closed or lists again. FCT_ERR_FORMAT names the first thing
-   that is wrong. */
+/* The trainings on these streams, told by name and width: base, and what each configuration says,
+   checked. They and their texts are the sweep's, until it is closed or lists again. FCT_ERR_FORMAT
+   names the first thing that is wrong. */
 FCT_API fct_status fct_sweep_list(fct_sweep *s, const fct_train_desc *base,
                                   const fct_row_part *stream, int64_t n_streams,
                                   const fct_sweep_item **out, int64_t *out_n) FCT_MUST_CHECK;

@@ -7,7 +7,8 @@
 
 enum { WANT = 4096 };
 
-typedef struct tally { /* of one feature, over the rows in which it is active */
+/* Of one feature, over the rows in which it is active. */
+typedef struct tally {
     int64_t n;
     double sum, squares;
     float max;

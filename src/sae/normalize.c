@@ -6,8 +6,8 @@
 
 #include "sae/sae.h"
 
-static const double layer_eps = 1e-5; /* added to the deviation going in, not coming back: as both
-                                         codes do */
+/* Added to the deviation going in, not coming back: as both codes do. */
+static const double layer_eps = 1e-5;
 
 static fct_status norm_of_row(const float *x, int64_t d, double *scale)
 {

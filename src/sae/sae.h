@@ -1,4 +1,5 @@
-/* sae.h - the inward header of sae/: kinds, sizes, crosscoders, the running of operations. */
+/* sae.h - the inward header of sae/: kinds and parts of SAEs, SAEs in memory, operations on them,
+   and coders. D: numbers of a row; F: features. */
 #ifndef FCT_SAE_SAE_H
 #define FCT_SAE_SAE_H
 
@@ -9,15 +10,17 @@
 #include "tensor/tensor.h"
 
 /* ---- kinds (kinds.c) ---- */
-typedef enum fct_sae_part { /* the tensors of an SAE; every kind has the first four */
-                            FCT_SAE_PART_W_ENC,
-                            FCT_SAE_PART_B_ENC,
-                            FCT_SAE_PART_W_DEC,
-                            FCT_SAE_PART_B_DEC,
-                            FCT_SAE_PART_THRESHOLD,
-                            FCT_SAE_PART_B_MAG,
-                            FCT_SAE_PART_R_MAG,
-                            FCT_SAE_PART_COUNT
+
+/* The tensors of an SAE; every kind has the first four. */
+typedef enum fct_sae_part {
+    FCT_SAE_PART_W_ENC,
+    FCT_SAE_PART_B_ENC,
+    FCT_SAE_PART_W_DEC,
+    FCT_SAE_PART_B_DEC,
+    FCT_SAE_PART_THRESHOLD,
+    FCT_SAE_PART_B_MAG,
+    FCT_SAE_PART_R_MAG,
+    FCT_SAE_PART_COUNT
 } fct_sae_part;
 #define FCT_SAE_HAS(part) (1u << FCT_SAE_PART_##part)
 
@@ -31,30 +34,32 @@ typedef struct fct_sae_kind_info {
 } fct_sae_kind_info;
 const fct_sae_kind_info *fct_sae_kind_get(fct_sae_kind kind);
 const fct_sae_kind_info *fct_sae_kind_of(const fct_sae *s);
-float **fct_sae_part_at(fct_sae *s, fct_sae_part part);                      /* the member */
-int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part);             /* numbers of it */
-int fct_sae_part_shape(const fct_sae *s, fct_sae_part part, int64_t dim[2]); /* its rank */
-fct_status fct_sae_set_dec_norm(fct_sae *s) FCT_MUST_CHECK; /* dec_norm from w_dec */
+/* A part's member of the struct, how many numbers it has, and its shape; returns its rank. */
+float **fct_sae_part_at(fct_sae *s, fct_sae_part part);
+int64_t fct_sae_part_count(const fct_sae *s, fct_sae_part part);
+int fct_sae_part_shape(const fct_sae *s, fct_sae_part part, int64_t dim[2]);
+/* dec_norm from w_dec. */
+fct_status fct_sae_set_dec_norm(fct_sae *s) FCT_MUST_CHECK;
 /* The same codes and rows without dec_norm, within rounding. */
 void fct_sae_fold_dec_norm(fct_sae *s);
 
 /* ---- one SAE in memory (sae.c) ---- */
+
 /* Empty weights of that size and kind, all zero. */
 fct_status fct_sae_new(fct_sae **out, fct_sae_kind kind, int64_t d, int64_t f,
                        int64_t k) FCT_MUST_CHECK;
-fct_status fct_sae_clone(fct_sae **out,
-                         const fct_sae *s) FCT_MUST_CHECK; /* weights, names; no statistics */
-fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK; /* and the rest */
-/* Positive, and F in sum. */
+/* Weights and names, without statistics; and with all that there is. */
+fct_status fct_sae_clone(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK;
+fct_status fct_sae_clone_all(fct_sae **out, const fct_sae *s) FCT_MUST_CHECK;
+/* Sizes are positive, and F in sum. */
 fct_status fct_sae_check_groups(const int64_t *size, int64_t n, int64_t f) FCT_MUST_CHECK;
 fct_status fct_sae_set_groups(fct_sae *s, const int64_t *size, int64_t n) FCT_MUST_CHECK;
-
-/* ---- crosscoders (crosscoder.c) ---- */
-/* Copies; names become short ones. n 0: it is none. */
+/* Blocks of a crosscoder. Copies; names become short ones. n 0: it is none. */
 fct_status fct_sae_set_blocks(fct_sae *s, const fct_sae_block *blocks, int64_t n) FCT_MUST_CHECK;
 void fct_sae_blocks_free(fct_sae_block *blocks, int64_t n);
 
 /* ---- rows as the SAE reads them (normalize.c) ---- */
+
 /* Of an SAE with `normalize`; out may be rows. */
 fct_status fct_sae_normalize_rows(const fct_sae *s, const float *rows, int64_t n,
                                   float *out) FCT_MUST_CHECK;
@@ -75,7 +80,8 @@ struct fct_sae_staged {
     int64_t bytes;
 };
 
-typedef struct fct_sae_engine { /* zero-initialised is empty */
+/* Zero-initialised is empty. */
+typedef struct fct_sae_engine {
     fct_cx cx;
     fct_arena arena;
     struct fct_sae_staged staged[FCT_SAE_STAGES];

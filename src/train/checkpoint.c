@@ -20,7 +20,8 @@ static const char metrics_name[] = "course";
 enum { PER_TRAINEE = 4 * FCT_PARAM_COUNT + 4, NAME_SIZE = 48 };
 enum { POINT = sizeof(fct_train_metrics) / sizeof(double) };
 
-typedef struct list { /* the tensors of a checkpoint, with their memory in the run */
+/* The tensors of a checkpoint, with their memory in the run. */
+typedef struct list {
     fct_st_entry *entry;
     char (*name)[NAME_SIZE];
     int64_t n;

@@ -5,7 +5,8 @@
 
 #include "train/train.h"
 
-static fct_status put_text(char **out, json_t *j) /* takes j */
+/* Takes j; NULL: out of memory. */
+static fct_status put_text(char **out, json_t *j)
 {
     fct_str text = {0};
     fct_status st =
@@ -109,7 +110,8 @@ static const char *first_difference(json_t *now, json_t *then)
     return NULL;
 }
 
-typedef struct part { /* of the sentence "PATH was made with other WHAT ...: the same ADVICE" */
+/* Of the sentence "PATH was made with other WHAT ...: the same ADVICE". */
+typedef struct part {
     const char *path, *what, *of, *advice;
     const char *each; /* what a list holds several of */
 } part;

@@ -8,7 +8,8 @@
 
 #include "train/train.h"
 
-typedef struct told { /* what ranks hear of an SAE after a step */
+/* What ranks hear of an SAE after a step. */
+typedef struct told {
     fct_train_numbers now;
     char lost[400]; /* "": it goes on */
 } told;

@@ -170,6 +170,7 @@ static fct_train_plan choose(const fct_train_desc *desc, const fct_train_desc *f
         .steps = desc->steps,
         .log_every = full->log_every,
         .checkpoint_every = or_no(full->checkpoint_every),
+        .keep_checkpoints = full->keep_checkpoints,
         .lr = chosen_f(desc->lr, base->lr),
         .aux_coef = desc->aux_coef > 0 ? desc->aux_coef : 1.0 / 32,
         .eps = full->eps,

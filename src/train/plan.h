@@ -36,7 +36,8 @@ typedef struct fct_train_plan {
     const fct_engine *engine;   /* NULL: plain, for tests */
     const fct_backend *be;      /* NULL: cpu, for tests */
     fct_product product;        /* what the encoder product of a reduced engine runs in */
-    int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows, log_every, checkpoint_every;
+    int64_t k, auxk, f, batch, steps, dead_rows, calibration_rows;
+    int64_t log_every, checkpoint_every, keep_checkpoints;
     double lr, aux_coef, eps, loss_scale;
     fct_aux_mode aux;
     bool auto_scale;        /* loss_scale comes from the calibration rows */

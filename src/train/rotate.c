@@ -8,7 +8,7 @@
 #include "train/train.h"
 
 static const char prefix[] = "checkpoint-", suffix[] = ".safetensors";
-enum { DIGITS = 12, KEEP = 2 }; /* names sort as their steps do */
+enum { DIGITS = 12 }; /* names sort as their steps do */
 
 /* The step that a checkpoint's name says; -1: it is no checkpoint's. */
 static int64_t step_of(const char *name)
@@ -69,7 +69,7 @@ static int64_t newest(const char *dir)
     return step;
 }
 
-fct_status fct_checkpoint_save(const char *dir, int64_t keep, const fct_train_state *s)
+fct_status fct_checkpoint_save(const char *dir, const fct_train_state *s)
 {
     fct_status st = FCT_OK;
     char *path = NULL;
@@ -79,7 +79,7 @@ fct_status fct_checkpoint_save(const char *dir, int64_t keep, const fct_train_st
     int64_t last = st == FCT_OK ? -1 : newest(dir);
     if (last >= 0)
         st = fct_fail(st, "%s; the checkpoint of step %" PRId64 " stays", fct_error_text(), last);
-    if (st == FCT_OK) remove_old(dir, keep > 0 ? keep : KEEP, s->step);
+    if (st == FCT_OK) remove_old(dir, s->trainee[0].plan.keep_checkpoints, s->step);
 out:
     fct_free(path);
     return fct_where(st, "saving a checkpoint");

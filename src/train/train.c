@@ -171,7 +171,7 @@ static fct_status checkpoint_here(training *tr)
     if (tr->apart) FCT_TRY(fct_members_share_weights(ranks, &tr->s));
     FCT_TRY(check_same(tr));
     if (fct_dist_first(ranks))
-        st = fct_checkpoint_save(tr->desc->resume, tr->desc->keep_checkpoints, &tr->s);
+        st = fct_checkpoint_save(tr->desc->resume, &tr->s);
     return fct_dist_agree(ranks, st);
 }
 

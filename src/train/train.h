@@ -113,9 +113,9 @@ fct_status fct_train_fingerprint_check(const fct_train_fingerprint *now,
                                        const fct_train_fingerprint *then,
                                        const char *path) FCT_MUST_CHECK;
 
-/* Writes the checkpoint of s->step into the folder, then removes those that are too many. */
-fct_status fct_checkpoint_save(const char *dir, int64_t keep,
-                               const fct_train_state *s) FCT_MUST_CHECK;
+/* Writes the checkpoint of s->step into the folder, then removes those that are too many, by the
+   first SAE's plan. */
+fct_status fct_checkpoint_save(const char *dir, const fct_train_state *s) FCT_MUST_CHECK;
 /* The newest that is whole; damaged ones are told. */
 fct_status fct_checkpoint_load(const char *dir, fct_train_state *s,
                                const fct_log *log) FCT_MUST_CHECK;

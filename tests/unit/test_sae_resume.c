@@ -346,10 +346,10 @@ static void test_lost_weights_are_not_kept(void **state)
     assert_ok(fct_train_plan_init(&plan, &options, D, N, NULL));
     assert_ok(fct_trainee_init(&t, &plan, D, NULL));
     fct_train_state s = {.trainee = &t, .n = 1, .place = &place, .n_places = 1, .step = 3};
-    assert_ok(fct_checkpoint_save(dir, 2, &s));
+    assert_ok(fct_checkpoint_save(dir, &s));
     t.sae->w_dec[5] = INFINITY;
     s.step = 4;
-    assert_fails(FCT_ERR_RANGE, "not finite", fct_checkpoint_save(dir, 2, &s));
+    assert_fails(FCT_ERR_RANGE, "not finite", fct_checkpoint_save(dir, &s));
     assert_true(fct_path_exists(file_of(dir, 3)));
     assert_false(fct_path_exists(file_of(dir, 4)));
     fct_trainee_clear(&t);

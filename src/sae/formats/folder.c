@@ -45,7 +45,8 @@ fct_status fct_sae_check_place(const char *dir, fct_sae_layout layout)
 
 /* ---- a folder, whole or not at all ---- */
 
-static void remove_dir(const char *dir) /* files only: what fill made; best effort */
+/* Files only, which is what fill made; best effort. */
+static void remove_dir(const char *dir)
 {
     char **name = NULL;
     int64_t n = 0;

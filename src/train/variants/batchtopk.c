@@ -15,7 +15,8 @@
 
 static const double threshold_rate = 0.01; /* of the running mean; the plain mean at first */
 
-static uint32_t bits_of(float x) /* of relu(x); NaN is kept, so that the loss shows it */
+/* Of relu(x), which are in the order of the numbers; NaN is kept, so that the loss shows it. */
+static uint32_t bits_of(float x)
 {
     uint32_t bits;
     if (x <= 0) return 0;
