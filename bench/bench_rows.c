@@ -20,8 +20,8 @@ static fct_status write_rows(const char *path, float *x)
     FCT_TRY(fct_new_raw(&half, (int64_t)N * D, sizeof *half));
     FCT_TRY(fct_convert(half, FCT_F16, x, FCT_F32, (int64_t)N * D));
     FCT_TRY(fct_convert(x, FCT_F32, half, FCT_F16, (int64_t)N * D));
-    fct_st_entry e = {(char[]){"rows"}, fct_tensor_of(half, FCT_F16, 2, (int64_t[]){N, D})};
-    fct_status st = fct_st_write(path, &e, 1, NULL);
+    fct_tensor_entry e = {(char[]){"rows"}, fct_tensor_of(half, FCT_F16, 2, (int64_t[]){N, D})};
+    fct_status st = fct_safetensors_write(path, &e, 1, NULL);
     fct_free(half);
     return st;
 }

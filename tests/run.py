@@ -49,9 +49,12 @@ class Tally:
         self.skipped[name] = why
 
 
+STARTED = time.monotonic()
+
+
 def say(text: str) -> None:
-    """One line on what is being done."""
-    print(f"test: {text}", flush=True)
+    """One line on what is being done, and when."""
+    print(f"test: {time.monotonic() - STARTED:4.0f} s  {text}", flush=True)
 
 
 def run(command: list[str], env: dict[str, str] | None = None, limit: float = 1800) -> tuple[bool, str]:
@@ -223,7 +226,6 @@ def main() -> int:
     parser.add_argument("--fuzz-seconds", type=int, default=60, help="time for each fuzz target (default 60)")
     args = parser.parse_args()
     tally = Tally()
-    start = time.monotonic()
     say("building with gcc into ./build")
     good, said = build(BUILD, ["-Dbuildtype=release", "-Dtests=enabled"])
     if tally.one("build/gcc", good, said):
@@ -252,7 +254,7 @@ def main() -> int:
     compare_skips(tally, args.full)
     for name in tally.failed:
         print(f"failed: {name}")
-    say(f"took {time.monotonic() - start:.0f} s")
+    say("done")
     print(f"{tally.passed} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped", flush=True)
     return 1 if tally.failed else 0
 

@@ -16,6 +16,7 @@
 #ifndef FACET_MODEL_H
 #define FACET_MODEL_H
 
+#include "facet/option.h"
 #include "facet/tensor.h"
 
 #ifdef __cplusplus
@@ -30,6 +31,8 @@ typedef enum fct_precision {
     FCT_PRECISION_F32,
     FCT_PRECISION_BF16
 } fct_precision;
+/* "auto", "f32", "bf16". */
+FCT_API const char *fct_precision_name(fct_precision precision);
 
 /* What shapes the weights. Zero is the default, except path. */
 typedef struct fct_model_desc {
@@ -39,6 +42,10 @@ typedef struct fct_model_desc {
     bool no_vae;        /* the VAE is not loaded: such a model makes latents and rows alone */
     const fct_log *log; /* must outlive the model; NULL: silent */
 } fct_model_desc;
+
+/* The rows of what a user chooses of it (facet/option.h): "backend" and "dtype", the precision.
+   Recipes keep these; path, no_vae and log are the program's to say. */
+FCT_API const fct_option *fct_model_table(void);
 
 /* Reads configs and weights, and packs these as the backend likes them: seconds for a model of full
    size. FCT_ERR_UNSUPPORTED names a setting that facet does not have, FCT_ERR_MISSING a file,

@@ -167,9 +167,9 @@ typedef struct fct_recipe_sae {
 struct fct_recipe {
     char *version; /* of the facet that wrote it */
     char *model, *model_path, *model_hash;
-    char *backend, *precision; /* "cpu"; "f32", "bf16" or "auto" */
-    char *sampler;             /* the scheduler's class */
-    char *plan;                /* hash of what decides which algorithms run */
+    fct_model_desc engine; /* what fct_model_table describes; its texts are the recipe's own */
+    char *sampler;         /* the scheduler's class */
+    char *plan;            /* hash of what decides which algorithms run */
     int64_t threads;
 
     /* the whole batch [n_items], of which the picture is number `index`, from 0. Their strings are

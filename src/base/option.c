@@ -449,7 +449,8 @@ static held get(const void *from, const fct_option *row)
 
 static bool is_default(const fct_option *row, const held *h)
 {
-    if (row->kind == FCT_OPTION_ENUM) return h->word == 0 && row->words[0] == ',';
+    if (row->kind == FCT_OPTION_ENUM)
+        return h->word == 0 && (row->words[0] == ',' || row->otherwise != NULL);
     return !h->flag && h->i[0] == 0 && h->i[1] == 0 && h->u == 0 && h->f == 0 && !h->text;
 }
 

@@ -43,7 +43,8 @@ fct_status fct_option_range(fct_str *out, const fct_option *row) FCT_MUST_CHECK;
 /* null is as if the key were not there. Texts point into value. A number, a flag or a list written
    as text is refused, except U64. */
 fct_status fct_option_of_json(void *to, const fct_option *row, const json_t *value) FCT_MUST_CHECK;
-/* *out is NULL for a field at its default, except an enum whose default has a word. */
+/* *out is NULL for a field at its default, except an enum whose default has a word and is
+   constant. */
 fct_status fct_option_to_json(json_t **out, const fct_option *row, const void *from) FCT_MUST_CHECK;
 /* What a program put into the struct itself: the range, 0 and FCT_NONE. */
 fct_status fct_option_check(const void *from, const fct_option *row) FCT_MUST_CHECK;

@@ -139,6 +139,8 @@ const char *fct_cli_operand_at(const fct_cli *c, int64_t i);
 /* Options that say fields of a table's struct, into that struct: those that were given. Texts stay
    the command line's. */
 fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table) FCT_MUST_CHECK;
+/* The same with the defaults that the rows have. */
+fct_status fct_cli_read_all(void *to, const fct_cli *c, fct_cli_table table) FCT_MUST_CHECK;
 /* Options that a file says, the text of a JSON object: those that the command line does not, which
    from then on are as if it had. */
 fct_status fct_cli_take(fct_cli *c, const char *json) FCT_MUST_CHECK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/state.h"
+#include "facet/model.h"
 
 const fct_cli_command *const fct_cli_commands[] = {
     &fct_cmd_demo,           &fct_cmd_generate,      &fct_cmd_capture,
@@ -29,28 +30,31 @@ const fct_cli_option fct_cli_common[] = {
     {.name = "help", .letter = 'h', .kind = FCT_CLI_FLAG, .help = "this text"},
     {0}};
 
-#define MODEL_ROW                                                                \
-    {                                                                            \
-        .name = "model", .letter = 'm', .kind = FCT_CLI_TEXT, .value = "MODEL",  \
-        .otherwise = "the demo model",                                           \
-        .help = "a diffusers folder, or a hub name looked up in the local cache" \
-    }
-#define DTYPE_ROW(first)                                                                           \
-    {                                                                                              \
-        .name = "dtype", .kind = FCT_CLI_CHOICE, .value = "TYPE", .choices = "auto,f32,bf16",      \
-        .fallback = first,                                                                         \
-        .help = "precision of the model; auto is bf16 where the processor is fast at it, else f32" \
-    }
-#define BACKEND_ROW                                                                       \
-    {                                                                                     \
-        .name = "backend", .kind = FCT_CLI_CHOICE, .value = "NAME", .choices = "cpu,ref", \
-        .fallback = "cpu", .help = "what computes; ref is slow and plain, for comparison" \
-    }
+static const char model_help[] = "a diffusers folder, or a hub name looked up in the local cache";
 
-const fct_cli_option fct_cli_model[] = {MODEL_ROW, DTYPE_ROW("auto"), BACKEND_ROW, {0}};
-const fct_cli_option fct_cli_instrument[] = {MODEL_ROW, DTYPE_ROW("f32"), BACKEND_ROW, {0}};
+const fct_cli_option fct_cli_model[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = FCT_CLI_TEXT,
+     .value = "MODEL",
+     .otherwise = "the demo model",
+     .help = model_help},
+    {.name = "dtype", .table = fct_model_table, .fallback = "auto"},
+    {.name = "backend", .table = fct_model_table},
+    {0}};
 
-const fct_cli_option fct_cli_backend[] = {BACKEND_ROW, {0}};
+const fct_cli_option fct_cli_instrument[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = FCT_CLI_TEXT,
+     .value = "MODEL",
+     .otherwise = "the demo model",
+     .help = model_help},
+    {.name = "dtype", .table = fct_model_table, .fallback = "f32"},
+    {.name = "backend", .table = fct_model_table},
+    {0}};
+
+const fct_cli_option fct_cli_backend[] = {{.name = "backend", .table = fct_model_table}, {0}};
 
 const fct_cli_option fct_cli_edits[] = {
     {.name = "sae",

@@ -1,7 +1,6 @@
 /* kinds.c - reads a value of each kind of option, and says in words what is allowed. Refusals set
    the error text to what is wanted ("a whole number from 1 to 100"); the parser puts the option's
    name and the word before it. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,7 +31,7 @@ fct_cli_option fct_cli_whole(const fct_cli_option *row)
         w.kind = FCT_CLI_TEXT; /* a number or a word: read with the field (fct_cli_read) */
     w.value = of->value;
     w.lo = of->lo;
-    w.hi = of->hi;
+    w.hi = of->hi > 9223372036854775807.0 ? 9223372036854775807.0 : of->hi; /* JSON's integers */
     w.above = of->above;
     w.multiple = of->multiple;
     if (!w.fallback && !w.otherwise) {
@@ -43,45 +42,42 @@ fct_cli_option fct_cli_whole(const fct_cli_option *row)
     return w;
 }
 
-/* Doubles hold every bound that tables name, but not the largest whole number. */
-static int64_t bound(double x)
-{
-    return x >= 9.2e18 ? INT64_MAX : x <= -9.2e18 ? INT64_MIN : (int64_t)x;
-}
+/* What a row reads into; the kinds that the library's tables know. */
+typedef struct field {
+    int64_t two[2];
+    double number;
+    int word;
+} field;
 
-static fct_status append_bounds(fct_str *out, const fct_cli_option *row)
+/* The row as one of a table of `field`, so that the library reads it and says what it may be. */
+static fct_option field_row(const fct_cli_option *row)
 {
-    if (row->kind == FCT_CLI_FLOAT) {
-        if (row->above) return fct_str_printf(out, "above %g up to %g", row->lo, row->hi);
-        return fct_str_printf(out, "from %g to %g", row->lo, row->hi);
-    }
-    FCT_TRY(fct_str_printf(out, "from %" PRId64, bound(row->lo)));
-    FCT_TRY(bound(row->hi) == INT64_MAX ? fct_str_append(out, " up")
-                                        : fct_str_printf(out, " to %" PRId64, bound(row->hi)));
-    return row->multiple > 1 ? fct_str_printf(out, ", divisible by %" PRId64, row->multiple)
-                             : FCT_OK;
+    static const fct_option kind[FCT_CLI_KIND_COUNT] = {
+        [FCT_CLI_FLAG] = {.kind = FCT_OPTION_FLAG},
+        [FCT_CLI_INT] = {.kind = FCT_OPTION_I64, .at = offsetof(field, two)},
+        [FCT_CLI_FLOAT] = {.kind = FCT_OPTION_F64, .at = offsetof(field, number)},
+        [FCT_CLI_TEXT] = {.kind = FCT_OPTION_TEXT},
+        [FCT_CLI_FILE] = {.kind = FCT_OPTION_FILE},
+        [FCT_CLI_FOLDER] = {.kind = FCT_OPTION_FOLDER},
+        [FCT_CLI_CHOICE] = {.kind = FCT_OPTION_ENUM, .at = offsetof(field, word)},
+        [FCT_CLI_STEPS] = {.kind = FCT_OPTION_I64, .at = offsetof(field, two)},
+        [FCT_CLI_SIZE] = {.kind = FCT_OPTION_SIZE, .at = offsetof(field, two)},
+        [FCT_CLI_PAIR] = {.kind = FCT_OPTION_PAIR, .at = offsetof(field, two)}};
+    fct_option of = kind[row->kind];
+    of.name = row->name;
+    of.lo = row->lo;
+    of.hi = row->hi;
+    of.above = row->above;
+    of.multiple = row->multiple;
+    of.words = row->choices;
+    return of;
 }
 
 fct_status fct_cli_range_text(fct_str *out, const fct_cli_option *row)
 {
-    static const char *const words[FCT_CLI_KIND_COUNT] = {
-        [FCT_CLI_INT] = "a whole number ",
-        [FCT_CLI_FLOAT] = "a number ",
-        [FCT_CLI_STEPS] = "numbers like 1,3 or 1-3, ",
-        [FCT_CLI_SIZE] = "WIDTHxHEIGHT, each ",
-        [FCT_CLI_PAIR] = "two whole numbers like 0,0, each "};
-    if (words[row->kind]) {
-        FCT_TRY(fct_str_append(out, words[row->kind]));
-        return append_bounds(out, row);
-    }
-    if (row->kind != FCT_CLI_CHOICE)
-        return fct_str_append(out, row->kind == FCT_CLI_FOLDER ? "a folder"
-                                   : row->kind == FCT_CLI_FILE ? "a file"
-                                                               : "a text");
-    FCT_TRY(fct_str_append(out, "one of "));
-    for (const char *p = row->choices; *p; p++)
-        FCT_TRY(*p == ',' ? fct_str_append(out, ", ") : fct_str_append_n(out, p, 1));
-    return FCT_OK;
+    const fct_option of = field_row(row);
+    if (row->kind == FCT_CLI_STEPS) FCT_TRY(fct_str_append(out, "numbers like 1,3 or 1-3, each "));
+    return fct_option_range(out, &of);
 }
 
 static fct_status fail_want(const fct_cli_option *row)
@@ -103,42 +99,29 @@ static fct_status read_name(const fct_cli_option *row, const char *text, bool *f
                                      : "a file; standard input and output will not do here");
 }
 
+static bool read_field(field *out, const fct_cli_option *row, const char *text)
+{
+    const fct_option of = field_row(row);
+    *out = (field){0};
+    return fct_option_parse(out, &of, text) == FCT_OK;
+}
+
 static bool read_whole(int64_t *out, const char *text, const fct_cli_option *row)
 {
-    if (fct_parse_i64(out, text, bound(row->lo), bound(row->hi)) != FCT_OK) return false;
-    return row->multiple <= 1 || *out % row->multiple == 0;
+    field in;
+    bool fine = read_field(&in, row, text);
+    *out = in.two[0];
+    return fine;
 }
 
-static bool read_float(fct_cli_value *v, const char *text)
+static bool read_plain(fct_cli_value *v, const char *text)
 {
-    const fct_cli_option *row = v->row;
-    return fct_parse_f64(&v->f, text, row->lo, row->hi) == FCT_OK &&
-           !(row->above && v->f <= row->lo);
-}
-
-static bool read_choice(fct_cli_value *v, const char *text)
-{
-    const char *p = v->row->choices;
-    for (int64_t i = 0;; i++) {
-        size_t n = strcspn(p, ",");
-        if (strlen(text) == n && strncmp(text, p, n) == 0) {
-            v->a = i;
-            return true;
-        }
-        if (!p[n]) return false;
-        p += n + 1;
-    }
-}
-
-/* Two numbers around one of the marks. */
-static bool read_two(fct_cli_value *v, const char *text, const char *marks)
-{
-    char first[32];
-    size_t n = strcspn(text, marks);
-    if (!text[n] || n >= sizeof first) return false;
-    memcpy(first, text, n);
-    first[n] = '\0';
-    return read_whole(&v->a, first, v->row) && read_whole(&v->b, text + n + 1, v->row);
+    field in;
+    if (!read_field(&in, v->row, text)) return false;
+    v->a = v->row->kind == FCT_CLI_CHOICE ? in.word : in.two[0];
+    v->b = in.two[1];
+    v->f = in.number;
+    return true;
 }
 
 /* "1,3" "1-3" "1-3,7": marked in a table of all allowed numbers, so that order and repeats do not
@@ -181,11 +164,11 @@ fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
 {
     bool fine = true;
     switch (v->row->kind) {
-    case FCT_CLI_INT: fine = read_whole(&v->a, text, v->row); break;
-    case FCT_CLI_FLOAT: fine = read_float(v, text); break;
-    case FCT_CLI_CHOICE: fine = read_choice(v, text); break;
-    case FCT_CLI_SIZE: fine = read_two(v, text, "xX"); break;
-    case FCT_CLI_PAIR: fine = read_two(v, text, ","); break;
+    case FCT_CLI_INT:
+    case FCT_CLI_FLOAT:
+    case FCT_CLI_CHOICE:
+    case FCT_CLI_SIZE:
+    case FCT_CLI_PAIR: fine = read_plain(v, text); break;
     case FCT_CLI_STEPS: FCT_TRY(read_steps(v, text, &fine)); break;
     case FCT_CLI_FILE:
     case FCT_CLI_FOLDER: FCT_TRY(read_name(v->row, text, &fine)); break;

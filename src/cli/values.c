@@ -74,16 +74,27 @@ void fct_cli_pair(const fct_cli *c, const char *option, int64_t *a, int64_t *b)
     *b = v->b;
 }
 
-fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table)
+/* all: defaults of the command's own table too. */
+static fct_status read_fields(void *to, const fct_cli *c, fct_cli_table table, bool all)
 {
     for (int64_t i = 0; i < c->n_values; i++) {
         const fct_cli_value *v = &c->value[i];
-        if (v->row->table != table || !v->given) continue;
+        if (v->row->table != table || v->n == 0 || !(v->given || all)) continue;
         const char *field = v->row->field ? v->row->field : v->row->name, *text = v->text[v->n - 1];
         FCT_TRY(fct_where(fct_option_parse(to, fct_option_find(table(), field), text), "--%s %s",
                           v->row->name, text));
     }
     return FCT_OK;
+}
+
+fct_status fct_cli_read(void *to, const fct_cli *c, fct_cli_table table)
+{
+    return read_fields(to, c, table, false);
+}
+
+fct_status fct_cli_read_all(void *to, const fct_cli *c, fct_cli_table table)
+{
+    return read_fields(to, c, table, true);
 }
 
 const char *fct_cli_operand_at(const fct_cli *c, int64_t i)

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/option.h"
 #include "edit/edit.h"
 
 /* ---- the recipe of a run ---- */
@@ -56,8 +57,10 @@ static fct_status copy_model(fct_recipe *r, const fct_session *session)
     FCT_TRY(fct_strdup(&r->model, info->name));
     FCT_TRY(copy_path(&r->model_path, info->path));
     FCT_TRY(fct_strdup(&r->model_hash, info->hash));
-    FCT_TRY(fct_strdup(&r->backend, info->backend));
-    FCT_TRY(fct_strdup(&r->precision, info->precision));
+    FCT_TRY(
+        fct_option_parse(&r->engine, fct_option_find(fct_model_table(), "dtype"), info->precision));
+    r->engine.backend = info->backend;
+    FCT_TRY(fct_options_own(&r->engine, fct_model_table()));
     FCT_TRY(fct_strdup(&r->plan, fct_session_plan(session)));
     return fct_strdup(&r->sampler, info->scheduler);
 }
@@ -100,15 +103,14 @@ static fct_status load_sae(fct_sae **out, const fct_recipe_sae *s, const char *f
     fct_status st;
     if (!s->path)
         return fct_fail(FCT_ERR_MISSING,
-                        "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
+                        "the recipe does not say where its SAE of %s is; give it as %s=DIR",
                         s->block, s->block);
     FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
     if (fct_path_exists(path)) {
         st = fct_sae_load(out, path, s->block);
     } else {
         bool one = strcmp(path, s->path) == 0;
-        st = fct_fail(FCT_ERR_MISSING,
-                      "the recipe's SAE of %s is not at %s%s%s; give it with --sae %s=DIR",
+        st = fct_fail(FCT_ERR_MISSING, "the recipe's SAE of %s is not at %s%s%s; give it as %s=DIR",
                       s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
     }
     fct_free(path);
@@ -171,9 +173,10 @@ static fct_status check_parts(fct_str *all, const fct_recipe *r, const fct_model
 static fct_status check_numbers(fct_str *all, const fct_recipe *r, const fct_session *session)
 {
     const fct_model_info *info = fct_model_get_info(fct_session_model(session));
-    bool open = r->precision && strcmp(r->precision, "auto") == 0;
-    FCT_TRY(differ(all, "the backend", r->backend, info->backend));
-    FCT_TRY(differ(all, "the number type", open ? NULL : r->precision, info->precision));
+    const char *was =
+        r->engine.precision == FCT_PRECISION_AUTO ? NULL : fct_precision_name(r->engine.precision);
+    FCT_TRY(differ(all, "the backend", r->engine.backend, info->backend));
+    FCT_TRY(differ(all, "the number type", was, info->precision));
     return differ(all, "the plan (version, instruction set or threads)", r->plan,
                   fct_session_plan(session));
 }

@@ -199,7 +199,7 @@ fct_status fct_sae_set_add(fct_sae_set *set, const fct_model_info *info, const c
         name[equals - text] = '\0';
         fct_status st = fct_block_find(&block, info, name);
         fct_free(name);
-        return fct_where(st, "--sae %s", text);
+        return fct_where(st, "SAE %s", text);
     }
     int64_t added = 0;
     if (fct_path_is_dir(text)) FCT_TRY(add_each(&added, set, info, text));

@@ -19,7 +19,7 @@ enum { MAX_SIZE = 1 << 16, MAX_LAYERS = 256 };
 typedef struct loading { /* what the parts of loading share */
     fct_checker *c;
     const char *where; /* path of checker.json */
-    fct_st weights;
+    fct_safetensors weights;
 } loading;
 
 static fct_status size_field(int64_t *out, const json_t *o, const char *key, int64_t lo,
@@ -38,7 +38,7 @@ static fct_status find_weight(const fct_tensor **out, const loading *l, const ch
     fct_status st = FCT_OK;
     char *full = NULL;
     FCT_TRY(fct_format(&full, "%s.%s", name, part));
-    const fct_tensor *t = fct_st_find(&l->weights, full);
+    const fct_tensor *t = fct_safetensors_find(&l->weights, full);
     if (!t) {
         st = fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", l->weights.path, full);
         goto out;
@@ -323,7 +323,7 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
         goto out;
     }
     FCT_TRY_OUT(fct_path_join(&weights, folder, file));
-    FCT_TRY_OUT(fct_st_open(&l.weights, weights));
+    FCT_TRY_OUT(fct_safetensors_open(&l.weights, weights));
     FCT_TRY_OUT(fct_new(&l.c, 1, sizeof *l.c));
     l.where = path;
     FCT_TRY_OUT(fct_backend_find(&l.c->be, backend));
@@ -335,7 +335,7 @@ fct_status fct_checker_load(fct_checker **out, const char *folder, const char *b
     l.c = NULL;
 out:
     fct_checker_free(l.c);
-    fct_st_close(&l.weights);
+    fct_safetensors_close(&l.weights);
     fct_free(weights);
     fct_free(path);
     json_decref(root);

@@ -138,8 +138,7 @@ static fct_status put_settings(json_t *o, const fct_recipe *r)
     fct_settings s = r->settings;
     s.seed = 0;
     s.joint_noise = false;
-    FCT_TRY(put_text(o, "backend", r->backend));
-    FCT_TRY(put_text(o, "dtype", r->precision));
+    FCT_TRY(fct_options_to_json(o, fct_model_table(), &r->engine));
     if (r->threads != 0) FCT_TRY(fct_json_put(o, "threads", json_integer(r->threads)));
     FCT_TRY(put_text(o, "plan", r->plan));
     FCT_TRY(put_text(o, "sampler", r->sampler));
@@ -385,20 +384,19 @@ static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
     return FCT_OK;
 }
 
-static fct_status read_precision(char **out, const json_t *o, const char *where)
+static fct_status read_engine(fct_model_desc *out, const json_t *o, const char *where)
 {
-    static const char *const names[] = {"f32", "bf16", "auto"};
-    FCT_TRY(fct_json_dup(out, o, "dtype", where));
-    if (!*out || fct_name_find(names, FCT_COUNT(names), *out) >= 0) return FCT_OK;
-    return fct_fail(FCT_ERR_FORMAT, "%s: dtype \"%s\" is not f32, bf16 or auto", where, *out);
+    fct_model_desc said = {0};
+    FCT_TRY(fct_options_of_members(&said, fct_model_table(), o, where));
+    *out = said;
+    return fct_options_own(out, fct_model_table());
 }
 
 static fct_status read_settings(fct_recipe *r, const json_t *o, const char *where)
 {
     fct_settings s = {0};
     FCT_TRY(fct_json_dup(&r->version, o, "facet", where));
-    FCT_TRY(fct_json_dup(&r->backend, o, "backend", where));
-    FCT_TRY(read_precision(&r->precision, o, where));
+    FCT_TRY(read_engine(&r->engine, o, where));
     FCT_TRY(fct_json_dup(&r->plan, o, "plan", where));
     FCT_TRY(fct_json_dup(&r->sampler, o, "sampler", where));
     FCT_TRY(fct_json_i64(&r->threads, o, "threads", 0, where));

@@ -4,6 +4,7 @@
    Edits and recipes share this file because each may hold the other. */
 #include <string.h>
 
+#include "base/option.h"
 #include "recipe/recipe.h"
 
 /* ---- edits ---- */
@@ -122,8 +123,8 @@ static fct_status copy_strings(fct_recipe *out, const fct_recipe *r)
     FCT_TRY(fct_strdup(&out->model, r->model));
     FCT_TRY(fct_strdup(&out->model_path, r->model_path));
     FCT_TRY(fct_strdup(&out->model_hash, r->model_hash));
-    FCT_TRY(fct_strdup(&out->backend, r->backend));
-    FCT_TRY(fct_strdup(&out->precision, r->precision));
+    out->engine = r->engine;
+    FCT_TRY(fct_options_own(&out->engine, fct_model_table()));
     FCT_TRY(fct_strdup(&out->sampler, r->sampler));
     return fct_strdup(&out->plan, r->plan);
 }
@@ -170,9 +171,9 @@ void fct_recipe_clear_saes(fct_recipe *r)
 
 void fct_recipe_clear(fct_recipe *r)
 {
-    char *const text[] = {r->version, r->model,     r->model_path, r->model_hash,
-                          r->backend, r->precision, r->sampler,    r->plan};
+    char *const text[] = {r->version, r->model, r->model_path, r->model_hash, r->sampler, r->plan};
     for (size_t i = 0; i < FCT_COUNT(text); i++) fct_free(text[i]);
+    fct_options_clear(&r->engine, fct_model_table());
     for (int64_t i = 0; i < r->n_items; i++) {
         free_text(r->item[i].prompt);
         free_text(r->item[i].prompt_2);

@@ -59,14 +59,15 @@ static fct_status write_codes(const codes *c, const fct_sae *s, const char *path
     int64_t fixed[2] = {rows, s->k}, offsets = rows + 1, wide[2] = {rows, s->d};
     bool flat = c->offset != NULL;
     int n = 2;
-    fct_st_entry entry[4] = {
+    fct_tensor_entry entry[4] = {
         {name[0], fct_tensor_of(c->index, FCT_I32, flat ? 1 : 2, flat ? &c->n : fixed)},
         {name[1], fct_tensor_of(c->value, FCT_F32, flat ? 1 : 2, flat ? &c->n : fixed)},
     };
-    if (flat) entry[n++] = (fct_st_entry){name[2], fct_tensor_of(c->offset, FCT_I64, 1, &offsets)};
+    if (flat)
+        entry[n++] = (fct_tensor_entry){name[2], fct_tensor_of(c->offset, FCT_I64, 1, &offsets)};
     if (c->rebuilt)
-        entry[n++] = (fct_st_entry){name[3], fct_tensor_of(c->rebuilt, FCT_F32, 2, wide)};
-    return fct_st_write(path, entry, n, NULL);
+        entry[n++] = (fct_tensor_entry){name[3], fct_tensor_of(c->rebuilt, FCT_F32, 2, wide)};
+    return fct_safetensors_write(path, entry, n, NULL);
 }
 
 fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_desc *desc,

@@ -8,7 +8,7 @@ typedef struct shard_map {
     char *file;
     int64_t first, rows;
     bool open;
-    fct_st st;
+    fct_safetensors st;
     fct_tensor data;    /* [rows,D] */
     const float *scale; /* [rows], of i8 rows; else NULL */
 } shard_map;
@@ -36,7 +36,7 @@ void fct_store_close(fct_store *s)
     for (int64_t b = 0; s->map && b < s->info.n_blocks; b++) {
         block_map *m = &s->map[b];
         for (int64_t i = 0; m->shard && i < m->n_shards; i++) {
-            if (m->shard[i].open) fct_st_close(&m->shard[i].st);
+            if (m->shard[i].open) fct_safetensors_close(&m->shard[i].st);
             fct_free(m->shard[i].file);
         }
         fct_free(m->shard);
@@ -201,7 +201,7 @@ static fct_status name_of_tar(char **out, const char *path, const char *block)
     if (block) FCT_TRY_OUT(fct_block_name_short(&said, block));
     if (said && strcmp(named, stem) != 0 && strcmp(named, said) != 0)
         FCT_TRY_OUT(fct_fail(
-            FCT_ERR_ARG, "%s is named for block %s, not for %s: leave --block out, or rename it",
+            FCT_ERR_ARG, "%s is named for block %s, not for %s: name no block, or rename the file",
             path, named, said));
     FCT_TRY_OUT(fct_strdup(out, block ? block : named));
 out:
@@ -342,9 +342,10 @@ static fct_status open_shard(const fct_store *s, int64_t block, shard_map *m)
     char *path = NULL;
     int64_t d = s->block[block].d;
     FCT_TRY_OUT(fct_store_path(&path, s->path, s->block[block].name, m->file));
-    FCT_TRY_OUT(fct_st_open(&m->st, path));
+    FCT_TRY_OUT(fct_safetensors_open(&m->st, path));
     m->open = true;
-    const fct_tensor *t = fct_st_find(&m->st, "rows"), *scale = fct_st_find(&m->st, "scale");
+    const fct_tensor *t = fct_safetensors_find(&m->st, "rows"),
+                     *scale = fct_safetensors_find(&m->st, "scale");
     if (!t || t->ndim != 2 || t->dim[0] != m->rows || t->dim[1] != d || t->dtype != s->info.dtype)
         st = fct_fail(FCT_ERR_FORMAT, "%s: rows: want %s [%lld,%lld], as store.json says", path,
                       fct_dtype_name(s->info.dtype), (long long)m->rows, (long long)d);
@@ -353,7 +354,7 @@ static fct_status open_shard(const fct_store *s, int64_t block, shard_map *m)
         st = fct_fail(FCT_ERR_FORMAT, "%s: scale: want f32 [%lld], one for each row", path,
                       (long long)m->rows);
     if (st != FCT_OK) {
-        fct_st_close(&m->st);
+        fct_safetensors_close(&m->st);
         m->open = false;
         goto out;
     }
@@ -440,7 +441,7 @@ fct_status fct_store_hint(const fct_store *s, int64_t block, int64_t first, int6
 
 static const void *column(const shard_map *m, const char *name, fct_dtype dtype, int64_t width)
 {
-    const fct_tensor *t = m->open ? fct_st_find(&m->st, name) : NULL;
+    const fct_tensor *t = m->open ? fct_safetensors_find(&m->st, name) : NULL;
     return t && t->dtype == dtype && fct_tensor_count(t) == m->rows * width ? t->data : NULL;
 }
 

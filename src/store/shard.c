@@ -159,9 +159,9 @@ fct_status fct_shard_put(fct_shard *s, int64_t at, const float *rows, int64_t n)
     if (!all_below(rows, n * s->d, limit))
         for (int64_t i = 0; i < n * s->d; i++)
             if (!(fabsf(rows[i]) < limit))
-                return fct_fail(FCT_ERR_RANGE, "%s cannot hold %g%s", fct_dtype_name(s->dtype),
-                                (double)rows[i],
-                                isfinite(rows[i]) ? ": choose another --store-dtype" : "");
+                return fct_fail(
+                    FCT_ERR_RANGE, "%s cannot hold %g%s", fct_dtype_name(s->dtype), (double)rows[i],
+                    isfinite(rows[i]) ? ": choose another number type for the store" : "");
     for (int64_t i = 0; i < n; i++) {
         const float *x = rows + i * s->d;
         uint8_t *to = s->rows + (at + i) * s->d * fct_dtype_bytes(s->dtype);
@@ -179,7 +179,7 @@ fct_status fct_shard_put(fct_shard *s, int64_t at, const float *rows, int64_t n)
 fct_status fct_shard_write(const fct_shard *s, const char *path)
 {
     char name[6][8] = {"rows", "scale", "prompt", "step", "branch", "yx"};
-    const fct_st_entry all[6] = {
+    const fct_tensor_entry all[6] = {
         {name[0], fct_tensor_of(s->rows, s->dtype, 2, (int64_t[]){s->n, s->d})},
         {name[1], fct_tensor_of(s->scale, FCT_F32, 1, &s->n)},
         {name[2], fct_tensor_of(s->prompt, FCT_I32, 1, &s->n)},
@@ -187,9 +187,9 @@ fct_status fct_shard_write(const fct_shard *s, const char *path)
         {name[4], fct_tensor_of(s->branch, FCT_U8, 1, &s->n)},
         {name[5], fct_tensor_of(s->yx, FCT_I16, 2, (int64_t[]){s->n, 2})},
     };
-    fct_st_entry entry[6];
+    fct_tensor_entry entry[6];
     int64_t n = 0;
     for (int i = 0; i < 6; i++)
         if (i == 0 || (i == 1 ? s->scale != NULL : s->has_meta)) entry[n++] = all[i];
-    return fct_st_write(path, entry, n, NULL);
+    return fct_safetensors_write(path, entry, n, NULL);
 }

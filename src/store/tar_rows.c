@@ -204,8 +204,7 @@ fct_status fct_tar_rows_source(fct_row_source *out, const fct_tar_rows *t, const
     while (hi < t->n && t->first[hi + 1] <= end) hi++;
     if (lo > 0 || hi < t->n) /* a part of the samples would need tables of its own */
         return fct_fail(FCT_ERR_UNSUPPORTED,
-                        "%s: rows cannot be held out of an archive: import it first (facet capture "
-                        "--import)",
+                        "%s: rows cannot be held out of an archive: import it into a store first",
                         t->path);
     FCT_TRY(fct_new(&s, 1, sizeof *s));
     s->t = t;

@@ -112,7 +112,7 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
     FCT_TRY(read_layout(r, tensor, &t, stride, name));
     FCT_TRY(fct_torch_file_storage(&r->file, &s, node_at(r, tensor->item[0])));
     FCT_TRY(check_reach(r, tensor, &t, stride, s, name));
-    FCT_TRY(take_room(r, (int64_t)(strlen(name) + sizeof(fct_st_entry))));
+    FCT_TRY(take_room(r, (int64_t)(strlen(name) + sizeof(fct_tensor_entry))));
     if (r->out->n == MAX_ENTRIES)
         return fct_fail(FCT_ERR_RANGE, "%s: it holds too many tensors", r->file.name);
     if (r->out->n == r->cap_entry) {
@@ -120,7 +120,7 @@ static fct_status add_tensor(reader *r, const fct_pk_node *tensor, const char *n
         FCT_TRY(fct_grow(&r->out->entry, r->cap_entry, cap, (int64_t)sizeof *r->out->entry));
         r->cap_entry = cap;
     }
-    fct_st_entry *e = &r->out->entry[r->out->n];
+    fct_tensor_entry *e = &r->out->entry[r->out->n];
     int64_t bytes = fct_tensor_bytes(&t);
     FCT_TRY(fct_new_raw(&t.data, bytes, 1));
     if (bytes > 0) gather(t.data, s->data + tensor->i * fct_dtype_bytes(t.dtype), &t, stride, 0);

@@ -223,7 +223,7 @@ static fct_status put_end(zip_writer *z)
     return st;
 }
 
-static fct_status check(const fct_st_entry *entry, int64_t n, const char *nest,
+static fct_status check(const fct_tensor_entry *entry, int64_t n, const char *nest,
                         const uint8_t *column_major)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -239,8 +239,8 @@ static fct_status check(const fct_st_entry *entry, int64_t n, const char *nest,
     return FCT_OK;
 }
 
-fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
-                         const uint8_t *column_major)
+fct_status fct_pth_write(const char *path, const fct_tensor_entry *entry, int64_t n,
+                         const char *nest, const uint8_t *column_major)
 {
     return fct_pth_save(
         path,
@@ -249,7 +249,7 @@ fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n,
 
 fct_status fct_pth_save(const char *path, const fct_pth_write_desc *d)
 {
-    const fct_st_entry *entry = d->entry;
+    const fct_tensor_entry *entry = d->entry;
     int64_t n = d->n;
     fct_status st = FCT_OK;
     fct_out out = {0};

@@ -16,8 +16,8 @@ fct_status fct_rows_file_open(fct_rows_file *out, const char *path, const char *
         FCT_TRY_OUT(fct_npy_open(&out->npy, path));
         out->rows = out->npy.t;
     } else {
-        FCT_TRY_OUT(fct_st_open(&out->st, path));
-        FCT_TRY_OUT(fct_st_rows(&out->rows, &out->st, tensor));
+        FCT_TRY_OUT(fct_safetensors_open(&out->st, path));
+        FCT_TRY_OUT(fct_safetensors_rows(&out->rows, &out->st, tensor));
     }
     fct_shape_text(shape, sizeof shape, &out->rows);
     if (out->rows.ndim != 2 || out->rows.dim[1] < 1 || out->rows.dim[1] > INT32_MAX)
@@ -32,7 +32,7 @@ out:
 
 void fct_rows_file_close(fct_rows_file *f)
 {
-    fct_st_close(&f->st);
+    fct_safetensors_close(&f->st);
     fct_npy_close(&f->npy);
     *f = (fct_rows_file){0};
 }

@@ -19,7 +19,7 @@ typedef struct span {
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const fct_st_entry *)a)->name, ((const fct_st_entry *)b)->name);
+    return strcmp(((const fct_tensor_entry *)a)->name, ((const fct_tensor_entry *)b)->name);
 }
 
 static int by_begin(const void *a, const void *b)
@@ -116,7 +116,7 @@ static fct_status read_entry(fct_tensor *t, span *s, const json_t *v, int64_t si
     return FCT_OK;
 }
 
-static fct_status check_cover(const span *s, int64_t n, int64_t size, const fct_st *out)
+static fct_status check_cover(const span *s, int64_t n, int64_t size, const fct_safetensors *out)
 {
     int64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
@@ -135,7 +135,7 @@ static fct_status check_cover(const span *s, int64_t n, int64_t size, const fct_
 }
 
 /* The tensor's place in the file, or an aligned copy of it. */
-static fct_status place(fct_st *out, fct_tensor *t, const uint8_t *p, int64_t bytes)
+static fct_status place(fct_safetensors *out, fct_tensor *t, const uint8_t *p, int64_t bytes)
 {
     if (bytes == 0) return FCT_OK;
     if ((uintptr_t)p % (uintptr_t)fct_dtype_bytes(t->dtype) == 0) {
@@ -150,7 +150,8 @@ static fct_status place(fct_st *out, fct_tensor *t, const uint8_t *p, int64_t by
     return FCT_OK;
 }
 
-static fct_status read_entries(fct_st *out, const json_t *header, const uint8_t *data, int64_t size)
+static fct_status read_entries(fct_safetensors *out, const json_t *header, const uint8_t *data,
+                               int64_t size)
 {
     fct_status st = FCT_OK;
     span *spans = NULL;
@@ -167,7 +168,7 @@ static fct_status read_entries(fct_st *out, const json_t *header, const uint8_t 
             out->metadata = json_incref(v);
             continue;
         }
-        fct_st_entry *e = &out->entry[out->n];
+        fct_tensor_entry *e = &out->entry[out->n];
         FCT_TRY_OUT(read_entry(&e->t, &spans[out->n], v, size, out->path, name));
         FCT_TRY_OUT(fct_strdup(&e->name, name));
         spans[out->n].index = out->n;
@@ -190,11 +191,12 @@ static bool is_lfs_pointer(const uint8_t *data, int64_t n)
     return n >= (int64_t)sizeof start - 1 && memcmp(data, start, sizeof start - 1) == 0;
 }
 
-fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n, const char *name)
+fct_status fct_safetensors_parse(fct_safetensors *out, const uint8_t *data, int64_t n,
+                                 const char *name)
 {
     fct_status st = FCT_OK;
     json_t *header = NULL;
-    *out = (fct_st){0};
+    *out = (fct_safetensors){0};
     FCT_TRY(fct_strdup(&out->path, name));
     if (is_lfs_pointer(data, n)) {
         st = fct_fail(
@@ -219,16 +221,16 @@ fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n, const char 
     st = read_entries(out, header, data + 8 + length, n - 8 - (int64_t)length);
 out:
     json_decref(header);
-    if (st != FCT_OK) fct_st_close(out);
+    if (st != FCT_OK) fct_safetensors_close(out);
     return st;
 }
 
-fct_status fct_st_open(fct_st *out, const char *path)
+fct_status fct_safetensors_open(fct_safetensors *out, const char *path)
 {
     fct_file file = {0};
-    *out = (fct_st){0};
+    *out = (fct_safetensors){0};
     FCT_TRY(fct_file_map(&file, path));
-    fct_status st = fct_st_parse(out, file.data, file.size, path);
+    fct_status st = fct_safetensors_parse(out, file.data, file.size, path);
     if (st == FCT_OK)
         out->file = file;
     else
@@ -236,7 +238,7 @@ fct_status fct_st_open(fct_st *out, const char *path)
     return st;
 }
 
-void fct_st_close(fct_st *s)
+void fct_safetensors_close(fct_safetensors *s)
 {
     json_decref(s->metadata);
     for (int64_t i = 0; i < s->n; i++) fct_free(s->entry[i].name);
@@ -245,10 +247,10 @@ void fct_st_close(fct_st *s)
     fct_free(s->copy);
     fct_free(s->path);
     fct_file_unmap(&s->file);
-    *s = (fct_st){0};
+    *s = (fct_safetensors){0};
 }
 
-const fct_tensor *fct_st_find(const fct_st *s, const char *name)
+const fct_tensor *fct_safetensors_find(const fct_safetensors *s, const char *name)
 {
     int64_t lo = 0, hi = s->n;
     while (lo < hi) {
@@ -263,16 +265,16 @@ const fct_tensor *fct_st_find(const fct_st *s, const char *name)
     return NULL;
 }
 
-fct_status fct_st_rows(fct_tensor *out, const fct_st *s, const char *name)
+fct_status fct_safetensors_rows(fct_tensor *out, const fct_safetensors *s, const char *name)
 {
-    const fct_tensor *t = fct_st_find(s, name ? name : "rows");
+    const fct_tensor *t = fct_safetensors_find(s, name ? name : "rows");
     if (name && !t) return fct_fail(FCT_ERR_MISSING, "%s: no tensor %s", s->path, name);
     bool found = t && (name || t->ndim == 2);
     for (int64_t i = 0; !found && i < s->n; i++) {
         if (s->entry[i].t.ndim != 2) continue;
         if (t && t->ndim == 2)
-            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
-                            s->path);
+            return fct_fail(FCT_ERR_ARG,
+                            "%s: several 2-D tensors: name the one that holds the rows", s->path);
         t = &s->entry[i].t;
     }
     if (!t || (!name && t->ndim != 2))

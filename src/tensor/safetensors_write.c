@@ -7,7 +7,7 @@
 #include "tensor/tensor.h"
 
 /* Indices in the order in which the data are laid out. */
-static void order_by_width(int64_t *order, const fct_st_entry *entry, int64_t n)
+static void order_by_width(int64_t *order, const fct_tensor_entry *entry, int64_t n)
 {
     int64_t at = 0;
     for (int64_t width = 8; width >= 1; width /= 2)
@@ -30,7 +30,7 @@ static fct_status put_metadata(json_t *header, const char *const *metadata)
     return FCT_OK;
 }
 
-static fct_status put_entry(json_t *header, const fct_st_entry *e, int64_t *offset)
+static fct_status put_entry(json_t *header, const fct_tensor_entry *e, int64_t *offset)
 {
     static const char *const text[] = {
 #define DTYPE_TEXT(name, bytes, text) text,
@@ -78,8 +78,8 @@ static fct_status write_header(fct_out *o, const json_t *header)
     return st;
 }
 
-fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n,
-                        const char *const *metadata)
+fct_status fct_safetensors_write(const char *path, const fct_tensor_entry *entry, int64_t n,
+                                 const char *const *metadata)
 {
     fct_status st = FCT_OK;
     fct_out o = {0};

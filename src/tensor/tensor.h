@@ -20,35 +20,37 @@ fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from,
 fct_status fct_tensor_copy(fct_tensor *out, const fct_tensor *t) FCT_MUST_CHECK;
 
 /* ---- safetensors (safetensors.c) ---- */
-typedef struct fct_st_entry {
+typedef struct fct_tensor_entry {
     char *name;
     fct_tensor t;
-} fct_st_entry; /* t.data points into the map */
-typedef struct fct_st {
+} fct_tensor_entry; /* t.data points into the map */
+typedef struct fct_safetensors {
     fct_file file;
     char *path;
-    fct_st_entry *entry; /* sorted by name */
+    fct_tensor_entry *entry; /* sorted by name */
     int64_t n;
     json_t *metadata; /* object of strings, or NULL */
     void **copy;      /* aligned copies of tensors that lie at odd addresses in the file */
     int64_t n_copy;
-} fct_st;
+} fct_safetensors;
 /* Every rule of the format is checked: header <= 100 MB, offsets without holes or overlap, sizes,
    no duplicate keys. A Git LFS pointer file is named as such. */
-fct_status fct_st_open(fct_st *out, const char *path) FCT_MUST_CHECK;
-fct_status fct_st_parse(fct_st *out, const uint8_t *data, int64_t n,
-                        const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
-void fct_st_close(fct_st *s);
-const fct_tensor *fct_st_find(const fct_st *s, const char *name); /* NULL when absent */
+fct_status fct_safetensors_open(fct_safetensors *out, const char *path) FCT_MUST_CHECK;
+fct_status fct_safetensors_parse(fct_safetensors *out, const uint8_t *data, int64_t n,
+                                 const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+void fct_safetensors_close(fct_safetensors *s);
+const fct_tensor *fct_safetensors_find(const fct_safetensors *s,
+                                       const char *name); /* NULL when absent */
 /* The tensor that holds rows: the one named, else `rows` (as in a store's shard), else the only one
    of two dimensions. */
-fct_status fct_st_rows(fct_tensor *out, const fct_st *s, const char *name) FCT_MUST_CHECK;
+fct_status fct_safetensors_rows(fct_tensor *out, const fct_safetensors *s,
+                                const char *name) FCT_MUST_CHECK;
 /* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL:
    an array of key, value,
    ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so
    that all are aligned. */
-fct_status fct_st_write(const char *path, const fct_st_entry *entry, int64_t n,
-                        const char *const *metadata) FCT_MUST_CHECK;
+fct_status fct_safetensors_write(const char *path, const fct_tensor_entry *entry, int64_t n,
+                                 const char *const *metadata) FCT_MUST_CHECK;
 
 /* ---- PyTorch files (pth.c, pickle.c) ---- */
 typedef struct fct_pth_value { /* a whole number or a text beside the tensors */
@@ -57,7 +59,8 @@ typedef struct fct_pth_value { /* a whole number or a text beside the tensors */
     int64_t i;
 } fct_pth_value;
 typedef struct fct_pth {
-    fct_st_entry *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data
+    fct_tensor_entry
+        *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data
                             is owned here, contiguous */
     int64_t n;
     fct_pth_value *value; /* named the same way; what else there may be is passed over */
@@ -74,12 +77,12 @@ const fct_pth_value *fct_pth_find_value(const fct_pth *p, const char *name); /* 
    nest NULL and n == 1 with an empty name: a bare tensor. column_major[i] != 0 (2-D only; array may
    be NULL): data of entry i is the transpose's storage, written with strides (1, rows), as the
    authors' decoder.weight is. */
-fct_status fct_pth_write(const char *path, const fct_st_entry *entry, int64_t n, const char *nest,
-                         const uint8_t *column_major) FCT_MUST_CHECK;
+fct_status fct_pth_write(const char *path, const fct_tensor_entry *entry, int64_t n,
+                         const char *nest, const uint8_t *column_major) FCT_MUST_CHECK;
 /* The same with texts and numbers after the tensors: `value`, in the dictionary that has the
    tensors; "a.b" is member b of the dictionary a, whose members follow one another. */
 typedef struct fct_pth_write_desc {
-    const fct_st_entry *entry;
+    const fct_tensor_entry *entry;
     int64_t n;
     const char *nest;
     const uint8_t *column_major;
@@ -100,12 +103,12 @@ void fct_npy_close(fct_npy *f);
 
 /* ---- files of rows (rows_file.c) ---- */
 typedef struct fct_rows_file {
-    fct_st st;
+    fct_safetensors st;
     fct_npy npy;
     fct_tensor rows; /* [n,D], any float type; points into the map */
 } fct_rows_file;
-/* A .npy file, else safetensors: the tensor that fct_st_rows finds. Rows in another number of
-   dimensions or in whole numbers are refused. */
+/* A .npy file, else safetensors: the tensor that fct_safetensors_rows finds. Rows in another number
+   of dimensions or in whole numbers are refused. */
 fct_status fct_rows_file_open(fct_rows_file *out, const char *path,
                               const char *tensor) FCT_MUST_CHECK;
 void fct_rows_file_close(fct_rows_file *f);

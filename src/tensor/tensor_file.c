@@ -12,7 +12,7 @@ static int64_t round_up(int64_t n)
 }
 
 /* The array, then the data, then the names. */
-static fct_status in_one_block(fct_named_tensor **out, const fct_st_entry *entry, int64_t n,
+static fct_status in_one_block(fct_named_tensor **out, const fct_tensor_entry *entry, int64_t n,
                                bool with_data)
 {
     uint8_t *block;
@@ -38,7 +38,7 @@ static fct_status in_one_block(fct_named_tensor **out, const fct_st_entry *entry
     return FCT_OK;
 }
 
-static const fct_st_entry *find(const fct_st *s, const char *name)
+static const fct_tensor_entry *find(const fct_safetensors *s, const char *name)
 {
     for (int64_t i = 0; i < s->n; i++)
         if (strcmp(s->entry[i].name, name) == 0) return &s->entry[i];
@@ -48,17 +48,17 @@ static const fct_st_entry *find(const fct_st *s, const char *name)
 static fct_status read_file(fct_named_tensor **out, int64_t *out_n, const char *path,
                             const char *name, bool with_data)
 {
-    fct_st s = {0};
+    fct_safetensors s = {0};
     *out = NULL;
     *out_n = 0;
-    FCT_TRY(fct_st_open(&s, path));
-    const fct_st_entry *one = name ? find(&s, name) : NULL;
+    FCT_TRY(fct_safetensors_open(&s, path));
+    const fct_tensor_entry *one = name ? find(&s, name) : NULL;
     int64_t n = name ? 1 : s.n;
     fct_status st =
         name && !one ? fct_fail(FCT_ERR_MISSING, "%s: no tensor %s in it", path, name) : FCT_OK;
     if (st == FCT_OK) st = in_one_block(out, one ? one : s.entry, n, with_data);
     if (st == FCT_OK) *out_n = n;
-    fct_st_close(&s);
+    fct_safetensors_close(&s);
     return st;
 }
 
@@ -76,13 +76,13 @@ fct_status fct_tensors_read(fct_named_tensor **out, int64_t *out_n, const char *
 fct_status fct_tensors_write(const char *path, const fct_named_tensor *tensor, int64_t n)
 {
     fct_status st = FCT_OK;
-    fct_st_entry *entry = NULL;
+    fct_tensor_entry *entry = NULL;
     FCT_TRY(fct_new(&entry, n, sizeof *entry));
     for (int64_t i = 0; i < n && st == FCT_OK; i++) {
         entry[i].t = tensor[i].t;
         st = fct_strdup(&entry[i].name, tensor[i].name);
     }
-    if (st == FCT_OK) st = fct_st_write(path, entry, n, NULL);
+    if (st == FCT_OK) st = fct_safetensors_write(path, entry, n, NULL);
     for (int64_t i = 0; i < n; i++) fct_free(entry[i].name);
     fct_free(entry);
     return st;

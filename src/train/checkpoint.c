@@ -22,7 +22,7 @@ enum { POINT = sizeof(fct_train_metrics) / sizeof(double) };
 
 /* The tensors of a checkpoint, with their memory in the run. */
 typedef struct list {
-    fct_st_entry *entry;
+    fct_tensor_entry *entry;
     char (*name)[NAME_SIZE];
     int64_t n;
 } list;
@@ -30,7 +30,7 @@ typedef struct list {
 static void put(list *l, int64_t owner, const char *prefix, const char *name, fct_tensor t)
 {
     snprintf(l->name[l->n], NAME_SIZE, "%" PRId64 ".%s%s", owner, prefix, name);
-    l->entry[l->n] = (fct_st_entry){l->name[l->n], t};
+    l->entry[l->n] = (fct_tensor_entry){l->name[l->n], t};
     l->n++;
 }
 
@@ -208,7 +208,7 @@ fct_status fct_checkpoint_write(const char *path, const fct_train_state *s)
     const char *metadata[] = {"options",  id.options, "data",  id.data, "program",
                               id.program, "threads",  threads, "state", state,
                               "crc32c",   crc,        "ranks", ranks,   NULL};
-    FCT_TRY_OUT(fct_st_write(path, l.entry, l.n, metadata));
+    FCT_TRY_OUT(fct_safetensors_write(path, l.entry, l.n, metadata));
 out:
     fct_train_fingerprint_clear(&id);
     list_clear(&l);
@@ -222,7 +222,8 @@ enum { OPTIONS, DATA, PROGRAM, THREADS, STATE, CRC, N_META };
 static const char *const meta_name[N_META] = {"options", "data",  "program",
                                               "threads", "state", "crc32c"};
 
-static fct_status read_metadata(const char *value[N_META], const fct_st *file, const char *path)
+static fct_status read_metadata(const char *value[N_META], const fct_safetensors *file,
+                                const char *path)
 {
     for (int i = 0; i < N_META; i++) {
         FCT_TRY(fct_json_str(&value[i], file->metadata, meta_name[i], NULL, path));
@@ -234,8 +235,8 @@ static fct_status read_metadata(const char *value[N_META], const fct_st *file, c
 }
 
 /* Neither changes what the training is of; both change the order of its sums. */
-static fct_status compare_shares(const fct_train_state *s, const fct_st *file, const char *path,
-                                 const fct_log *log)
+static fct_status compare_shares(const fct_train_state *s, const fct_safetensors *file,
+                                 const char *path, const fct_log *log)
 {
     static const char *const name[] = {"threads", "ranks"};
     const int64_t now[] = {fct_threads(), fct_dist_size(s->trainee[0].plan.ranks)};
@@ -271,13 +272,13 @@ out:
 }
 
 /* The course is as long as the file says. */
-static fct_status read_lengths(const fct_st *file, fct_train_state *s, const char *path)
+static fct_status read_lengths(const fct_safetensors *file, fct_train_state *s, const char *path)
 {
     char name[NAME_SIZE];
     for (int64_t i = 0; i < s->n; i++) {
         fct_trainee *t = &s->trainee[i];
         snprintf(name, sizeof name, "%" PRId64 ".%s", i, metrics_name);
-        const fct_tensor *from = fct_st_find(file, name);
+        const fct_tensor *from = fct_safetensors_find(file, name);
         if (!from || from->ndim != 1 || from->dim[0] % POINT != 0)
             return fct_fail(FCT_ERR_FORMAT,
                             "%s: %s is missing or of another size: not a checkpoint", path, name);
@@ -290,10 +291,10 @@ static fct_status read_lengths(const fct_st *file, fct_train_state *s, const cha
     return FCT_OK;
 }
 
-static fct_status read_tensors(const fct_st *file, const list *l, const char *path)
+static fct_status read_tensors(const fct_safetensors *file, const list *l, const char *path)
 {
     for (int64_t i = 0; i < l->n; i++) {
-        const fct_tensor *from = fct_st_find(file, l->entry[i].name), *to = &l->entry[i].t;
+        const fct_tensor *from = fct_safetensors_find(file, l->entry[i].name), *to = &l->entry[i].t;
         if (!from || from->dtype != to->dtype || from->ndim != 1 || from->dim[0] != to->dim[0])
             return fct_fail(FCT_ERR_FORMAT,
                             "%s: %s is missing or of another size: not a checkpoint of this run",
@@ -306,11 +307,11 @@ static fct_status read_tensors(const fct_st *file, const list *l, const char *pa
 fct_status fct_checkpoint_read(const char *path, fct_train_state *s, const fct_log *log)
 {
     fct_status st = FCT_OK;
-    fct_st file = {0};
+    fct_safetensors file = {0};
     list l = {0};
     const char *value[N_META];
     char crc[9];
-    FCT_TRY_OUT(fct_st_open(&file, path));
+    FCT_TRY_OUT(fct_safetensors_open(&file, path));
     FCT_TRY_OUT(read_metadata(value, &file, path));
     FCT_TRY_OUT(check_identity(value, s, path));
     FCT_TRY_OUT(read_lengths(&file, s, path));
@@ -325,7 +326,7 @@ fct_status fct_checkpoint_read(const char *path, fct_train_state *s, const fct_l
     FCT_TRY_OUT(get_state(s, value[STATE], path));
     FCT_TRY_OUT(compare_shares(s, &file, path, log));
 out:
-    fct_st_close(&file);
+    fct_safetensors_close(&file);
     list_clear(&l);
     return st;
 }

@@ -251,8 +251,8 @@ fct_status fct_train_plan_of_rows(fct_train_plan *out, const fct_train_desc *des
                         "SAE's weights, so none can be trained further as one");
     if (init && init->n_blocks > 0)
         return fct_fail(FCT_ERR_UNSUPPORTED,
-                        "the SAE to start from is a crosscoder: name one of its blocks by a folder "
-                        "of its own (facet convert --block)");
+                        "the SAE to start from is a crosscoder: convert one of its blocks into an "
+                        "SAE of its own, and start from that");
     int64_t total = rows->total > 0 && parts.mixed ? rows->total * n : rows->total;
     return resolve(out, desc, &parts, *out_d, total, init);
 }

@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -225,8 +226,33 @@ def test_saes_and_controls_are_saelens_folders(folder: Path) -> None:
             assert (folder / kind / block / "sae_weights.safetensors").is_file()
 
 
-def test_again_is_the_same(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "again"
+def stop_when(ready: Callable[[], bool], out: Path, *options: str) -> None:
+    """Starts the demo, interrupts it as soon as that is there, and sees that it says so."""
+    command = [facet(), "demo", "--quick", "-o", str(out), "--model", str(MODEL), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for _ in range(3000):
+        if ready() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert ready() and process.returncode == 130
+
+
+def test_pictures_do_not_depend_on_threads(folder: Path, tmp_path: Path) -> None:
+    """One thread draws each picture; those without an edit do not depend on SAEs, whose rows and training may differ."""
+    out = tmp_path / "one"
+    names = [f"empty-{i}.png" for i in range(3)] + [f"show-{i}.png" for i in range(3)]
+    stop_when(lambda: all((out / "pictures" / n).exists() for n in names), out, "--threads", "1")
+    for name in names:
+        first, second = (np.asarray(Image.open(f / "pictures" / name)) for f in (folder, out))
+        assert (first == second).all(), name
+
+
+def test_stopped_leaves_no_page_and_again_is_the_same(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stopped"
+    stop_when(lambda: (out / "saes").is_dir() and any((out / "saes").iterdir()), out)
+    assert not (out / "index.html").exists() and not (out / "summary.json").exists()
     done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL))
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (
@@ -234,37 +260,6 @@ def test_again_is_the_same(folder: Path, tmp_path: Path) -> None:
     )
     first.pop("seconds"), second.pop("seconds")
     assert first == second
-
-
-def test_pictures_do_not_depend_on_threads(folder: Path, tmp_path: Path) -> None:
-    """One thread draws each picture; those without an edit do not depend on SAEs, whose rows and training may differ."""
-    out = tmp_path / "one"
-    done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL), "--threads", "1")
-    assert done.returncode == 0, done.stderr[-2000:]
-    names = [f"empty-{i}.png" for i in range(3)] + [f"show-{i}.png" for i in range(3)]
-    for name in names:
-        first, second = (np.asarray(Image.open(f / "pictures" / name)) for f in (folder, out))
-        assert (first == second).all(), name
-
-
-def test_stopping_leaves_no_page(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "stopped"
-    command = [facet(), "demo", "--quick", "-o", str(out), "--model", str(MODEL)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    for _ in range(600):
-        if (out / "saes").is_dir() and any((out / "saes").iterdir()):
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert not (out / "index.html").exists() and not (out / "summary.json").exists()
-    done = run("demo", "--quick", "-o", str(out), "--model", str(MODEL))
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (
-        json.loads((f / "summary.json").read_text(encoding="utf-8")) for f in (folder, out)
-    )
-    assert first["blocks"] == second["blocks"]
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@
 #include "tensor/tensor.h"
 
 /* The tensor ONE.TWO of a file of goldens. */
-static inline const fct_tensor *golden(const fct_st *g, const char *one, const char *two)
+static inline const fct_tensor *golden(const fct_safetensors *g, const char *one, const char *two)
 {
     char full[160];
     snprintf(full, sizeof full, "%s.%s", one, two);
-    const fct_tensor *t = fct_st_find(g, full);
+    const fct_tensor *t = fct_safetensors_find(g, full);
     if (!t) fail_msg("no %s", full);
     return t;
 }

@@ -28,12 +28,13 @@ static void test_published_values(void **state)
     }
 }
 
-static void compare(fct_rng *r, const fct_st *st, const char *seed, int n, const char *part)
+static void compare(fct_rng *r, const fct_safetensors *st, const char *seed, int n,
+                    const char *part)
 {
     char name[64];
     float got[4096];
     snprintf(name, sizeof name, "%s.%d.%s", seed, n, part);
-    const fct_tensor *want = fct_st_find(st, name);
+    const fct_tensor *want = fct_safetensors_find(st, name);
     assert_non_null(want);
     int64_t count = fct_tensor_count(want);
     fct_rng_normal(r, got, count);
@@ -48,8 +49,8 @@ static void test_torch_table(void **state)
     (void)state;
     static const char *const seed[] = {"0", "1", "7", "42", "4294967301", "9223372036854775819"};
     static const int length[] = {1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 64, 100, 1000, 4096};
-    fct_st st;
-    assert_ok(fct_st_open(&st, test_path("vectors/normals.safetensors")));
+    fct_safetensors st;
+    assert_ok(fct_safetensors_open(&st, test_path("vectors/normals.safetensors")));
     for (size_t s = 0; s < FCT_COUNT(seed); s++) {
         for (size_t k = 0; k < FCT_COUNT(length); k++) {
             fct_rng r;
@@ -60,12 +61,12 @@ static void test_torch_table(void **state)
         }
     }
     fct_rng r;
-    const fct_tensor *bits = fct_st_find(&st, "bits");
+    const fct_tensor *bits = fct_safetensors_find(&st, "bits");
     assert_non_null(bits);
     fct_rng_init(&r, 123); /* torch draws ranges of 2^32 and more from 64-bit words */
     for (int64_t i = 0; i < fct_tensor_count(bits); i++)
         assert_true((fct_rng_u64(&r) & 0xffffffffu) == (uint64_t)((const int64_t *)bits->data)[i]);
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 static void test_own_draws(void **state)

@@ -18,11 +18,12 @@ static void compare(const char *backend, double bound)
 {
     fct_checker *c = NULL;
     fct_reader *reader = NULL;
-    fct_st want = {0};
-    assert_ok(fct_st_open(&want, test_path("vectors/checker/tiny.safetensors")));
+    fct_safetensors want = {0};
+    assert_ok(fct_safetensors_open(&want, test_path("vectors/checker/tiny.safetensors")));
     assert_ok(fct_checker_load(&c, test_path("vectors/checker"), backend));
     assert_ok(fct_reader_open(&reader, c));
-    const fct_tensor *x = fct_st_find(&want, "pixels"), *y = fct_st_find(&want, "logits");
+    const fct_tensor *x = fct_safetensors_find(&want, "pixels"),
+                     *y = fct_safetensors_find(&want, "logits");
     int64_t n = x->dim[0], outputs = c->outputs;
     assert_int_equal(outputs, y->dim[1]);
     float *got = NULL;
@@ -65,7 +66,7 @@ static void compare(const char *backend, double bound)
     fct_free(got);
     fct_reader_close(reader);
     fct_checker_free(c);
-    fct_st_close(&want);
+    fct_safetensors_close(&want);
 }
 
 static void test_tiny(void **state)
@@ -84,11 +85,12 @@ static void test_demo(void **state)
         skip();
     fct_checker *c = NULL;
     fct_reader *reader = NULL;
-    fct_st want = {0};
-    assert_ok(fct_st_open(&want, test_path("vectors/checker/demo.safetensors")));
+    fct_safetensors want = {0};
+    assert_ok(fct_safetensors_open(&want, test_path("vectors/checker/demo.safetensors")));
     assert_ok(fct_checker_load(&c, demo_path("checker"), NULL));
     assert_ok(fct_reader_open(&reader, c));
-    const fct_tensor *patches = fct_st_find(&want, "patches"), *y = fct_st_find(&want, "logits");
+    const fct_tensor *patches = fct_safetensors_find(&want, "patches"),
+                     *y = fct_safetensors_find(&want, "logits");
     int64_t n = patches->dim[0], outputs = c->outputs;
     assert_int_equal(outputs, y->dim[1]);
     uint8_t *pixels = NULL;
@@ -112,7 +114,7 @@ static void test_demo(void **state)
     fct_free(got);
     fct_reader_close(reader);
     fct_checker_free(c);
-    fct_st_close(&want);
+    fct_safetensors_close(&want);
 }
 
 /* ---- malformed descriptions ---- */

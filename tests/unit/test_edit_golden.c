@@ -3,7 +3,8 @@
    edit's own effect. Prints the worst of both. */
 #include "test_edit_twin.h"
 
-static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c, double worst[2])
+static void check_case(const edit_twin *t, const fct_safetensors *golden, const json_t *c,
+                       double worst[2])
 {
     const char *twin = json_string_value(json_object_get(c, "twin")),
                *setting = json_string_value(json_object_get(c, "setting"));
@@ -24,9 +25,9 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
     fct_status st = fct_edit_run(t->session, &d, edits, (int64_t)n, &t->saes, &r);
     if (st != FCT_OK) fail_msg("%s %s %s: %s", twin, setting, name, fct_error_text());
     snprintf(key, sizeof key, "%s/%s/%s", twin, setting, name);
-    const fct_tensor *want = fct_st_find(golden, key);
+    const fct_tensor *want = fct_safetensors_find(golden, key);
     snprintf(key, sizeof key, "%s/%s/clean", twin, setting);
-    const fct_tensor *clean = fct_st_find(golden, key);
+    const fct_tensor *clean = fct_safetensors_find(golden, key);
     assert_true(want && clean && fct_tensor_count(want) == fct_tensor_count(&r.latents));
     int64_t count = fct_tensor_count(want);
     double whole = rel_l2(r.latents.data, want->data, NULL, count),
@@ -42,13 +43,13 @@ static void check_case(const edit_twin *t, const fct_st *golden, const json_t *c
 static void check_twin(const char *name)
 {
     edit_twin t;
-    fct_st golden;
+    fct_safetensors golden;
     double worst[2] = {0, 0};
     int checked = 0;
     size_t i;
     const json_t *c;
     edit_twin_open(&t, name);
-    assert_ok(fct_st_open(&golden, test_path("golden/edit/edits.safetensors")));
+    assert_ok(fct_safetensors_open(&golden, test_path("golden/edit/edits.safetensors")));
     json_array_foreach(json_object_get(t.listed, "cases"), i, c)
     {
         if (strcmp(json_string_value(json_object_get(c, "twin")), name) != 0) continue;
@@ -58,7 +59,7 @@ static void check_twin(const char *name)
     print_message("  twin %s: %d cases, worst rel-L2 %.2e, worst share of the effect %.2e\n", name,
                   checked, worst[0], worst[1]);
     assert_true(checked > 0);
-    fct_st_close(&golden);
+    fct_safetensors_close(&golden);
     edit_twin_close(&t);
 }
 

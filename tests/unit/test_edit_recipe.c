@@ -118,7 +118,7 @@ static void test_mistakes(void **state)
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"width\":100}",
          "\"width\": want a whole number from 8 to 8192, divisible by 8, found 100"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"dtype\":\"f17\"}",
-         "dtype \"f17\" is not f32, bf16 or auto"},
+         "\"dtype\": want one of auto, f32, bf16, found \"f17\""},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"crop\":[0,65537]}",
          "\"crop\": want two whole numbers like 0,0, each from 0 to 65536, found a list"},
         {"{\"format\":\"facet-recipe\",\"prompt\":\"\",\"guidance\":100.5}",

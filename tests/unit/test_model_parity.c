@@ -14,7 +14,7 @@ typedef struct twin {
     const char *name;
     char folder[1024];
     json_t *description;
-    fct_st golden;
+    fct_safetensors golden;
 } twin;
 
 static void twin_open(twin *t, const char *name)
@@ -26,13 +26,13 @@ static void twin_open(twin *t, const char *name)
     assert_ok(twin_write(test_path(path), t->folder));
     assert_ok(fct_json_read(&t->description, test_path(path)));
     snprintf(path, sizeof path, "golden/twin/%s.safetensors", name);
-    assert_ok(fct_st_open(&t->golden, test_path(path)));
+    assert_ok(fct_safetensors_open(&t->golden, test_path(path)));
 }
 
 static void twin_close(twin *t)
 {
     json_decref(t->description);
-    fct_st_close(&t->golden);
+    fct_safetensors_close(&t->golden);
 }
 
 static double distance(const float *got, const float *want, int64_t n)
@@ -152,7 +152,7 @@ static const fct_tensor *golden(const twin *t, const char *name, const char *wha
 {
     char key[96];
     snprintf(key, sizeof key, "%s/%s", name, what);
-    return fct_st_find(&t->golden, key);
+    return fct_safetensors_find(&t->golden, key);
 }
 
 static double share_close(const uint8_t *got, const fct_tensor *want)

@@ -3,11 +3,11 @@
 
 static const fct_backend *const backends[] = {&fct_backend_ref, &fct_backend_cpu};
 
-static fct_st file;
+static fct_safetensors file;
 
 static const fct_tensor *golden(const char *name)
 {
-    const fct_tensor *t = fct_st_find(&file, name);
+    const fct_tensor *t = fct_safetensors_find(&file, name);
     if (!t) fail_msg("ops.safetensors has no %s", name);
     return t;
 }
@@ -177,7 +177,7 @@ static void test_elementwise(void **state)
 static int open_file(void **state)
 {
     (void)state;
-    fct_status st = fct_st_open(&file, FCT_TEST_DIR "/vectors/ops.safetensors");
+    fct_status st = fct_safetensors_open(&file, FCT_TEST_DIR "/vectors/ops.safetensors");
     if (st != FCT_OK) fprintf(stderr, "%s\n", fct_error_text());
     return st == FCT_OK ? 0 : -1;
 }
@@ -185,7 +185,7 @@ static int open_file(void **state)
 static int close_file(void **state)
 {
     (void)state;
-    fct_st_close(&file);
+    fct_safetensors_close(&file);
     return 0;
 }
 

@@ -432,37 +432,37 @@ static void test_encode_file(void **state)
     static float x[N * D], value[N * K], rebuilt[N * D];
     static int32_t index[N * K];
     char in[1024], out[1024];
-    fct_st st;
+    fct_safetensors st;
     int64_t rows;
     snprintf(in, sizeof in, "%s", temp_path("x.safetensors"));
     snprintf(out, sizeof out, "%s", temp_path("codes.safetensors"));
     random_rows(x, N);
-    fct_st_entry e[2] = {{(char[]){"x"}, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){N, D})},
-                         {(char[]){"other"}, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){D, N})}};
-    assert_ok(fct_st_write(in, e, 1, NULL));
+    fct_tensor_entry e[2] = {{(char[]){"x"}, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){N, D})},
+                             {(char[]){"other"}, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){D, N})}};
+    assert_ok(fct_safetensors_write(in, e, 1, NULL));
     fct_sae *s = random_sae(FCT_SAE_TOPK, NULL);
     fct_encode_file_desc d = {.in = in, .out = out};
     assert_ok(fct_sae_encode_file(s, &d, &rows));
     assert_int_equal(rows, N);
     assert_ok(once_encode(s, x, N, index, value));
-    assert_ok(fct_st_open(&st, out));
-    assert_memory_equal(fct_st_find(&st, "indices")->data, index, sizeof index);
-    assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
-    assert_null(fct_st_find(&st, "row_offsets"));
-    assert_null(fct_st_find(&st, "rebuilt"));
-    fct_st_close(&st);
+    assert_ok(fct_safetensors_open(&st, out));
+    assert_memory_equal(fct_safetensors_find(&st, "indices")->data, index, sizeof index);
+    assert_memory_equal(fct_safetensors_find(&st, "values")->data, value, sizeof value);
+    assert_null(fct_safetensors_find(&st, "row_offsets"));
+    assert_null(fct_safetensors_find(&st, "rebuilt"));
+    fct_safetensors_close(&st);
     d.rebuild = true;
     assert_ok(fct_sae_encode_file(s, &d, &rows));
     assert_ok(once_rebuild(s, x, N, rebuilt));
-    assert_ok(fct_st_open(&st, out));
-    assert_memory_equal(fct_st_find(&st, "values")->data, value, sizeof value);
-    assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
-    assert_int_equal(fct_st_find(&st, "rebuilt")->dim[1], D);
-    fct_st_close(&st);
-    assert_ok(fct_st_write(in, e, 2, NULL));
+    assert_ok(fct_safetensors_open(&st, out));
+    assert_memory_equal(fct_safetensors_find(&st, "values")->data, value, sizeof value);
+    assert_memory_equal(fct_safetensors_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
+    assert_int_equal(fct_safetensors_find(&st, "rebuilt")->dim[1], D);
+    fct_safetensors_close(&st);
+    assert_ok(fct_safetensors_write(in, e, 2, NULL));
     assert_fails(FCT_ERR_ARG, "several 2-D tensors", fct_sae_encode_file(s, &d, NULL));
     e[0].name = (char[]){"rows"}; /* the name in a store's shards needs no --tensor */
-    assert_ok(fct_st_write(in, e, 2, NULL));
+    assert_ok(fct_safetensors_write(in, e, 2, NULL));
     assert_ok(fct_sae_encode_file(s, &d, &rows));
     assert_int_equal(rows, N);
     d.tensor = "other";
@@ -473,18 +473,18 @@ static void test_encode_file(void **state)
     s = random_sae(FCT_SAE_RELU, NULL);
     d.tensor = "rows";
     assert_ok(fct_sae_encode_file(s, &d, NULL));
-    assert_ok(fct_st_open(&st, out));
+    assert_ok(fct_safetensors_open(&st, out));
     fct_sae_csr csr;
     assert_ok(once_csr(s, x, N, &csr));
-    assert_memory_equal(fct_st_find(&st, "row_offsets")->data, csr.row_offsets,
+    assert_memory_equal(fct_safetensors_find(&st, "row_offsets")->data, csr.row_offsets,
                         sizeof(int64_t) * (N + 1));
-    assert_memory_equal(fct_st_find(&st, "values")->data, csr.values,
+    assert_memory_equal(fct_safetensors_find(&st, "values")->data, csr.values,
                         sizeof(float) * (size_t)csr.n);
-    assert_int_equal(fct_st_find(&st, "indices")->dim[0], csr.n);
+    assert_int_equal(fct_safetensors_find(&st, "indices")->dim[0], csr.n);
     assert_ok(once_rebuild(s, x, N, rebuilt));
-    assert_memory_equal(fct_st_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
+    assert_memory_equal(fct_safetensors_find(&st, "rebuilt")->data, rebuilt, sizeof rebuilt);
     fct_sae_csr_clear(&csr);
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
     fct_sae_free(s);
 }
 

@@ -26,7 +26,7 @@ static void lay(float *out, const fct_tensor *const block[2], int64_t first, int
     }
 }
 
-static void check_saes(const fct_trainee *t, const fct_st *g, const char *name, bool mixed,
+static void check_saes(const fct_trainee *t, const fct_safetensors *g, const char *name, bool mixed,
                        const fct_tensor *const block[2], double *codes, double *rebuilt)
 {
     static float rows[SHOWN * 16], z[SHOWN * F], out[SHOWN * 16];
@@ -52,7 +52,7 @@ static void check_saes(const fct_trainee *t, const fct_st *g, const char *name, 
     }
 }
 
-static void check_parity(const fct_st *g, const char *name)
+static void check_parity(const fct_safetensors *g, const char *name)
 {
     static float rows[2 * MOST * 16];
     bool mixed = strncmp(name, "mixed", 5) == 0;
@@ -120,13 +120,13 @@ static void check_parity(const fct_st *g, const char *name)
 static void test_parity(void **state)
 {
     (void)state;
-    fct_st g;
-    assert_ok(fct_st_open(&g, test_path("golden/sae_blocks.safetensors")));
+    fct_safetensors g;
+    assert_ok(fct_safetensors_open(&g, test_path("golden/sae_blocks.safetensors")));
     check_parity(&g, "crosscoder.topk");
     check_parity(&g, "crosscoder.batchtopk");
     check_parity(&g, "crosscoder.relu");
     check_parity(&g, "mixed.topk");
-    fct_st_close(&g);
+    fct_safetensors_close(&g);
 }
 
 /* ---- causes that show in both blocks, or in one of them ---- */
@@ -174,8 +174,8 @@ static void import(const char *block, float *rows, int64_t n, int64_t d)
 {
     static char name[] = "rows";
     const char *const file[] = {temp_path("in.safetensors")};
-    fct_st_entry e = {name, fct_tensor_of(rows, FCT_F32, 2, (int64_t[]){n, d})};
-    assert_ok(fct_st_write(file[0], &e, 1, NULL));
+    fct_tensor_entry e = {name, fct_tensor_of(rows, FCT_F32, 2, (int64_t[]){n, d})};
+    assert_ok(fct_safetensors_write(file[0], &e, 1, NULL));
     assert_ok(fct_store_import(&(fct_import_desc){
         .files = file, .n_files = 1, .block = block, .out = temp_path("store")}));
 }

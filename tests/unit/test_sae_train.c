@@ -10,7 +10,7 @@ static const char *const part_name[N_PARAM] = {"w_enc", "b_enc", "w_dec", "b_dec
 
 /* ---- parity: tools/make_sae_goldens.py ---- */
 
-static fct_sae *golden_start(const fct_st *g)
+static fct_sae *golden_start(const fct_safetensors *g)
 {
     fct_sae *s;
     assert_ok(fct_sae_new(&s, FCT_SAE_TOPK, 24, 96, 4));
@@ -54,7 +54,7 @@ static const struct {
     {"fast, int8", FCT_ENGINE_FAST, FCT_PRODUCT_INT8},
 };
 
-static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, size_t way)
+static void check_parity(const fct_safetensors *g, const char *kind, fct_aux_mode aux, size_t way)
 {
     fct_sae *start = golden_start(g);
     fct_train_desc desc = golden_options;
@@ -66,7 +66,7 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, si
     plan.product = ways[way].product; /* so few features would all be f32's */
     assert_ok(fct_trainee_init(&t, &plan, 24, start));
     assert_true((t.fast != NULL) == (ways[way].engine == FCT_ENGINE_FAST));
-    const float *rows = fct_st_find(g, "rows")->data;
+    const float *rows = fct_safetensors_find(g, "rows")->data;
     const double *loss = golden(g, kind, "loss")->data, *dead = golden(g, kind, "dead")->data,
                  *aux_loss = golden(g, kind, "aux")->data;
     double worst = 0;
@@ -97,8 +97,8 @@ static void check_parity(const fct_st *g, const char *kind, fct_aux_mode aux, si
 static void test_parity(void **state)
 {
     (void)state;
-    fct_st g;
-    assert_ok(fct_st_open(&g, test_path("golden/sae_parity.safetensors")));
+    fct_safetensors g;
+    assert_ok(fct_safetensors_open(&g, test_path("golden/sae_parity.safetensors")));
     for (size_t way = 0; way < FCT_COUNT(ways); way++) {
         check_parity(&g, "clean", FCT_AUX_CLEAN, way);
         check_parity(&g, "authors", FCT_AUX_SDXL_UNBOX, way);
@@ -107,19 +107,19 @@ static void test_parity(void **state)
     assert_true(change_error(golden(&g, "clean", "b_dec")->data,
                              golden(&g, "authors", "b_dec")->data,
                              golden(&g, "start", "b_dec")->data, 24) > 1e-3);
-    fct_st_close(&g);
+    fct_safetensors_close(&g);
 }
 
 static void test_median(void **state)
 {
     (void)state;
-    fct_st g;
+    fct_safetensors g;
     float have[24];
-    assert_ok(fct_st_open(&g, test_path("golden/sae_parity.safetensors")));
-    assert_ok(fct_sae_geometric_median(have, fct_st_find(&g, "rows")->data, 1280, 24));
-    const double *want = fct_st_find(&g, "median")->data;
+    assert_ok(fct_safetensors_open(&g, test_path("golden/sae_parity.safetensors")));
+    assert_ok(fct_sae_geometric_median(have, fct_safetensors_find(&g, "rows")->data, 1280, 24));
+    const double *want = fct_safetensors_find(&g, "median")->data;
     for (int i = 0; i < 24; i++) assert_true(fabs(have[i] - want[i]) < 1e-6);
-    fct_st_close(&g);
+    fct_safetensors_close(&g);
 }
 
 /* ---- gradients against finite differences in f64 ---- */

@@ -12,7 +12,8 @@ static const char *const part_name[FCT_PARAM_COUNT] = {"w_enc",        "b_enc", 
 
 /* ---- parity: tools/make_sae_variant_goldens.py ---- */
 
-static const fct_tensor *find(const fct_st *g, const char *one, const char *two, const char *three)
+static const fct_tensor *find(const fct_safetensors *g, const char *one, const char *two,
+                              const char *three)
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", two, three);
@@ -60,7 +61,8 @@ static fct_train_plan golden_plan(const char *name, bool options)
     return p;
 }
 
-static void start_from(fct_trainee *t, const fct_st *g, const char *name, const fct_train_plan *p)
+static void start_from(fct_trainee *t, const fct_safetensors *g, const char *name,
+                       const fct_train_plan *p)
 {
     assert_ok(fct_trainee_init(t, p, D, NULL));
     for (int w = 0; w < FCT_PARAM_COUNT; w++) {
@@ -71,7 +73,7 @@ static void start_from(fct_trainee *t, const fct_st *g, const char *name, const 
 }
 
 /* The bounds are what was seen, with a margin of about ten; see the printed lines. */
-static void check_parity(const fct_st *g, const char *variant, bool options)
+static void check_parity(const fct_safetensors *g, const char *variant, bool options)
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", variant, options ? ".options" : "");
@@ -126,12 +128,12 @@ static void test_parity(void **state)
 {
     (void)state;
     static const char *const name[] = {"batchtopk", "jumprelu", "relu", "gated", "matryoshka"};
-    fct_st g;
-    assert_ok(fct_st_open(&g, test_path("golden/sae_variants.safetensors")));
+    fct_safetensors g;
+    assert_ok(fct_safetensors_open(&g, test_path("golden/sae_variants.safetensors")));
     for (size_t i = 0; i < FCT_COUNT(name); i++) check_parity(&g, name[i], false);
     check_parity(&g, "topk", true);
     for (size_t i = 0; i < FCT_COUNT(name); i++) check_parity(&g, name[i], true);
-    fct_st_close(&g);
+    fct_safetensors_close(&g);
 }
 
 /* ---- gradients against finite differences in f64 ---- */

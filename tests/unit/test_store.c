@@ -75,11 +75,11 @@ static float data[N * D]; /* row r holds r in every place, and r + 0.25 in the f
 static void make_rows(const char *path, int64_t first, int64_t n)
 {
     for (int64_t i = 0; i < N * D; i++) data[i] = (float)(i / D) + (i % D == 0 ? 0.25f : 0);
-    fct_st_entry e[2] = {
+    fct_tensor_entry e[2] = {
         {(char[]){"acts"}, fct_tensor_of(data + first * D, FCT_F32, 2, (int64_t[]){n, D})},
         {(char[]){"labels"}, fct_tensor_of(data, FCT_F32, 1, (int64_t[]){3})},
     };
-    assert_ok(fct_st_write(path, e, 2, NULL));
+    assert_ok(fct_safetensors_write(path, e, 2, NULL));
 }
 
 static void make_inputs(void)
@@ -132,8 +132,8 @@ static void test_import(void **state)
     assert_fails(FCT_ERR_RANGE, "row 1000", fct_store_read(s, 0, 999, 2, rows, NULL));
     fct_store_close(s);
     data[5] = 1e6f;
-    fct_st_entry e = {(char[]){"r"}, fct_tensor_of(data, FCT_F32, 2, (int64_t[]){2, D})};
-    assert_ok(fct_st_write(temp_path("big.safetensors"), &e, 1, NULL));
+    fct_tensor_entry e = {(char[]){"r"}, fct_tensor_of(data, FCT_F32, 2, (int64_t[]){2, D})};
+    assert_ok(fct_safetensors_write(temp_path("big.safetensors"), &e, 1, NULL));
     char file[1024];
     snprintf(file, sizeof file, "%s", temp_path("big.safetensors"));
     const char *const big[] = {file};

@@ -14,8 +14,8 @@ static void write_rows(const char *path, int64_t n, int64_t d, fct_dtype dtype)
 {
     static uint8_t packed[N * 8 * 8];
     if (dtype <= FCT_F64) assert_ok(fct_convert(packed, dtype, data, FCT_F32, n * d));
-    fct_st_entry e = {name_rows, fct_tensor_of(packed, dtype, 2, (int64_t[]){n, d})};
-    assert_ok(fct_st_write(path, &e, 1, NULL));
+    fct_tensor_entry e = {name_rows, fct_tensor_of(packed, dtype, 2, (int64_t[]){n, d})};
+    assert_ok(fct_safetensors_write(path, &e, 1, NULL));
 }
 
 static void import_block(const char *store, const char *block, int64_t n, int64_t d, float add)
@@ -220,9 +220,9 @@ static void test_eight_bits(void **state)
     fct_rng_normal(&rng, x, ROWS * WIDE);
     for (int64_t i = 0; i < ROWS * WIDE; i++) /* rows of very different size; row 7 is all zero */
         x[i] *= i / WIDE == 7 ? 0 : powf(10, (float)(i / WIDE % 9) - 4);
-    fct_st_entry e = {name_rows, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){ROWS, WIDE})};
+    fct_tensor_entry e = {name_rows, fct_tensor_of(x, FCT_F32, 2, (int64_t[]){ROWS, WIDE})};
     const char *const file[] = {temp_path("in.safetensors")};
-    assert_ok(fct_st_write(file[0], &e, 1, NULL));
+    assert_ok(fct_safetensors_write(file[0], &e, 1, NULL));
     assert_ok(fct_store_import(&(fct_import_desc){.files = file,
                                                   .n_files = 1,
                                                   .store_dtype = FCT_STORE_I8,

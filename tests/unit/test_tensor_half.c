@@ -25,10 +25,10 @@ static void test_all_values(void **state)
         uint16_t (*narrow)(float);
     } row[] = {{"f16.f32", FCT_F16, fct_f16_to_f32, fct_f32_to_f16},
                {"bf16.f32", FCT_BF16, fct_bf16_to_f32, fct_f32_to_bf16}};
-    fct_st st;
-    assert_ok(fct_st_open(&st, test_path("vectors/halves.safetensors")));
+    fct_safetensors st;
+    assert_ok(fct_safetensors_open(&st, test_path("vectors/halves.safetensors")));
     for (size_t r = 0; r < FCT_COUNT(row); r++) {
-        const fct_tensor *t = fct_st_find(&st, row[r].table);
+        const fct_tensor *t = fct_safetensors_find(&st, row[r].table);
         assert_non_null(t);
         assert_int_equal(fct_tensor_count(t), 65536);
         const float *want = t->data;
@@ -57,23 +57,23 @@ static void test_all_values(void **state)
         fct_free(back);
         fct_free(wide);
     }
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 static void test_rounding(void **state)
 {
     (void)state;
-    fct_st st;
-    assert_ok(fct_st_open(&st, test_path("vectors/halves.safetensors")));
-    const fct_tensor *values = fct_st_find(&st, "values");
-    const int16_t *f16 = fct_st_find(&st, "values.f16")->data,
-                  *bf16 = fct_st_find(&st, "values.bf16")->data;
+    fct_safetensors st;
+    assert_ok(fct_safetensors_open(&st, test_path("vectors/halves.safetensors")));
+    const fct_tensor *values = fct_safetensors_find(&st, "values");
+    const int16_t *f16 = fct_safetensors_find(&st, "values.f16")->data,
+                  *bf16 = fct_safetensors_find(&st, "values.bf16")->data;
     const float *v = values->data;
     for (int64_t i = 0; i < fct_tensor_count(values); i++) {
         if (fct_f32_to_f16(v[i]) != (uint16_t)f16[i]) fail_msg("f16 of %a", (double)v[i]);
         if (fct_f32_to_bf16(v[i]) != (uint16_t)bf16[i]) fail_msg("bf16 of %a", (double)v[i]);
     }
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 static void test_convert_pairs(void **state)

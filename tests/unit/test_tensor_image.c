@@ -85,10 +85,10 @@ static void test_npy_malformed(void **state)
 
 static void assert_pixels(const char *file, int64_t channels, const char *truth, int tolerance)
 {
-    fct_st st;
+    fct_safetensors st;
     fct_image im;
-    assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
-    const fct_tensor *t = fct_st_find(&st, truth);
+    assert_ok(fct_safetensors_open(&st, test_path("vectors/pixels.safetensors")));
+    const fct_tensor *t = fct_safetensors_find(&st, truth);
     assert_non_null(t);
     assert_ok(fct_image_read(&im, test_path(file), channels));
     assert_int_equal(im.height, t->dim[0]);
@@ -99,7 +99,7 @@ static void assert_pixels(const char *file, int64_t channels, const char *truth,
             fail_msg("%s: value %d is %d, Pillow has %d", file, (int)i, im.pixel[i],
                      ((const uint8_t *)t->data)[i]);
     fct_image_clear(&im);
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 static void test_pixels(void **state)
@@ -347,12 +347,12 @@ static void test_claimed_size(void **state)
 static void test_jpeg(void **state)
 {
     (void)state;
-    fct_st st;
+    fct_safetensors st;
     fct_image grey, rgba, cut;
     char *data = NULL;
     int64_t n;
-    assert_ok(fct_st_open(&st, test_path("vectors/pixels.safetensors")));
-    const uint8_t *photo = fct_st_find(&st, "photo")->data;
+    assert_ok(fct_safetensors_open(&st, test_path("vectors/pixels.safetensors")));
+    const uint8_t *photo = fct_safetensors_find(&st, "photo")->data;
     assert_ok(fct_image_read(&grey, test_path("vectors/photo.jpg"), 1));
     assert_ok(fct_image_read(&rgba, test_path("vectors/photo.jpg"), 4));
     assert_int_equal(grey.channels, 1);
@@ -373,7 +373,7 @@ static void test_jpeg(void **state)
     fct_free(data);
     fct_image_clear(&grey);
     fct_image_clear(&rgba);
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 /* By hand: a grey picture of 4 x 2, halved, cut unevenly, and doubled. */

@@ -8,9 +8,9 @@
 static void assert_same(const char *pth_path, const char *truth_path)
 {
     fct_pth p;
-    fct_st st;
+    fct_safetensors st;
     assert_ok(fct_pth_open(&p, pth_path));
-    assert_ok(fct_st_open(&st, truth_path));
+    assert_ok(fct_safetensors_open(&st, truth_path));
     if (p.n != st.n) fail_msg("%s: %d tensors, want %d", pth_path, (int)p.n, (int)st.n);
     for (int64_t i = 0; i < st.n; i++) {
         const char *name = strcmp(st.entry[i].name, "tensor") == 0 ? "" : st.entry[i].name;
@@ -22,7 +22,7 @@ static void assert_same(const char *pth_path, const char *truth_path)
         if (want->data) assert_memory_equal(got->data, want->data, (size_t)fct_tensor_bytes(want));
     }
     assert_null(fct_pth_find(&p, "no such"));
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
     fct_pth_close(&p);
 }
 
@@ -338,22 +338,24 @@ static void test_cut_anywhere(void **state)
     }
 }
 
-static void make_entries(fct_st_entry *e, float *matrix, int64_t *count, uint16_t *half)
+static void make_entries(fct_tensor_entry *e, float *matrix, int64_t *count, uint16_t *half)
 {
     for (int i = 0; i < 6; i++) matrix[i] = (float)i + 0.5f;
     for (int i = 0; i < 4; i++) half[i] = (uint16_t)(0x3c00 + i);
     count[0] = -3;
-    e[0] = (fct_st_entry){"decoder.weight", fct_tensor_of(matrix, FCT_F32, 2, (int64_t[]){2, 3})};
-    e[1] = (fct_st_entry){"stats_last_nonzero", fct_tensor_of(count, FCT_I64, 1, (int64_t[]){1})};
-    e[2] = (fct_st_entry){"half", fct_tensor_of(half, FCT_F16, 2, (int64_t[]){4, 1})};
-    e[3] = (fct_st_entry){"empty", fct_tensor_of(NULL, FCT_F32, 2, (int64_t[]){0, 5})};
-    e[4] = (fct_st_entry){"scalar", fct_tensor_of(matrix, FCT_F32, 0, NULL)};
+    e[0] =
+        (fct_tensor_entry){"decoder.weight", fct_tensor_of(matrix, FCT_F32, 2, (int64_t[]){2, 3})};
+    e[1] =
+        (fct_tensor_entry){"stats_last_nonzero", fct_tensor_of(count, FCT_I64, 1, (int64_t[]){1})};
+    e[2] = (fct_tensor_entry){"half", fct_tensor_of(half, FCT_F16, 2, (int64_t[]){4, 1})};
+    e[3] = (fct_tensor_entry){"empty", fct_tensor_of(NULL, FCT_F32, 2, (int64_t[]){0, 5})};
+    e[4] = (fct_tensor_entry){"scalar", fct_tensor_of(matrix, FCT_F32, 0, NULL)};
 }
 
 static void test_write_and_read(void **state)
 {
     (void)state;
-    fct_st_entry e[5];
+    fct_tensor_entry e[5];
     float matrix[6];
     int64_t count[1];
     uint16_t half[4];
@@ -374,7 +376,7 @@ static void test_write_and_read(void **state)
     assert_int_equal(fct_pth_find(&p, "state_dict.empty")->dim[1], 5);
     assert_int_equal(fct_pth_find(&p, "state_dict.scalar")->ndim, 0);
     fct_pth_close(&p);
-    fct_st_entry bare = {"", e[0].t};
+    fct_tensor_entry bare = {"", e[0].t};
     assert_ok(fct_pth_write(path, &bare, 1, NULL, NULL));
     assert_ok(fct_pth_open(&p, path));
     assert_memory_equal(fct_pth_find(&p, "")->data, matrix, sizeof matrix);
@@ -388,7 +390,7 @@ static void test_write_and_read(void **state)
 static void test_faults(void **state)
 {
     (void)state;
-    fct_st_entry e[5];
+    fct_tensor_entry e[5];
     float matrix[6];
     int64_t count[1];
     uint16_t half[4];
@@ -434,7 +436,7 @@ static void test_faults(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 2) { /* writes the file that tests/python checks with torch itself */
-        fct_st_entry e[5];
+        fct_tensor_entry e[5];
         float matrix[6];
         int64_t count[1];
         uint16_t half[4];

@@ -6,46 +6,47 @@
 static const float f32_data[6] = {1, 2, 3, 4, 5, 6};
 static const uint8_t u8_data[3] = {7, 8, 9};
 
-static void fill(fct_st_entry *e)
+static void fill(fct_tensor_entry *e)
 {
-    e[0] = (fct_st_entry){"z.bytes",
-                          fct_tensor_of((void *)(uintptr_t)u8_data, FCT_U8, 1, (int64_t[]){3})};
-    e[1] = (fct_st_entry){"a.m\xc3\xa4trix", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F32, 2,
-                                                           (int64_t[]){2, 3})};
-    e[2] = (fct_st_entry){"empty", fct_tensor_of(NULL, FCT_F16, 2, (int64_t[]){0, 4})};
-    e[3] = (fct_st_entry){"scalar", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F64, 0, NULL)};
+    e[0] = (fct_tensor_entry){"z.bytes",
+                              fct_tensor_of((void *)(uintptr_t)u8_data, FCT_U8, 1, (int64_t[]){3})};
+    e[1] = (fct_tensor_entry){"a.m\xc3\xa4trix", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F32,
+                                                               2, (int64_t[]){2, 3})};
+    e[2] = (fct_tensor_entry){"empty", fct_tensor_of(NULL, FCT_F16, 2, (int64_t[]){0, 4})};
+    e[3] =
+        (fct_tensor_entry){"scalar", fct_tensor_of((void *)(uintptr_t)f32_data, FCT_F64, 0, NULL)};
 }
 
 static void test_round_trip(void **state)
 {
     (void)state;
-    fct_st_entry e[4];
-    fct_st st;
+    fct_tensor_entry e[4];
+    fct_safetensors st;
     char path[1024];
     snprintf(path, sizeof path, "%s", temp_path("r.safetensors"));
     fill(e);
     const char *const metadata[] = {"made_by", "a \"test\"", NULL};
-    assert_ok(fct_st_write(path, e, 4, metadata));
-    assert_ok(fct_st_open(&st, path));
+    assert_ok(fct_safetensors_write(path, e, 4, metadata));
+    assert_ok(fct_safetensors_open(&st, path));
     assert_int_equal(st.n, 4);
     assert_int_equal(st.n_copy, 0); /* the writer aligned everything */
     assert_string_equal(st.entry[0].name, "a.m\xc3\xa4trix");
-    const fct_tensor *t = fct_st_find(&st, "a.m\xc3\xa4trix");
+    const fct_tensor *t = fct_safetensors_find(&st, "a.m\xc3\xa4trix");
     assert_int_equal(t->ndim, 2);
     assert_int_equal(t->dim[1], 3);
     assert_memory_equal(t->data, f32_data, sizeof f32_data);
-    assert_memory_equal(fct_st_find(&st, "z.bytes")->data, u8_data, 3);
-    assert_int_equal(fct_st_find(&st, "empty")->dim[1], 4);
-    assert_null(fct_st_find(&st, "empty")->data);
-    assert_int_equal(fct_st_find(&st, "scalar")->ndim, 0);
-    assert_null(fct_st_find(&st, "absent"));
+    assert_memory_equal(fct_safetensors_find(&st, "z.bytes")->data, u8_data, 3);
+    assert_int_equal(fct_safetensors_find(&st, "empty")->dim[1], 4);
+    assert_null(fct_safetensors_find(&st, "empty")->data);
+    assert_int_equal(fct_safetensors_find(&st, "scalar")->ndim, 0);
+    assert_null(fct_safetensors_find(&st, "absent"));
     assert_string_equal(json_string_value(json_object_get(st.metadata, "format")), "pt");
     assert_string_equal(json_string_value(json_object_get(st.metadata, "made_by")), "a \"test\"");
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
     char *first, *second;
     int64_t n, m;
     assert_ok(fct_file_read(&first, &n, path));
-    assert_ok(fct_st_write(path, e, 4, metadata));
+    assert_ok(fct_safetensors_write(path, e, 4, metadata));
     assert_ok(fct_file_read(&second, &m, path));
     assert_int_equal(n, m);
     assert_memory_equal(first, second, (size_t)n);
@@ -54,7 +55,7 @@ static void test_round_trip(void **state)
 }
 
 /* A file with this header and n bytes of data behind it. */
-static fct_status parse(fct_st *st, const char *header, int64_t n_data)
+static fct_status parse(fct_safetensors *st, const char *header, int64_t n_data)
 {
     static _Alignas(8) uint8_t file[4096];
     size_t n = strlen(header);
@@ -62,7 +63,7 @@ static fct_status parse(fct_st *st, const char *header, int64_t n_data)
     for (int i = 0; i < 8; i++) file[i] = (uint8_t)((uint64_t)n >> (8 * i));
     memcpy(file + 8, header, n);
     for (int64_t i = 0; i < n_data; i++) file[8 + n + (size_t)i] = (uint8_t)i;
-    return fct_st_parse(st, file, 8 + (int64_t)n + n_data, "x.safetensors");
+    return fct_safetensors_parse(st, file, 8 + (int64_t)n + n_data, "x.safetensors");
 }
 
 static void test_malformed(void **state)
@@ -108,7 +109,7 @@ static void test_malformed(void **state)
         {"{", 0, "not valid JSON"},
         {"", 0, "does not start with {"}};
     for (size_t i = 0; i < FCT_COUNT(row); i++) {
-        fct_st st;
+        fct_safetensors st;
         fct_status got = parse(&st, row[i].header, row[i].n_data);
         if (got == FCT_OK || !strstr(fct_error_text(), row[i].says) ||
             !strstr(fct_error_text(), "x.safetensors"))
@@ -116,31 +117,31 @@ static void test_malformed(void **state)
                      fct_error_text());
         assert_null(st.entry);
     }
-    fct_st st;
+    fct_safetensors st;
     const uint8_t beyond[16] = {200};
-    assert_fails(FCT_ERR_FORMAT, "beyond the file", fct_st_parse(&st, beyond, 16, "x"));
+    assert_fails(FCT_ERR_FORMAT, "beyond the file", fct_safetensors_parse(&st, beyond, 16, "x"));
     const uint8_t huge[16] = {0, 0, 0, 0, 0, 0, 0, 0x80, '{'};
-    assert_fails(FCT_ERR_FORMAT, "beyond the file", fct_st_parse(&st, huge, 16, "x"));
-    assert_fails(FCT_ERR_FORMAT, "no room", fct_st_parse(&st, huge, 7, "x"));
+    assert_fails(FCT_ERR_FORMAT, "beyond the file", fct_safetensors_parse(&st, huge, 16, "x"));
+    assert_fails(FCT_ERR_FORMAT, "no room", fct_safetensors_parse(&st, huge, 7, "x"));
     static const char lfs[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n";
     assert_fails(FCT_ERR_FORMAT, "git lfs pull",
-                 fct_st_parse(&st, (const uint8_t *)lfs, sizeof lfs - 1, "x"));
+                 fct_safetensors_parse(&st, (const uint8_t *)lfs, sizeof lfs - 1, "x"));
 }
 
 static void test_odd_addresses(void **state)
 {
     (void)state;
-    fct_st st;
+    fct_safetensors st;
     assert_ok(parse(&st,
                     "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{"
                     "\"dtype\":\"F32\",\"shape\":[2],"
                     "\"data_offsets\":[1,9]}}   ",
                     9));
     assert_true(st.n_copy > 0);
-    const fct_tensor *b = fct_st_find(&st, "b");
+    const fct_tensor *b = fct_safetensors_find(&st, "b");
     assert_int_equal((uintptr_t)b->data % 4, 0);
     assert_memory_equal(b->data, "\1\2\3\4\5\6\7\10", 8);
-    fct_st_close(&st);
+    fct_safetensors_close(&st);
 }
 
 /* How many allocations it takes to read n tensors of one f32 behind `lead` bytes; none of them is
@@ -159,12 +160,12 @@ static int64_t count_allocations(int n, int lead)
     assert_ok(fct_str_append(&s, "}"));
     while (s.n % 8 != 0) assert_ok(fct_str_append(&s, " "));
     while (got != FCT_OK) {
-        fct_st st;
+        fct_safetensors st;
         fct_fault_alloc(++nth);
         got = parse(&st, s.p, lead + 4 * n);
         fct_fault_alloc(0);
         if (got == FCT_OK) assert_int_equal(st.n_copy, lead % 4 ? n : 0);
-        if (got == FCT_OK) fct_st_close(&st);
+        if (got == FCT_OK) fct_safetensors_close(&st);
     }
     fct_str_clear(&s);
     return nth;
@@ -180,22 +181,22 @@ static void test_many_odd_addresses(void **state)
 static void test_writer_refuses(void **state)
 {
     (void)state;
-    fct_st_entry e[2] = {{"a", fct_tensor_of(NULL, FCT_F32, 1, (int64_t[]){2})}, {"a", {0}}};
-    assert_fails(FCT_ERR_ARG, "a has no data", fct_st_write(temp_path("w"), e, 1, NULL));
+    fct_tensor_entry e[2] = {{"a", fct_tensor_of(NULL, FCT_F32, 1, (int64_t[]){2})}, {"a", {0}}};
+    assert_fails(FCT_ERR_ARG, "a has no data", fct_safetensors_write(temp_path("w"), e, 1, NULL));
     e[0].t.data = (void *)(uintptr_t)f32_data;
     e[1].t = e[0].t;
-    assert_fails(FCT_ERR_ARG, "used twice", fct_st_write(temp_path("w"), e, 2, NULL));
+    assert_fails(FCT_ERR_ARG, "used twice", fct_safetensors_write(temp_path("w"), e, 2, NULL));
     e[1].name = "__metadata__";
-    assert_fails(FCT_ERR_ARG, "reserved", fct_st_write(temp_path("w"), e, 2, NULL));
+    assert_fails(FCT_ERR_ARG, "reserved", fct_safetensors_write(temp_path("w"), e, 2, NULL));
     e[1].name = "\xff";
-    assert_fails(FCT_ERR_ARG, "UTF-8", fct_st_write(temp_path("w"), e, 2, NULL));
+    assert_fails(FCT_ERR_ARG, "UTF-8", fct_safetensors_write(temp_path("w"), e, 2, NULL));
     assert_false(fct_path_exists(temp_path("w")));
 }
 
 static void test_faults(void **state)
 {
     (void)state;
-    fct_st_entry e[4];
+    fct_tensor_entry e[4];
     char path[1024];
     snprintf(path, sizeof path, "%s", temp_path("f.safetensors"));
     fill(e);
@@ -206,7 +207,7 @@ static void test_faults(void **state)
                 fct_fault_write(nth);
             else
                 fct_fault_alloc(nth);
-            fct_status st = fct_st_write(path, e, 4, NULL);
+            fct_status st = fct_safetensors_write(path, e, 4, NULL);
             fct_fault_write(0);
             fct_fault_alloc(0);
             if (st == FCT_OK) break;
@@ -219,12 +220,12 @@ static void test_faults(void **state)
     }
     int failures = 0;
     for (int64_t nth = 1;; nth++) {
-        fct_st st;
+        fct_safetensors st;
         fct_fault_alloc(nth);
-        fct_status got = fct_st_open(&st, path);
+        fct_status got = fct_safetensors_open(&st, path);
         fct_fault_alloc(0);
         if (got == FCT_OK) {
-            fct_st_close(&st);
+            fct_safetensors_close(&st);
             break;
         }
         failures++;
@@ -239,10 +240,10 @@ static void test_faults(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 2) { /* writes the file that tests/python checks with the reference library */
-        fct_st_entry e[4];
+        fct_tensor_entry e[4];
         fill(e);
-        return fct_st_write(argv[1], e, 4, (const char *const[]){"made_by", "facet", NULL}) !=
-               FCT_OK;
+        return fct_safetensors_write(argv[1], e, 4,
+                                     (const char *const[]){"made_by", "facet", NULL}) != FCT_OK;
     }
     fct_fault_json();
     const struct CMUnitTest tests[] = {

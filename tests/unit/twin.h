@@ -26,7 +26,8 @@ static fct_status twin_write_text(const char *folder, const char *name, const js
 }
 
 /* [shape, scale, offset, seed] */
-static fct_status twin_draw(fct_st_entry *e, const char *name, const json_t *spec, fct_dtype dtype)
+static fct_status twin_draw(fct_tensor_entry *e, const char *name, const json_t *spec,
+                            fct_dtype dtype)
 {
     const json_t *shape = json_array_get(spec, 0);
     float scale = (float)json_number_value(json_array_get(spec, 1)),
@@ -53,7 +54,7 @@ static fct_status twin_draw(fct_st_entry *e, const char *name, const json_t *spe
 }
 
 static fct_status twin_write_shards(const char *folder, const char *component, const char *stem,
-                                    fct_st_entry *e, int64_t n, int64_t shards)
+                                    fct_tensor_entry *e, int64_t n, int64_t shards)
 {
     json_t *map = json_object(), *index = json_object();
     char path[1400], file[128];
@@ -66,7 +67,7 @@ static fct_status twin_write_shards(const char *folder, const char *component, c
             snprintf(file, sizeof file, "%s-%05d-of-%05d.safetensors", stem, (int)s + 1,
                      (int)shards);
         snprintf(path, sizeof path, "%s/%s/%s", folder, component, file);
-        st = fct_st_write(path, e + from, to - from, NULL);
+        st = fct_safetensors_write(path, e + from, to - from, NULL);
         for (int64_t i = from; i < to; i++) json_object_set_new(map, e[i].name, json_string(file));
     }
     json_object_set_new(index, "metadata", json_object());
@@ -83,7 +84,7 @@ static fct_status twin_write_weights(const char *folder, const char *component, 
     const char *name;
     fct_dtype dtype;
     int64_t n = (int64_t)json_object_size(tensors), i = 0;
-    fct_st_entry *e = NULL;
+    fct_tensor_entry *e = NULL;
     FCT_TRY(fct_dtype_find(&dtype, json_string_value(json_object_get(spec, "dtype"))));
     FCT_TRY(fct_new(&e, n, sizeof *e));
     fct_status st = FCT_OK;

@@ -18,7 +18,7 @@ typedef struct vae_spec {
 } vae_spec;
 
 typedef struct vae_writer {
-    fct_st_entry e[VAE_TENSORS];
+    fct_tensor_entry e[VAE_TENSORS];
     int64_t n;
     fct_dtype dtype;
     fct_rng rng;
@@ -29,7 +29,7 @@ typedef struct vae_writer {
 static inline void vae_add(vae_writer *w, const char *name, const char *what, int ndim,
                            const int64_t *dim, float mean)
 {
-    fct_st_entry *e = &w->e[w->n];
+    fct_tensor_entry *e = &w->e[w->n];
     float *x = NULL;
     int64_t inputs = 1;
     if (w->st != FCT_OK || w->n == VAE_TENSORS) {
@@ -166,7 +166,7 @@ static inline fct_status vae_write(const char *folder, const vae_spec *s)
         vae_encoder(w, s);
         vae_decoder(w, s);
         st = w->st;
-        if (st == FCT_OK) st = fct_st_write(path, w->e, w->n, NULL);
+        if (st == FCT_OK) st = fct_safetensors_write(path, w->e, w->n, NULL);
         for (int64_t i = 0; i < w->n; i++) {
             fct_free(w->e[i].name);
             fct_free(w->e[i].t.data);

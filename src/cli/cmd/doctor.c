@@ -97,11 +97,9 @@ static fct_status try_model(fct_cli *c, const char *path)
     fct_session *s = NULL;
     fct_run_result r = {0};
     double start = fct_seconds();
-    FCT_TRY(
-        fct_model_open(&m, &(fct_model_desc){.path = path,
-                                             .backend = fct_cli_text(c, "backend"),
-                                             .precision = (fct_precision)fct_cli_choice(c, "dtype"),
-                                             .log = fct_cli_log(c)}));
+    fct_model_desc desc = {.path = path, .log = fct_cli_log(c)};
+    FCT_TRY(fct_cli_read_all(&desc, c, fct_model_table));
+    FCT_TRY(fct_model_open(&m, &desc));
     double opened = fct_seconds();
     fct_run_item item = {.prompt = "a test"};
     fct_run_desc run = {.items = &item, .n_items = 1, .settings = &(fct_settings){.steps = 1}};

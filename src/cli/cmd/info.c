@@ -183,8 +183,9 @@ static fct_status say_recipe(fct_cli *c, const fct_recipe *r)
     fct_cli_say(c, "  size       %" PRId64 "x%" PRId64 ", %" PRId64 " steps, guidance %g",
                 run->width, run->height, run->steps, fct_settings_guidance(run));
     fct_cli_say(c, "  model      %s (%s), %s %s", r->model ? r->model : "not said",
-                r->model_path ? r->model_path : "place not said", r->backend ? r->backend : "",
-                r->precision ? r->precision : "");
+                r->model_path ? r->model_path : "place not said",
+                r->engine.backend ? r->engine.backend : "",
+                fct_precision_name(r->engine.precision));
     for (int64_t i = 0; i < r->n_edits; i++) {
         char *text = NULL;
         FCT_TRY(fct_edit_text(&text, &r->edit[i]));

@@ -8,20 +8,11 @@
 #include "cli/cmd/run.h"
 #include "facet/index.h"
 
-/* As --dtype's choices. */
-static const fct_precision precisions[] = {FCT_PRECISION_AUTO, FCT_PRECISION_F32,
-                                           FCT_PRECISION_BF16};
-
-static fct_status open_at(fct_model **out, const fct_cli *c, const char *path, const char *backend,
-                          fct_precision precision, bool no_vae)
+static fct_status open_as(fct_model **out, const fct_cli *c, const fct_model_desc *desc)
 {
     const fct_log *log = fct_cli_log(c);
     double start = fct_seconds();
-    FCT_TRY(fct_model_open(out, &(fct_model_desc){.path = path,
-                                                  .backend = backend,
-                                                  .precision = precision,
-                                                  .no_vae = no_vae,
-                                                  .log = log}));
+    FCT_TRY(fct_model_open(out, desc));
     const fct_model_info *info = fct_model_get_info(*out);
     fct_log_line(log, FCT_LOG_DEBUG,
                  "%s loaded in %.1f s: %s, %s, %d threads, scheduler %s, hash %s", info->name,
@@ -36,8 +27,9 @@ fct_status fct_cli_model_open(fct_model **out, const fct_cli *c, bool no_vae)
     const char *name = fct_cli_text(c, "model");
     FCT_TRY(fct_model_find(&path, name));
     if (!name) fct_cli_note(c, "no --model: using the demo model in %s", path);
-    fct_status st = open_at(out, c, path, fct_cli_text(c, "backend"),
-                            precisions[fct_cli_choice(c, "dtype")], no_vae);
+    fct_model_desc desc = {.path = path, .no_vae = no_vae, .log = fct_cli_log(c)};
+    fct_status st = fct_cli_read_all(&desc, c, fct_model_table);
+    if (st == FCT_OK) st = open_as(out, c, &desc);
     fct_free(path);
     return st;
 }
@@ -61,25 +53,25 @@ fct_status fct_cli_recipe_model(fct_model **out, const fct_cli *c, const fct_rec
                                 bool keep_precision)
 {
     char *path = NULL;
-    const char *backend = fct_cli_text(c, "backend");
-    fct_precision precision = precisions[fct_cli_choice(c, "dtype")];
-    if (!fct_cli_given(c, "backend") && r->backend) backend = r->backend;
-    if (keep_precision && !fct_cli_given(c, "dtype") && r->precision)
-        precision = strcmp(r->precision, "bf16") == 0   ? FCT_PRECISION_BF16
-                    : strcmp(r->precision, "auto") == 0 ? FCT_PRECISION_AUTO
-                                                        : FCT_PRECISION_F32;
+    fct_precision was = r->engine.precision;
+    fct_model_desc desc = {0};
+    FCT_TRY(fct_cli_read_all(&desc, c, fct_model_table));
+    if (!fct_cli_given(c, "backend") && r->engine.backend) desc.backend = r->engine.backend;
+    if (keep_precision && !fct_cli_given(c, "dtype")) desc.precision = was;
     if (keep_precision && !fct_cli_given(c, "threads") && r->threads > 0 && r->threads <= 1024)
         fct_threads_set((int)r->threads);
     FCT_TRY(find_recipe_model(&path, c, r));
     if (!fct_cli_given(c, "model")) fct_cli_note(c, "the recipe's model: %s", path);
-    fct_status st = open_at(out, c, path, backend, precision, false);
+    desc.path = path;
+    desc.log = fct_cli_log(c);
+    fct_status st = open_as(out, c, &desc);
     fct_free(path);
     FCT_TRY(st);
-    const char *is = fct_model_get_info(*out)->precision;
-    if (!keep_precision && !fct_cli_given(c, "dtype") && r->precision &&
-        strcmp(r->precision, "auto") != 0 && strcmp(r->precision, is) != 0)
+    const char *is = fct_model_get_info(*out)->precision, *made = fct_precision_name(was);
+    if (!keep_precision && !fct_cli_given(c, "dtype") && was != FCT_PRECISION_AUTO &&
+        strcmp(made, is) != 0)
         fct_cli_note(c, "running in %s; the picture was made in %s (--dtype %s runs it so again)",
-                     is, r->precision, r->precision);
+                     is, made, made);
     return FCT_OK;
 }
 

@@ -8,24 +8,6 @@
 #include "facet/session.h"
 #include "facet/tensor.h"
 
-/* ---- rows that several tables hold ---- */
-/* What they are, may be and are by default says the library's table. */
-#define FCT_ROW_SIZE                                                 \
-    {.name = "width", .letter = 'W', .table = fct_settings_table},   \
-    {                                                                \
-        .name = "height", .letter = 'H', .table = fct_settings_table \
-    }
-#define FCT_ROW_STEPS {.name = "steps", .table = fct_settings_table}
-#define FCT_ROW_GUIDANCE {.name = "guidance", .table = fct_settings_table}
-#define FCT_ROW_NEGATIVE(short_letter) \
-    {.name = "negative", .letter = short_letter, .table = fct_settings_table}
-/* Whole numbers that JSON's integers hold. */
-#define FCT_ROW_SEED(text)                                                              \
-    {                                                                                   \
-        .name = "seed", .table = fct_settings_table, .kind = FCT_CLI_INT, .value = "N", \
-        .fallback = "0", .lo = 0, .hi = 9223372036854775807.0, .help = text             \
-    }
-
 /* ---- models and SAEs ---- */
 /* The model that --model, --dtype and --backend ask for; without --model the demo model, and the
    log says where it is. */

@@ -86,7 +86,7 @@ fct_status fct_model_hash(char out[65], const char *folder) FCT_MUST_CHECK;
 
 /* The safetensors files of one component, mapped. */
 typedef struct fct_weights {
-    fct_st *shard;
+    fct_safetensors *shard;
     int64_t n;
     char *folder;
 } fct_weights;

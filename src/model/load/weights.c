@@ -10,7 +10,7 @@ static fct_status add_shard(fct_weights *w, const char *file)
     char *path = NULL;
     FCT_TRY(fct_path_join(&path, w->folder, file));
     fct_status st = fct_grow(&w->shard, w->n, w->n + 1, sizeof *w->shard);
-    if (st == FCT_OK) st = fct_st_open(&w->shard[w->n], path);
+    if (st == FCT_OK) st = fct_safetensors_open(&w->shard[w->n], path);
     if (st == FCT_OK) w->n++;
     fct_free(path);
     return st;
@@ -86,7 +86,7 @@ fct_status fct_weights_open(fct_weights *out, const char *folder, const char *st
 
 void fct_weights_close(fct_weights *w)
 {
-    for (int64_t i = 0; i < w->n; i++) fct_st_close(&w->shard[i]);
+    for (int64_t i = 0; i < w->n; i++) fct_safetensors_close(&w->shard[i]);
     fct_free(w->shard);
     fct_free(w->folder);
     *w = (fct_weights){0};
@@ -95,7 +95,7 @@ void fct_weights_close(fct_weights *w)
 const fct_tensor *fct_weights_find(const fct_weights *w, const char *name)
 {
     for (int64_t i = 0; i < w->n; i++) {
-        const fct_tensor *t = fct_st_find(&w->shard[i], name);
+        const fct_tensor *t = fct_safetensors_find(&w->shard[i], name);
         if (t) return t;
     }
     return NULL;

@@ -287,7 +287,7 @@ fct_status fct_sae_fill_crosscoder(const fct_sae *s, const char *dir)
     {                                                                                       \
         (char *)(uintptr_t)text, fct_tensor_of(data, dtype, ndim, (int64_t[]){__VA_ARGS__}) \
     }
-    const fct_st_entry entry[] = {
+    const fct_tensor_entry entry[] = {
         TENSOR("target_rms", &one, FCT_F32, 0, 0),
         TENSOR("activation_mean", t.none, FCT_F32, 2, layers, d),
         TENSOR("activation_std", t.none, FCT_F32, 2, layers, d),

@@ -65,7 +65,7 @@ typedef struct fct_sae_tensors {
     const void *file;
     const fct_tensor *(*find)(const void *file, const char *name);
 } fct_sae_tensors;
-fct_sae_tensors fct_sae_tensors_of_safetensors(const fct_st *file);
+fct_sae_tensors fct_sae_tensors_of_safetensors(const fct_safetensors *file);
 fct_sae_tensors fct_sae_tensors_of_pth(const fct_pth *file, const char *path);
 const fct_tensor *fct_sae_tensors_find(const fct_sae_tensors *from, const char *name);
 

@@ -150,14 +150,14 @@ static fct_status read_threshold(fct_sae *s, const fct_sae_tensors *from)
 static fct_status read_weights(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
-    fct_st file = {0};
+    fct_safetensors file = {0};
     char *path = NULL;
     fct_sae_named_part named[FCT_SAE_MAX_NAMED];
     FCT_TRY_OUT(fct_path_join(&path, dir, "sae_weights.safetensors"));
-    FCT_TRY_OUT(fct_st_open(&file, path));
+    FCT_TRY_OUT(fct_safetensors_open(&file, path));
     fct_sae_tensors from = fct_sae_tensors_of_safetensors(&file);
-    bool has = s->threshold != NULL, plain = fct_st_find(&file, "threshold") != NULL;
-    bool logs = has && !plain && fct_st_find(&file, "log_threshold");
+    bool has = s->threshold != NULL, plain = fct_safetensors_find(&file, "threshold") != NULL;
+    bool logs = has && !plain && fct_safetensors_find(&file, "log_threshold");
     bool one = s->kind == FCT_SAE_BATCHTOPK && !plain && !logs;
     int n = name_parts(named, s, !has || one ? NULL : logs ? "log_threshold" : "threshold");
     if (one) { /* so that a missing one is named with the others */
@@ -168,7 +168,7 @@ static fct_status read_weights(fct_sae *s, const char *dir)
     if (one) FCT_TRY_OUT(read_threshold(s, &from));
     for (int64_t f = 0; logs && f < s->f; f++) s->threshold[f] = expf(s->threshold[f]);
 out:
-    fct_st_close(&file);
+    fct_safetensors_close(&file);
     fct_free(path);
     return st;
 }

@@ -27,8 +27,8 @@ static fct_status check_one(const fct_sae_format *format, const fct_sae *s)
 {
     if (s->n_blocks > 0 && !format->keeps_blocks)
         return fct_fail(FCT_ERR_UNSUPPORTED,
-                        "the %s layout has no word for a crosscoder (--block takes one of its "
-                        "blocks)",
+                        "the %s layout has no word for a crosscoder; one of its blocks can be "
+                        "written alone",
                         format->name);
     return format->check ? format->check(s) : FCT_OK;
 }

@@ -166,7 +166,8 @@ static fct_status write_stat(const float *data, const fct_sae *s, const char *di
 {
     char *path = NULL;
     if (!data) return FCT_OK;
-    fct_st_entry entry = {(char[]){""}, fct_tensor_of((void *)(uintptr_t)data, FCT_F32, 1, &s->f)};
+    fct_tensor_entry entry = {(char[]){""},
+                              fct_tensor_of((void *)(uintptr_t)data, FCT_F32, 1, &s->f)};
     fct_status st = fct_path_join(&path, dir, name);
     if (st == FCT_OK) st = fct_pth_write(path, &entry, 1, NULL, NULL);
     fct_free(path);

@@ -51,18 +51,18 @@ static fct_status read_config(config *c, const json_t *j, const char *where)
 static fct_status read_weights(fct_sae *s, const char *dir)
 {
     fct_status st = FCT_OK;
-    fct_st file = {0};
+    fct_safetensors file = {0};
     char *path = NULL;
     FCT_TRY_OUT(fct_path_join(&path, dir, "sae.safetensors"));
-    FCT_TRY_OUT(fct_st_open(&file, path));
+    FCT_TRY_OUT(fct_safetensors_open(&file, path));
     fct_sae_tensors from = fct_sae_tensors_of_safetensors(&file);
-    if (fct_st_find(&file, "W_skip")) {
+    if (fct_safetensors_find(&file, "W_skip")) {
         st = fct_fail(FCT_ERR_UNSUPPORTED, "%s: W_skip: a skip connection is not supported", path);
         goto out;
     }
     FCT_TRY_OUT(fct_sae_read_parts(s, &from, weights, N_PARTS));
 out:
-    fct_st_close(&file);
+    fct_safetensors_close(&file);
     fct_free(path);
     return st;
 }

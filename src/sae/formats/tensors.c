@@ -10,7 +10,7 @@
 
 static const fct_tensor *find_st(const void *file, const char *name)
 {
-    return fct_st_find(file, name);
+    return fct_safetensors_find(file, name);
 }
 
 static const fct_tensor *find_pth(const void *file, const char *name)
@@ -18,7 +18,7 @@ static const fct_tensor *find_pth(const void *file, const char *name)
     return fct_pth_find(file, name);
 }
 
-fct_sae_tensors fct_sae_tensors_of_safetensors(const fct_st *file)
+fct_sae_tensors fct_sae_tensors_of_safetensors(const fct_safetensors *file)
 {
     return (fct_sae_tensors){file->path, file, find_st};
 }
@@ -161,11 +161,11 @@ fct_status fct_sae_write_safetensors(const fct_sae *s, const char *path,
                                      const fct_sae_named_part *named, int n)
 {
     fct_status st = FCT_OK;
-    fct_st_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
+    fct_tensor_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
     float *turned[FCT_SAE_MAX_NAMED] = {0};
     for (int i = 0; i < n; i++) {
         float *data = *fct_sae_part_at((fct_sae *)(uintptr_t)s, named[i].part);
-        entry[i] = (fct_st_entry){(char *)(uintptr_t)named[i].name, shape_of(s, &named[i])};
+        entry[i] = (fct_tensor_entry){(char *)(uintptr_t)named[i].name, shape_of(s, &named[i])};
         if (named[i].transposed) {
             int64_t rows = entry[i].t.dim[1], columns = entry[i].t.dim[0];
             FCT_TRY_OUT(fct_new_raw(&turned[i], rows * columns, sizeof(float)));
@@ -174,7 +174,7 @@ fct_status fct_sae_write_safetensors(const fct_sae *s, const char *path,
         }
         entry[i].t.data = data;
     }
-    FCT_TRY_OUT(fct_st_write(path, entry, n, NULL));
+    FCT_TRY_OUT(fct_safetensors_write(path, entry, n, NULL));
 out:
     for (int i = 0; i < n; i++) fct_free(turned[i]);
     return st;
@@ -183,7 +183,7 @@ out:
 fct_status fct_sae_write_pth(const fct_sae *s, const char *path, const fct_sae_named_part *named,
                              int n, const fct_pth_write_desc *more)
 {
-    fct_st_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
+    fct_tensor_entry entry[FCT_SAE_MAX_NAMED] = {{0}};
     uint8_t column_major[FCT_SAE_MAX_NAMED] = {0};
     fct_pth_write_desc desc = *more;
     for (int i = 0; i < n; i++) {
