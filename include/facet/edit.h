@@ -73,8 +73,9 @@ FCT_API const fct_sae *fct_sae_set_find(const fct_sae_set *set, const char *bloc
    FCT_ERR_SHAPE: its block has another width. */
 FCT_API fct_status fct_sae_bound_block(const fct_block_info **out, const fct_sae_bound *b,
                                        const fct_model_info *info) FCT_MUST_CHECK;
-/* What the SAE is, as 64 hex digits: a hash of its weights as f32, and one of its statistics (mean,
-   std, max), "" when it has none. Made when first asked for; they live as long as the set. */
+/* What the SAE is, as 64 hex digits: a hash of all that encoding and decoding depend on (of a plain
+   TopK SAE its four tensors as f32, and k), and one of its statistics (mean, std, max), "" when it
+   has none. Made when first asked for; they live as long as the set. */
 FCT_API const char *fct_sae_bound_hash(const fct_sae_bound *b);
 FCT_API const char *fct_sae_bound_stats_hash(const fct_sae_bound *b);
 /* Releases all that the set owns; it may be used again. */
@@ -112,7 +113,9 @@ FCT_API void fct_edit_set_close(fct_edit_set *set);
 
 /* The recipe of picture `index`, from 0, of a run of this session: all of its batch, desc's zeros
    resolved by the model, the edits, and those of the SAEs that they use. edits and saes may be NULL
-   with n_edits 0. FCT_ERR_ARG: the batch has no such picture. Release out with fct_recipe_clear. */
+   with n_edits 0. FCT_ERR_ARG: the batch has no such picture. FCT_ERR_UNSUPPORTED: a recipe cannot
+   say it, since the run has noise of the caller's, or taps that edit. Release out with
+   fct_recipe_clear. */
 FCT_API fct_status fct_recipe_of_run(fct_recipe *out, const fct_session *session,
                                      const fct_run_desc *desc, const fct_edit *edits,
                                      int64_t n_edits, const fct_sae_set *saes,

@@ -79,6 +79,12 @@ static fct_status check_window(fct_compiled *c, const fct_model_info *info, cons
 {
     const fct_edit *e = c->edit;
     int64_t last = fct_model_count_steps(info, run->steps);
+    bool all = e->first_step == 0 && e->last_step == 0;
+    if (!all && !(e->first_step >= 1 && e->first_step <= e->last_step))
+        return fct_fail(FCT_ERR_ARG,
+                        "an edit in steps %" PRId64 " to %" PRId64
+                        ": want both from 1 and in order, or both 0 for all",
+                        e->first_step, e->last_step);
     c->first_step = e->first_step > 0 ? e->first_step : 1;
     c->last_step = e->first_step > 0 ? e->last_step : last;
     if (c->last_step > last)

@@ -170,8 +170,7 @@ fct_status fct_edit_run_at(fct_session *session, const fct_run_desc *desc, fct_e
 
 /* NULL: the set has none for the block of this short or full name. */
 const fct_sae_bound *fct_sae_set_find_bound(const fct_sae_set *set, const char *block);
-/* A hash of all that encoding and decoding depend on: more than fct_sae_bound_hash, which is of the
-   four tensors that every kind has. */
+/* As fct_sae_bound_hash, in one form for every kind: keys of kept moments are made of it. */
 const char *fct_sae_bound_key(const fct_sae_bound *b);
 /* The set's SAEs that the recipe's edits use, in place of those it names. */
 fct_status fct_recipe_put_saes(fct_recipe *r, const fct_sae_set *saes) FCT_MUST_CHECK;

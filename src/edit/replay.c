@@ -76,6 +76,13 @@ fct_status fct_recipe_of_run(fct_recipe *out, const fct_session *session, const 
     if (index < 0 || index >= desc->n_items)
         return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in a batch of %" PRId64, index,
                         desc->n_items);
+    if (desc->init_noise)
+        return fct_fail(FCT_ERR_UNSUPPORTED,
+                        "a run from noise of the caller's has no recipe: recipes keep seeds");
+    for (int64_t i = 0; i < desc->n_taps; i++)
+        if (desc->taps[i].edits)
+            return fct_fail(FCT_ERR_UNSUPPORTED,
+                            "a run with taps that edit has no recipe: recipes keep edits");
     fct_settings_resolve(&settings, desc->settings, fct_model_get_info(fct_session_model(session)));
     d.settings = &settings;
     FCT_TRY_OUT(copy_model(out, session));

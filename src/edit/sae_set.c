@@ -229,6 +229,16 @@ static void hash_rest(char key[65], const char *weights, const fct_sae *s)
     fct_sha256_hex(&h, key);
 }
 
+/* Of this kind an SAE is its four tensors and k alone, so that their hash says all. */
+static bool is_plain(const fct_sae *s)
+{
+    fct_sae copy = *s;
+    for (int part = FCT_SAE_PART_B_DEC + 1; part < FCT_SAE_PART_COUNT; part++)
+        if (*fct_sae_part_at(&copy, (fct_sae_part)part)) return false;
+    return s->kind == FCT_SAE_TOPK && s->normalize == FCT_SAE_NORMALIZE_NONE && !s->dec_norm &&
+           s->apply_b_dec_to_input;
+}
+
 static void hash_sae(fct_sae_hashes *out, const fct_sae *s)
 {
     fct_sha256 h;
@@ -260,7 +270,8 @@ static const fct_sae_hashes *hashes_of(const fct_sae_bound *b)
 
 const char *fct_sae_bound_hash(const fct_sae_bound *b)
 {
-    return hashes_of(b)->weights;
+    const fct_sae_hashes *hashes = hashes_of(b);
+    return is_plain(b->sae) ? hashes->weights : hashes->key;
 }
 
 const char *fct_sae_bound_stats_hash(const fct_sae_bound *b)

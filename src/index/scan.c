@@ -254,6 +254,9 @@ static fct_status scan_recipe(scan *s, fct_session *session, const fct_sae_set *
                               const fct_scan_desc *d, fct_recipe *recipe)
 {
     fct_run_desc run;
+    if (recipe->index < 0 || recipe->index >= recipe->n_items)
+        return fct_fail(FCT_ERR_ARG, "picture %" PRId64 " is not in the recipe's batch of %" PRId64,
+                        recipe->index, recipe->n_items);
     fct_recipe_desc(recipe, &run);
     FCT_TRY(fct_new(&s->item, recipe->n_items, (int64_t)sizeof *s->item));
     s->n_items = recipe->n_items;

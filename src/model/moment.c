@@ -26,7 +26,7 @@ static void add_event(fct_sha256 *h, const fct_tap *tap, int64_t module, int64_t
 {
     const int64_t number[4] = {module, tap->what, first, last};
     fct_sha256_add(h, number, (int64_t)sizeof number);
-    fct_sha256_add(h, tap->key, (int64_t)strlen(tap->key) + 1);
+    if (tap->key && last > 0) fct_sha256_add(h, tap->key, (int64_t)strlen(tap->key) + 1);
 }
 
 /* The key of the moment behind the delta of `stage` in `step`. false: a tap before it has to be
@@ -44,6 +44,8 @@ static bool find_key(char out[65], const fct_work *w, int64_t step, int64_t stag
         int64_t first = fct_tap_first(tap), until = tap->last_step ? tap->last_step : step;
         for (int64_t k = 1; k < t->n_modules; k++) {
             if (!t->hit[i * t->n_modules + k]) continue;
+            /* a layer whose inside is tapped runs unfused in every step */
+            if (t->modules->v[k].block < 0) add_event(&h, tap, k, 0, 0);
             int64_t last = is_before(&t->modules->v[k], tap->what, stage) ? step : step - 1;
             if (last > until) last = until;
             if (last < first) continue;

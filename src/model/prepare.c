@@ -126,12 +126,15 @@ static void add_number(fct_sha256 *h, int64_t v)
     fct_sha256_add(h, &v, sizeof v);
 }
 
-/* Every setting by its row of the table, so that a new one is part of the key by being there. */
-static fct_status add_settings(fct_sha256 *h, const fct_settings *s)
+/* Every setting by its row of the table, so that a new one is part of the key by being there. The
+   negative prompts are in it as tokens; as texts they may hold bytes that JSON cannot. */
+static fct_status add_settings(fct_sha256 *h, const fct_settings *settings)
 {
     fct_str text = {0};
+    fct_settings s = *settings;
+    s.negative = s.negative_2 = NULL;
     json_t *j = json_object();
-    fct_status st = j ? fct_options_to_json(j, fct_settings_table(), s)
+    fct_status st = j ? fct_options_to_json(j, fct_settings_table(), &s)
                       : fct_fail(FCT_ERR_MEMORY, "out of memory: the settings of a run");
     if (st == FCT_OK) st = fct_json_text(&text, j, 0);
     if (st == FCT_OK) fct_sha256_add(h, text.p, text.n);

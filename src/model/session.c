@@ -9,7 +9,7 @@
 
 static const int64_t USUAL_KEEP = INT64_C(512) << 20;
 /* Texts get one part in so many of what may be kept: a pass over many prompts meets each once. */
-enum { TEXTS_SHARE = 8 };
+enum { TEXTS_SHARE = 8, MAX_THREADS = 1024 };
 
 fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_session_desc *desc)
 {
@@ -18,7 +18,10 @@ fct_status fct_session_open(fct_session **out, const fct_model *m, const fct_ses
     *out = NULL;
     if (!m) return fct_fail(FCT_ERR_ARG, "a session needs a model");
     if (!desc) desc = &usual;
-    if (desc->threads < 0) return fct_fail(FCT_ERR_ARG, "a session of %d threads", desc->threads);
+    if (desc->threads < 0 || desc->threads > MAX_THREADS)
+        return fct_fail(FCT_ERR_ARG,
+                        "a session of %d threads: want 1 to %d, or 0 for the usual number",
+                        desc->threads, MAX_THREADS);
     if (desc->keep_bytes < FCT_NONE)
         return fct_fail(FCT_ERR_ARG, "a session cannot keep %lld bytes",
                         (long long)desc->keep_bytes);

@@ -367,8 +367,9 @@ static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
 {
     const json_t *list = json_object_get(o, "items");
     size_t n = list ? json_array_size(list) : 1;
-    if (list && json_object_get(o, "prompt"))
-        return fct_fail(FCT_ERR_FORMAT, "%s: want either prompt or items", where);
+    for (const fct_option *row = item_table; list && row->name; row++)
+        if (json_object_get(o, row->name))
+            return fct_fail(FCT_ERR_FORMAT, "%s: want either %s or items", where, row->name);
     if (n < 1 || n > MAX_ITEMS)
         return fct_fail(FCT_ERR_FORMAT, "%s: items: want a list of 1 to %d", where, MAX_ITEMS);
     FCT_TRY(fct_new(&r->item, (int64_t)n, (int64_t)sizeof *r->item));

@@ -3,6 +3,7 @@
    this text. */
 #include <string.h>
 
+#include "base/option.h"
 #include "store/store.h"
 
 const char *const fct_tap_what_name[3] = {
@@ -153,6 +154,20 @@ static json_t *describe_block(const fct_capture_plan *p, int64_t b, int64_t n_pr
                      (json_int_t)(g->rows_per_prompt * n_prompts), "shards", shards);
 }
 
+/* Settings that not every capture has: stores are continued by what is written here, so whatever
+   changes rows must be. Each stands there only where it is not the default. */
+static fct_status put_rest(json_t *options, const fct_settings *s)
+{
+    fct_settings rest = *s;
+    rest.seed = 0;
+    rest.negative = NULL;
+    rest.width = rest.height = rest.steps = 0;
+    rest.guidance = 0;
+    FCT_TRY(fct_options_to_json(options, fct_settings_table(), &rest));
+    if (s->noise_dtype == FCT_NOISE_F32) (void)json_object_del(options, "noise_dtype");
+    return FCT_OK;
+}
+
 static json_t *describe_options(const fct_capture_plan *p)
 {
     const fct_settings *s = &p->settings;
@@ -183,16 +198,18 @@ static fct_status describe(fct_capture_plan *p, const fct_capture_desc *desc)
         (void)json_array_append_new(
             prompts, json_pack("{s:s, s:I}", "text", text, "seed", (json_int_t)seed));
     }
+    json_t *options = describe_options(p);
     bool whole = json_array_size(blocks) == (size_t)p->n_blocks &&
                  json_array_size(prompts) == (size_t)desc->n_prompts;
     json_t *j = json_pack("{s:s, s:i, s:s, s:o, s:s, s:o, s:o, s:o}", "format", FCT_STORE_FORMAT,
                           "version", FCT_STORE_VERSION, "facet_version", fct_version(), "model",
-                          model, "dtype", fct_dtype_name(p->dtype), "options", describe_options(p),
-                          "blocks", blocks, "prompts", prompts);
+                          model, "dtype", fct_dtype_name(p->dtype), "options", options, "blocks",
+                          blocks, "prompts", prompts);
     if (!j || !whole) {
         st = no_memory();
         goto out;
     }
+    FCT_TRY_OUT(put_rest(options, &p->settings));
     FCT_TRY_OUT(fct_json_text(&p->json, j, 2));
     FCT_TRY_OUT(fct_str_append(&p->json, "\n"));
 out:

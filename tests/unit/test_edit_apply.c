@@ -520,6 +520,27 @@ static void test_sets(void **state)
     fct_sae_set_clear(&saes);
 }
 
+/* Two SAEs that differ in anything that encoding depends on are two for recipes. */
+static void test_hashes(void **state)
+{
+    (void)state;
+    char hash[4][65];
+    for (int i = 0; i < 4; i++) {
+        fct_sae *s = make_sae(true);
+        if (i >= 2) {
+            s->kind = FCT_SAE_JUMPRELU;
+            assert_ok(fct_new(&s->threshold, F, (int64_t)sizeof(float)));
+            s->threshold[2] = (float)i;
+        }
+        if (i == 1) s->normalize = FCT_SAE_NORMALIZE_LAYER;
+        fct_sae_set saes = set_of(s);
+        snprintf(hash[i], sizeof hash[i], "%s", fct_sae_bound_hash(&saes.bound[0]));
+        fct_sae_set_clear(&saes);
+    }
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++) assert_string_not_equal(hash[i], hash[k]);
+}
+
 /* A set knows blocks by name: another model may use it that has them in these widths. */
 static void test_other_models(void **state)
 {
@@ -685,14 +706,23 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_by_hand),       cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_composition),   cmocka_unit_test(test_oracle),
-        cmocka_unit_test(test_from),          cmocka_unit_test(test_no_byte),
-        cmocka_unit_test(test_order),         cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_one_step_more), cmocka_unit_test(test_without_statistics),
-        cmocka_unit_test(test_sets),          cmocka_unit_test(test_source_mistakes),
-        cmocka_unit_test(test_faults),        cmocka_unit_test(test_other_models),
-        cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_backend),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_composition),
+        cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_from),
+        cmocka_unit_test(test_no_byte),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_one_step_more),
+        cmocka_unit_test(test_without_statistics),
+        cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_hashes),
+        cmocka_unit_test(test_source_mistakes),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_other_models),
+        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_backend),
     };
     return cmocka_run_group_tests_name("edit_apply", tests, NULL, temp_clear);
 }

@@ -540,6 +540,38 @@ static void test_refused(void **state)
     }
 }
 
+/* Filled by hand: steps are both said or neither. What a recipe cannot say is refused. */
+static void test_by_hand(void **state)
+{
+    (void)state;
+    static const int64_t steps[][2] = {{2, 0}, {0, 1}, {2, 1}, {-1, 1}};
+    fct_settings settings;
+    fct_run_desc d;
+    fct_run_item items[4];
+    fct_run_result r;
+    fct_recipe recipe;
+    char block[] = "mid.0";
+    read_setting(&d, &settings, items, &twin, "a", "one");
+    for (size_t i = 0; i < FCT_COUNT(steps); i++) {
+        fct_edit e = {.block = block,
+                      .op = FCT_EDIT_ZERO,
+                      .first_step = steps[i][0],
+                      .last_step = steps[i][1]};
+        assert_fails(FCT_ERR_ARG, "want both from 1 and in order, or both 0 for all",
+                     fct_edit_run(twin.session, &d, &e, 1, NULL, &r));
+    }
+    float noise[1] = {0};
+    d.init_noise = noise;
+    assert_fails(FCT_ERR_UNSUPPORTED, "a run from noise of the caller's has no recipe",
+                 fct_recipe_of_run(&recipe, twin.session, &d, NULL, 0, NULL, 0));
+    fct_tap tap = {.module = "mid.0", .edits = true};
+    d.init_noise = NULL;
+    d.taps = &tap;
+    d.n_taps = 1;
+    assert_fails(FCT_ERR_UNSUPPORTED, "a run with taps that edit has no recipe",
+                 fct_recipe_of_run(&recipe, twin.session, &d, NULL, 0, NULL, 0));
+}
+
 /* ---- halves of guidance ---- */
 
 typedef struct seen {
@@ -604,6 +636,7 @@ int main(void)
         cmocka_unit_test(test_replay),   cmocka_unit_test(test_sets),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_other_model),
         cmocka_unit_test(test_keys),     cmocka_unit_test(test_redone),
-        cmocka_unit_test(test_threads),  cmocka_unit_test(test_halves)};
+        cmocka_unit_test(test_threads),  cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_by_hand)};
     return cmocka_run_group_tests_name("edit_run", tests, open_twin, close_twin);
 }

@@ -103,6 +103,20 @@ static void same_again(const fct_image *im)
     fct_recipe_clear(&r);
 }
 
+/* A recipe in memory has passed no reader. */
+static void test_no_such_picture(void **state)
+{
+    (void)state;
+    fct_recipe r;
+    fct_look look;
+    recipe_of(&r, dogs);
+    r.index = INT64_C(1) << 20;
+    assert_fails(FCT_ERR_ARG, "picture 1048576 is not in the recipe's batch",
+                 fct_look_run(&look, twin.session, &twin.saes, &(fct_look_desc){.recipe = &r}));
+    r.index = 0;
+    fct_recipe_clear(&r);
+}
+
 static void test_look(void **state)
 {
     (void)state;
@@ -436,10 +450,14 @@ static void test_grid(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_jet),      cmocka_unit_test(test_heat),
-        cmocka_unit_test(test_grid),     cmocka_unit_test(test_look),
-        cmocka_unit_test(test_top),      cmocka_unit_test(test_icon),
-        cmocka_unit_test(test_contrast), cmocka_unit_test(test_contrast_of_strangers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jet),
+                                       cmocka_unit_test(test_heat),
+                                       cmocka_unit_test(test_grid),
+                                       cmocka_unit_test(test_look),
+                                       cmocka_unit_test(test_no_such_picture),
+                                       cmocka_unit_test(test_top),
+                                       cmocka_unit_test(test_icon),
+                                       cmocka_unit_test(test_contrast),
+                                       cmocka_unit_test(test_contrast_of_strangers)};
     return cmocka_run_group_tests_name("index", tests, open_twin, close_twin);
 }

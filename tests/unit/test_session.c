@@ -467,6 +467,50 @@ static void test_threads(void **state)
     }
 }
 
+/* A layer whose inside is tapped runs unfused in every step, also those that the tap leaves out. */
+static void test_inner_taps(void **state)
+{
+    (void)state;
+    static const char *const modules[] = {"unet.time_embedding.linear_1",
+                                          "unet.mid_block.attentions.0.transformer_blocks.0.attn1"};
+    for (size_t i = 0; i < FCT_COUNT(modules); i++)
+        for (int order = 0; order < 2; order++) {
+            fixture f;
+            int calls = 0;
+            fct_tap tap = {.module = modules[i],
+                           .what = FCT_TAP_OUT,
+                           .first_step = 3,
+                           .user = &calls,
+                           .fn = count_call};
+            fct_run_desc plain = usual(), tapped = usual();
+            plain.keep = tapped.keep = "up.0.0";
+            tapped.taps = &tap;
+            tapped.n_taps = 1;
+            open_twin(&f, "a", FCT_PRECISION_BF16, 0);
+            run_same(&f, modules[i], order ? &tapped : &plain);
+            run_same(&f, modules[i], order ? &plain : &tapped);
+            close_twin(&f);
+        }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    fixture f;
+    fct_session *s;
+    open_twin(&f, "a", FCT_PRECISION_F32, 0);
+    assert_fails(FCT_ERR_ARG, "a session of 1025 threads: want 1 to 1024",
+                 fct_session_open(&s, f.m, &(fct_session_desc){.threads = 1025}));
+    assert_null(s);
+    /* texts are bytes, the negative one too */
+    fct_settings odd = usual_settings;
+    fct_run_desc d = usual();
+    odd.negative = "\xff blurry";
+    d.settings = &odd;
+    run_same(&f, "a negative prompt that is not UTF-8", &d);
+    close_twin(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_other_runs),    cmocka_unit_test(test_listeners),
         cmocka_unit_test(test_stopped_early), cmocka_unit_test(test_texts),
         cmocka_unit_test(test_budget),        cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_threads),       cmocka_unit_test(test_schedules)};
+        cmocka_unit_test(test_threads),       cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_inner_taps),    cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

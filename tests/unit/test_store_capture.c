@@ -39,6 +39,17 @@ static const int64_t at_steps[] = {1, 3};
 static const fct_settings settings = {.steps = 3, .guidance = 4, .seed = 5},
                           other_seed = {.steps = 3, .guidance = 4, .seed = 6};
 
+/* Settings that change rows, each as a whole. */
+#define SAME .steps = 3, .guidance = 4, .seed = 5
+static const fct_settings others[] = {{SAME, .noise_dtype = FCT_NOISE_BF16},
+                                      {SAME, .joint_noise = true},
+                                      {SAME, .negative_2 = "blurry"},
+                                      {SAME, .original_width = 64, .original_height = 64},
+                                      {SAME, .crop_left = 64},
+                                      {SAME, .target_width = 64, .target_height = 64}};
+static const char *const other_names[] = {"noise_dtype",   "joint_noise", "negative_2",
+                                          "original_size", "crop",        "target_size"};
+
 static fct_capture_desc desc_of(const char *out)
 {
     return (fct_capture_desc){.session = session,
@@ -137,6 +148,11 @@ static void test_rows(void **state)
     assert_true(report.was_complete);
     desc.settings = &other_seed;
     assert_fails(FCT_ERR_ARG, "seed differs", fct_capture(&desc, NULL));
+    desc.settings = &settings;
+    for (size_t i = 0; i < FCT_COUNT(others); i++) {
+        desc.settings = &others[i];
+        assert_fails(FCT_ERR_ARG, other_names[i], fct_capture(&desc, NULL));
+    }
     desc.settings = &settings;
     desc.n_prompts--; /* other rows in every block too, but that is not what the caller changed */
     assert_fails(FCT_ERR_ARG, "prompts differs", fct_capture(&desc, NULL));

@@ -136,9 +136,37 @@ static void test_broken(void **s)
            "model_max_length");
 }
 
+/* Whichever allocation fails, the ids are right or there are none. */
+static void test_no_memory(void **s)
+{
+    (void)s;
+    static const char text[] = "the quick brown the fox";
+    char sub[1100], *cut = NULL;
+    fct_tokenizer *t = NULL;
+    int32_t right[16], ids[16];
+    int done = 0;
+    assert_ok(twin_write(test_path("golden/twin/b.json"), temp_path("b")));
+    snprintf(sub, sizeof sub, "%s/tokenizer", temp_path("b"));
+    assert_ok(fct_tokenizer_open(&t, sub));
+    assert_ok(fct_tokenizer_encode(t, text, right, &cut));
+    fct_free(cut);
+    for (int nth = 1; nth < 200; nth++) {
+        fct_fault_alloc(nth);
+        fct_status st = fct_tokenizer_encode(t, text, ids, &cut);
+        fct_fault_alloc(0);
+        if (st != FCT_OK) continue;
+        assert_memory_equal(ids, right, sizeof ids);
+        fct_free(cut);
+        done++;
+    }
+    assert_in_range(done, 1, 198);
+    fct_tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_real),
-                                       cmocka_unit_test(test_cut), cmocka_unit_test(test_broken)};
+                                       cmocka_unit_test(test_cut), cmocka_unit_test(test_broken),
+                                       cmocka_unit_test(test_no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,13 +255,14 @@ fct_status fct_idlist_add(fct_idlist *l, int32_t id)
     return FCT_OK;
 }
 
-/* The number of the piece that two pieces make; -1 when no list knows it. */
-static int32_t joined(const fct_bpe *b, int32_t x, int32_t y, fct_str *text)
+/* The number of the piece that two pieces make; -1 when no list knows it. text: memory for it. */
+static fct_status find_joined(int32_t *out, const fct_bpe *b, int32_t x, int32_t y, fct_str *text)
 {
     text->n = 0;
-    if (fct_str_append(text, b->piece[x]) != FCT_OK || fct_str_append(text, b->piece[y]) != FCT_OK)
-        return -1;
-    return find_number(b, text->p, text->n);
+    FCT_TRY(fct_str_append(text, b->piece[x]));
+    FCT_TRY(fct_str_append(text, b->piece[y]));
+    *out = find_number(b, text->p, text->n);
+    return FCT_OK;
 }
 
 /* Merges every occurrence of the pair, left to right. A piece that is in no list ends up as -1,
@@ -287,7 +288,7 @@ fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, i
     FCT_TRY(fct_new_raw(&w, n, sizeof *w));
     for (int64_t i = 0; i < n; i++) w[i] = b->byte[(uint8_t)word[i]][i == n - 1];
     while (n > 1) {
-        int32_t best = INT32_MAX, x = -1, y = -1;
+        int32_t best = INT32_MAX, x = -1, y = -1, xy;
         for (int64_t i = 0; i + 1 < n; i++) {
             if (w[i] < 0 || w[i + 1] < 0) continue;
             const slot *s = pair_slot(b, pair_key(w[i], w[i + 1]));
@@ -297,10 +298,12 @@ fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, i
             y = w[i + 1];
         }
         if (best == INT32_MAX) break;
-        n = merge_all(w, n, x, y, joined(b, x, y, &text));
+        FCT_TRY_OUT(find_joined(&xy, b, x, y, &text));
+        n = merge_all(w, n, x, y, xy);
     }
     for (int64_t i = 0; i < n && st == FCT_OK; i++)
         st = fct_idlist_add(out, w[i] >= 0 && b->id[w[i]] >= 0 ? b->id[w[i]] : unknown);
+out:
     fct_str_clear(&text);
     fct_free(w);
     return st;
