@@ -40,7 +40,8 @@ static fct_status add_sae(bench *b, const fct_block_info *block)
 static fct_status run(bench *b, uint64_t seed, double strength, double *seconds)
 {
     const fct_run_item item = {.prompt = "a red circle over a lake", .seed = seed};
-    const fct_run_desc d = {.items = &item, .n_items = 1, .no_decode = true};
+    const fct_settings one = {.steps = 1, .guidance = FCT_NONE};
+    const fct_run_desc d = {.items = &item, .n_items = 1, .settings = &one, .no_decode = true};
     fct_run_result r = {0};
     fct_edit e = {0};
     char text[128];
