@@ -40,8 +40,8 @@ typedef struct fct_backend_info {
     char about[240];  /* "oneDNN 2.6.3, AVX512-BF16, AMX; 2 threads" */
     bool fast_bf16;   /* FCT_PRECISION_AUTO means bf16 here */
 } fct_backend_info;
-/* Backends have numbers from 0, the default one first. FCT_ERR_ARG: there is none of that number.
- */
+/* Backends have numbers from 0, the default one first.
+   FCT_ERR_ARG: there is none of that number. */
 FCT_API int64_t fct_backend_count(void);
 FCT_API fct_status fct_backend_describe(fct_backend_info *out, int64_t number) FCT_MUST_CHECK;
 

@@ -124,8 +124,9 @@ typedef struct fct_scan_desc {
     const fct_settings *settings; /* NULL: all the model's */
     fct_edit *edits;              /* of every run */
     int64_t n_edits;
-    int64_t batch; /* prompts in one run; 0: 8. Codes are equal, byte for byte, only at equal
-                      batches; else to within rounding */
+    /* Prompts in one run; 0: 8. Codes are equal, byte for byte, only at equal batches; else to
+       within rounding. */
+    int64_t batch;
     /* In place of all these: a recipe's run, of which its own picture is visited. */
     const fct_recipe *recipe;
     int64_t step;     /* the step whose codes are read, from 1; 0: every one */
@@ -192,9 +193,10 @@ typedef struct fct_top_desc {
 typedef struct fct_top_example {
     int64_t prompt; /* its number */
     uint64_t seed;
-    fct_feature_map map;          /* mean over the steps */
-    fct_image *picture, *overlay; /* one each; NULL with no_pictures; the picture carries its
-                                     recipe: the batch that it was made in */
+    fct_feature_map map; /* mean over the steps */
+    /* One each; NULL with no_pictures. The picture carries its recipe: the batch that it was made
+       in. */
+    fct_image *picture, *overlay;
 } fct_top_example;
 typedef struct fct_top_feature {
     fct_block_feature feature;

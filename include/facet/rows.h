@@ -48,8 +48,8 @@ typedef struct fct_row_source {
     fct_status (*tell)(void *self, uint8_t blob[64]);
     fct_status (*seek)(void *self, const uint8_t blob[64]);
 
-    /* Passes over up to `want` rows as if next had given them, at less cost. NULL: they are read.
-     */
+    /* Passes over up to `want` rows as if next had given them, at less cost.
+       NULL: they are read. */
     fct_status (*skip)(void *self, int64_t want, int64_t *n);
 
     /* Starts pass number `pass` (0, 1, ...) in that pass's own order. NULL: there is one pass. */

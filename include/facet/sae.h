@@ -151,8 +151,8 @@ FCT_API fct_status fct_sae_save_as(const fct_sae *s, const char *dir,
                                    fct_sae_layout layout) FCT_MUST_CHECK;
 /* Names of the statistics that s has and that layout has no place for; how many there are. */
 FCT_API int fct_sae_lost_stats(const fct_sae *s, fct_sae_layout layout, const char *name[4]);
-/* Only the statistics, beside the SAE that lies in `dir`, in its layout; no other file is touched.
- */
+/* Writes only the statistics, beside the SAE that lies in `dir`, in its layout.
+   No other file is touched. */
 FCT_API fct_status fct_sae_save_stats(const fct_sae *s, const char *dir) FCT_MUST_CHECK;
 
 /* Folders below `root` that hold an SAE for `block` (NULL: any), as fct_sae_load would search them;

@@ -50,8 +50,8 @@ typedef struct fct_prompts {
 } fct_prompts;
 
 /* How prompts are written: a line each (blank ones are skipped), JSON lines with the key "prompt"
-   and optionally "seed", or RFC 4180 with a header that has a column "prompt", optionally "seed".
- */
+   and optionally "seed", or RFC 4180 with a header that has a column "prompt" and optionally
+   "seed". */
 typedef enum fct_prompt_format {
     FCT_PROMPTS_LINES,
     FCT_PROMPTS_JSONL,
@@ -95,8 +95,8 @@ typedef struct fct_capture_desc {
     /* The folder; continued when it holds an unfinished capture with the same options. */
     const char *out;
     /* Several processes, each with the model and the same options, write a shard each at a time, on
-       one file system: the same bytes as one, which may also continue what they began. NULL: one.
-     */
+       one file system: the same bytes as one, which may also continue what they began.
+       NULL: one. */
     struct fct_dist *ranks;
     const fct_log *log;
 } fct_capture_desc;

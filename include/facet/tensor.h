@@ -46,8 +46,8 @@ typedef struct fct_tensor {
     int64_t dim[FCT_MAX_DIMS];
 } fct_tensor;
 
-/* A view of data, which stays the caller's. dim [ndim], ndim from 0 (one element) to FCT_MAX_DIMS.
- */
+/* A view of data, which stays the caller's.
+   dim [ndim], ndim from 0 (one element) to FCT_MAX_DIMS. */
 FCT_API fct_tensor fct_tensor_of(void *data, fct_dtype dtype, int ndim, const int64_t *dim);
 FCT_API int64_t fct_tensor_count(const fct_tensor *t); /* elements: the product of dim */
 FCT_API int64_t fct_tensor_bytes(const fct_tensor *t);

@@ -52,8 +52,8 @@ typedef enum fct_decoder_norm {
     FCT_DECODER_FREE
 } fct_decoder_norm;
 
-/* What is done to rows before they are trained on. The SAE that comes out takes rows as they are.
- */
+/* What is done to rows before they are trained on.
+   The SAE that comes out takes rows as they are. */
 typedef enum fct_normalize {
     FCT_NORMALIZE_PRESET,
     FCT_NORMALIZE_NONE,

@@ -74,19 +74,18 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
 #endif
 
 /* ---- checked integers (checked.c) ---- */
-fct_status fct_mul_i64(int64_t *out, int64_t a,
-                       int64_t b) FCT_MUST_CHECK; /* both >= 0, FCT_ERR_RANGE on overflow */
+/* Both numbers are >= 0. FCT_ERR_RANGE: the result does not fit. */
+fct_status fct_mul_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK;
 fct_status fct_add_i64(int64_t *out, int64_t a, int64_t b) FCT_MUST_CHECK;
 
 /* ---- memory (memory.c): the only place with malloc and free ---- */
-/* Zeroed, 64-byte aligned; n*size is checked; n == 0 gives a valid pointer. On failure *out is
- * NULL. */
-fct_status fct_new(void *out_ptr, int64_t n,
-                   int64_t size) FCT_MUST_CHECK; /* out_ptr: address of any pointer */
-fct_status fct_new_raw(void *out_ptr, int64_t n,
-                       int64_t size) FCT_MUST_CHECK; /* the same, not zeroed */
-/* Grows *inout_ptr from old_n to n elements; new ones zeroed; the old block stays valid on failure.
- */
+/* Takes n elements of `size` bytes, zeroed, 64-byte aligned. out_ptr is the address of any pointer.
+   n*size is checked; n == 0 gives a valid pointer. On failure the pointer is NULL. */
+fct_status fct_new(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK;
+/* The same, not zeroed. */
+fct_status fct_new_raw(void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK;
+/* Grows *inout_ptr from old_n to n elements; the new ones are zeroed.
+   On failure the old block stays valid. */
 fct_status fct_grow(void *inout_ptr, int64_t old_n, int64_t n, int64_t size) FCT_MUST_CHECK;
 /* Memory that is kept from call to call: room for at least n elements. Where *inout_room was less
    the block is taken anew and what it held is lost; on failure it is NULL and the room 0. */
@@ -94,8 +93,8 @@ fct_status fct_reserve(void *inout_ptr, int64_t *inout_room, int64_t n,
                        int64_t size) FCT_MUST_CHECK;
 /* Fault injection for tests: the nth allocation from now fails (0 = off). Per thread. */
 void fct_fault_alloc(int64_t nth);
-void fct_fault_json(
-    void); /* from now on jansson's allocations are counted too (tests only: it is process-wide) */
+/* From now on jansson's allocations are counted too. For tests only: it holds for the process. */
+void fct_fault_json(void);
 
 /* ---- arena (arena.c): activations of one run ---- */
 /* With base == NULL the arena is *dry*: it counts what would be taken and hands out NULL, so that
@@ -107,8 +106,8 @@ typedef struct fct_arena {
 typedef int64_t fct_mark;
 fct_status fct_arena_init(fct_arena *a, int64_t bytes) FCT_MUST_CHECK; /* bytes 0: dry */
 void fct_arena_clear(fct_arena *a);
-fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n,
-                          int64_t size) FCT_MUST_CHECK; /* not zeroed */
+/* What it takes is not zeroed. */
+fct_status fct_arena_take(fct_arena *a, void *out_ptr, int64_t n, int64_t size) FCT_MUST_CHECK;
 fct_mark fct_arena_mark(const fct_arena *a);
 void fct_arena_reset(fct_arena *a, fct_mark m);
 static inline bool fct_arena_dry(const fct_arena *a)
@@ -117,8 +116,8 @@ static inline bool fct_arena_dry(const fct_arena *a)
 }
 
 /* ---- strings (str.c) ---- */
-typedef struct fct_str { /* zero-initialised is empty; `p` is NUL-terminated or NULL when nothing
-                            was added */
+/* Zero-initialised it is empty. `p` is NUL-terminated, or NULL when nothing was added. */
+typedef struct fct_str {
     char *p;
     int64_t n, cap;
 } fct_str;
@@ -132,17 +131,17 @@ bool fct_ends_with(const char *text, const char *end);
 /* Of a file's name: capitals are as good (".PNG"), and something stands before it. */
 bool fct_has_suffix(const char *name, const char *suffix);
 bool fct_is_utf8(const char *text); /* the whole string */
-fct_status fct_strdup(char **out,
-                      const char *text) FCT_MUST_CHECK; /* NULL stays NULL; release with fct_free */
+/* NULL stays NULL. Release with fct_free. */
+fct_status fct_strdup(char **out, const char *text) FCT_MUST_CHECK;
 fct_status fct_format(char **out, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))) FCT_MUST_CHECK;
 bool fct_glob_match(const char *pattern, const char *text); /* `*` any run, `?` one character */
 /* The place of text in a table of words; -1: not there. */
 int fct_name_find(const char *const *names, int n, const char *text);
-fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo,
-                         int64_t hi) FCT_MUST_CHECK; /* whole text, in range */
-fct_status fct_parse_f64(double *out, const char *text, double lo,
-                         double hi) FCT_MUST_CHECK; /* locale-free, no NaN */
+/* The whole text must be one number from lo to hi. */
+fct_status fct_parse_i64(int64_t *out, const char *text, int64_t lo, int64_t hi) FCT_MUST_CHECK;
+/* The same, whatever the locale; NaN is refused. */
+fct_status fct_parse_f64(double *out, const char *text, double lo, double hi) FCT_MUST_CHECK;
 
 /* ---- files (file.c) ---- */
 typedef struct fct_file { /* a whole file mapped read-only; empty files have data == NULL, size 0 */
@@ -155,8 +154,8 @@ void fct_file_unmap(fct_file *f);
    (they are read again when touched). What the system thinks of it is not an error. */
 typedef enum fct_page_hint { FCT_PAGES_WANTED, FCT_PAGES_DONE } fct_page_hint;
 void fct_pages_hint(const void *data, int64_t n, fct_page_hint hint);
-fct_status fct_file_read(char **out_text, int64_t *out_n,
-                         const char *path) FCT_MUST_CHECK; /* "-" is stdin; NUL added */
+/* Reads a whole file and adds a NUL; "-" is stdin. */
+fct_status fct_file_read(char **out_text, int64_t *out_n, const char *path) FCT_MUST_CHECK;
 
 /* Atomic output: bytes go to a temporary file in the same folder; commit flushes, syncs and
    renames; clear without commit removes it. So a file is either whole or not there. "-" writes to
@@ -169,12 +168,12 @@ typedef struct fct_out {
     bool open;
 } fct_out;
 fct_status fct_out_open(fct_out *o, const char *path) FCT_MUST_CHECK;
-fct_status fct_out_write(fct_out *o, const void *data,
-                         int64_t n) FCT_MUST_CHECK; /* "no space left" names the file */
+/* A failure ("no space left") names the file. */
+fct_status fct_out_write(fct_out *o, const void *data, int64_t n) FCT_MUST_CHECK;
 fct_status fct_out_commit(fct_out *o) FCT_MUST_CHECK;
 void fct_out_clear(fct_out *o);
-fct_status fct_file_write(const char *path, const void *data,
-                          int64_t n) FCT_MUST_CHECK; /* open, write, commit */
+/* Opens, writes and commits. */
+fct_status fct_file_write(const char *path, const void *data, int64_t n) FCT_MUST_CHECK;
 
 fct_status fct_path_join(char **out, const char *a, const char *b) FCT_MUST_CHECK;
 const char *fct_path_base(const char *path); /* the part after the last '/' */
@@ -190,8 +189,8 @@ bool fct_path_exists(const char *path);
 bool fct_dir_has(const char *dir, const char *name); /* a file or folder of that name */
 bool fct_path_is_dir(const char *path);
 fct_status fct_dir_make(const char *path) FCT_MUST_CHECK; /* with parents; fine when it is there */
-fct_status fct_dir_list(char ***out_names, int64_t *out_n,
-                        const char *path) FCT_MUST_CHECK; /* sorted, no . and .. */
+/* The names in a folder, sorted, without "." and "..". */
+fct_status fct_dir_list(char ***out_names, int64_t *out_n, const char *path) FCT_MUST_CHECK;
 void fct_names_free(char **names, int64_t n);
 fct_status fct_file_remove(const char *path) FCT_MUST_CHECK; /* fine when it is not there */
 /* Fault injection for tests: the nth write from now fails with ENOSPC (0 = off). Per thread. */
@@ -199,12 +198,12 @@ void fct_fault_write(int64_t nth);
 fct_status fct_program_dir(char **out) FCT_MUST_CHECK; /* folder of the running executable */
 
 /* ---- JSON on jansson (json.c) ---- */
-fct_status fct_json_read(json_t **out, const char *path)
-    FCT_MUST_CHECK; /* file:line:column in the error; release: json_decref */
+/* An error names file:line:column. Release with json_decref. */
+fct_status fct_json_read(json_t **out, const char *path) FCT_MUST_CHECK;
 fct_status fct_json_parse(json_t **out, const char *text, int64_t n,
                           const char *name) FCT_MUST_CHECK;
-fct_status fct_json_write(const json_t *j, const char *path)
-    FCT_MUST_CHECK; /* 2-space indent, key order kept, final newline */
+/* Indents by 2 spaces, keeps the order of keys and ends with a newline. */
+fct_status fct_json_write(const json_t *j, const char *path) FCT_MUST_CHECK;
 /* The text of any value, with the shortest digits that read back to the same number (0.1, not
    0.10000000000000001). indent 0: one line. Use this instead of json_dumps, so that every JSON that
    facet writes looks the same. */
@@ -268,14 +267,14 @@ typedef struct fct_rng {
     bool has_next; /* the cached second normal of the scalar path */
     double next;
 } fct_rng;
-void fct_rng_init(fct_rng *r,
-                  uint64_t seed); /* the low 32 bits, as torch.Generator("cpu").manual_seed */
+/* Of the seed the low 32 bits count, as in torch.Generator("cpu").manual_seed. */
+void fct_rng_init(fct_rng *r, uint64_t seed);
 uint32_t fct_rng_u32(fct_rng *r);
 uint64_t fct_rng_u64(fct_rng *r); /* two words, first one high */
-void fct_rng_normal(fct_rng *r, float *out,
-                    int64_t n); /* what torch.randn(n, generator=r) gives, f32 */
-int64_t fct_rng_below(
-    fct_rng *r, int64_t n);      /* uniform in [0, n), n >= 1, unbiased; facet's own, not torch's */
+/* Gives what torch.randn(n, generator=r) gives, in f32. */
+void fct_rng_normal(fct_rng *r, float *out, int64_t n);
+/* Uniform in [0, n), n >= 1, unbiased. This one is facet's own, not torch's. */
+int64_t fct_rng_below(fct_rng *r, int64_t n);
 double fct_rng_unit(fct_rng *r); /* uniform in [0, 1), 53 bits; facet's own */
 
 /* ---- threads (threads.c): OpenMP's, or one where facet is built without it ---- */
@@ -311,8 +310,8 @@ void fct_log_line(const fct_log *log, fct_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void fct_log_progress(const fct_log *log, const char *what, int64_t done, int64_t total);
 void fct_log_detail(const fct_log *log, const char *text);
-fct_status fct_log_check_stop(const fct_log *log)
-    FCT_MUST_CHECK; /* FCT_ERR_STOPPED when the stop flag is up */
+/* FCT_ERR_STOPPED: the stop flag is up. */
+fct_status fct_log_check_stop(const fct_log *log) FCT_MUST_CHECK;
 
 /* ---- messages of facet's own threads (relay.c) ---- */
 typedef struct fct_relay fct_relay;

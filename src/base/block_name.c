@@ -3,8 +3,7 @@
 
        down.I.J    unet.down_blocks.I.attentions.J
        mid.J       unet.mid_block.attentions.J
-       up.I.J      unet.up_blocks.I.attentions.J
-*/
+       up.I.J      unet.up_blocks.I.attentions.J */
 #include <ctype.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
-/* link.h - what connects the ranks of the program: mpi.c where it is built with MPI, else no_mpi.c.
- */
+/* link.h - connects the ranks of the program: mpi.c where it is built with MPI, else no_mpi.c. */
 #ifndef FCT_CLI_LINK_H
 #define FCT_CLI_LINK_H
 

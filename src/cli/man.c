@@ -3,8 +3,8 @@
 
 #include "cli/state.h"
 
-/* Text in roff: backslashes and hyphens escaped, and no line that begins with a control character.
- */
+/* Text in roff: backslashes and hyphens escaped, and no line that begins with a control
+   character. */
 static fct_status plain(fct_str *out, const char *text)
 {
     for (const char *p = text; *p; p++) {

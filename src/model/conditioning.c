@@ -1,6 +1,6 @@
 /* conditioning.c - computes what the U-Net is conditioned on: the text states of both encoders side
-   by side, and the vector of pooled text and size inputs. Rows are [uncond, cond] under guidance.
- */
+   by side, and the vector of pooled text and size inputs.
+   Rows are [uncond, cond] under guidance. */
 #include "model/run.h"
 
 /* One encoder's states of every text, [n_texts, T, C]. */

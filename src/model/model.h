@@ -29,8 +29,8 @@ struct fct_model {
 /* fct_model_open on a backend of the caller's, whatever desc names. */
 fct_status fct_model_open_on(fct_model **out, const fct_model_desc *desc,
                              const fct_backend *be) FCT_MUST_CHECK;
-/* Fills block and n_blocks from the modules and stages (blocks.c); the model's close releases them.
- */
+/* Fills block and n_blocks from the modules and stages (blocks.c).
+   The model's close releases them. */
 fct_status fct_model_list_blocks(fct_model *m) FCT_MUST_CHECK;
 void fct_model_clear_blocks(fct_model *m);
 

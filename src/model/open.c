@@ -1,6 +1,6 @@
 /* open.c - opens a diffusers folder as a model: configs, tokenizers, text encoders, U-Net and VAE,
-   each checked on its own and against the others, weights packed once and the files closed again.
- */
+   each checked on its own and against the others.
+   Weights are packed once, and then the files are closed again. */
 #include <stdio.h>
 #include <string.h>
 

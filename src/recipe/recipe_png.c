@@ -55,8 +55,8 @@ static fct_status put_line(fct_str *s, const fct_recipe *r)
     const fct_settings *run = &r->settings;
     if (run->negative && *run->negative)
         FCT_TRY(fct_str_printf(s, "\nNegative prompt: %s", run->negative));
-    fct_number_text(number, sizeof number,
-                    run->guidance > 1 ? run->guidance : 1); /* 1 is their word for none */
+    /* 1 is their word for none. */
+    fct_number_text(number, sizeof number, run->guidance > 1 ? run->guidance : 1);
     FCT_TRY(fct_str_printf(s, "\nSteps: %" PRId64, run->steps));
     FCT_TRY(put(s, "Sampler", sampler_name(r->sampler)));
     FCT_TRY(put(s, "CFG scale", number));

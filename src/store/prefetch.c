@@ -53,8 +53,8 @@ static fct_status load_runs(fct_prefetch *p, buffer *b)
     return FCT_OK;
 }
 
-/* With the lock, which is open while the runs are loaded: only `busy` keeps others off the buffer.
- */
+/* With the lock, which is open while the runs are loaded: only `busy` keeps others off the
+   buffer. */
 static void fill(fct_prefetch *p, buffer *b)
 {
     b->busy = true;

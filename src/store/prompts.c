@@ -13,8 +13,8 @@ typedef struct list {
 
 static fct_status add(list *l, const char *text, int64_t n, bool has_seed, uint64_t seed)
 {
-    json_t *check = json_stringn(
-        text, (size_t)n); /* UTF-8, as jansson checks it: store.json and recipes need it */
+    /* UTF-8, as jansson checks it: store.json and recipes need it. */
+    json_t *check = json_stringn(text, (size_t)n);
     if (!check)
         return fct_fail(FCT_ERR_FORMAT, "%s:%lld: the prompt is not UTF-8", l->name,
                         (long long)l->line);

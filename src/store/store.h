@@ -11,12 +11,13 @@
 enum { FCT_STORE_VERSION = 1, FCT_STORE_SHARD_BYTES = 32 << 20, FCT_STORE_MIX_BYTES = 256 << 20 };
 
 /* ---- names (layout.c) ---- */
+/* block and file may be NULL. */
 fct_status fct_store_path(char **out, const char *dir, const char *block,
-                          const char *file) FCT_MUST_CHECK; /* block, file may be NULL */
+                          const char *file) FCT_MUST_CHECK;
 /* Number `i` of `n` shards, wide enough that name order is number order. Release with fct_free. */
 fct_status fct_store_shard_name(char **out, int64_t i, int64_t n) FCT_MUST_CHECK;
-fct_status fct_store_clean(const char *dir)
-    FCT_MUST_CHECK; /* removes the unfinished files of a killed run from a folder */
+/* Removes the unfinished files of a killed run from a folder. */
+fct_status fct_store_clean(const char *dir) FCT_MUST_CHECK;
 typedef enum fct_store_kind {
     FCT_DIR_NEW,
     FCT_DIR_UNFINISHED,
@@ -24,8 +25,8 @@ typedef enum fct_store_kind {
     FCT_DIR_OTHER
 } fct_store_kind;
 fct_status fct_store_dir_kind(fct_store_kind *out, const char *dir) FCT_MUST_CHECK;
-fct_status fct_store_check_space(const char *dir, int64_t bytes)
-    FCT_MUST_CHECK; /* "needs 3.2 GB, the disk has 1.0 GB" */
+/* Fails where the disk has less: "needs 3.2 GB, the disk has 1.0 GB". */
+fct_status fct_store_check_space(const char *dir, int64_t bytes) FCT_MUST_CHECK;
 void fct_bytes_text(char *text, int64_t size, int64_t bytes); /* "3.2 GB" */
 /* Checks that a block's name can be a folder: not empty, no '/', not "." or "..". */
 fct_status fct_store_check_name(const char *name) FCT_MUST_CHECK;
@@ -65,8 +66,8 @@ void fct_shard_clear(fct_shard *s);
 fct_status fct_shard_put(fct_shard *s, int64_t at, const float *rows, int64_t n) FCT_MUST_CHECK;
 /* Row `at` of the shard, as it will be read from disk. */
 fct_row_ref fct_shard_row(const fct_shard *s, int64_t at);
-fct_status fct_shard_write(const fct_shard *s,
-                           const char *path) FCT_MUST_CHECK; /* the first n rows, atomically */
+/* Writes the first n rows, atomically. */
+fct_status fct_shard_write(const fct_shard *s, const char *path) FCT_MUST_CHECK;
 /* What storing does to rows: sqrt(sum of squared errors / sum of squares); 0 when all is exact. */
 double fct_rounding_error(double squares, double error);
 
@@ -88,8 +89,8 @@ typedef struct fct_order_desc {
     bool shuffled;
     uint64_t seed;
     int64_t buffer_rows; /* rows that the mixing buffer holds */
-    int64_t run_rows;    /* neighbours that stay together outside a group; the last run may have
-                            fewer rows */
+    /* Neighbours that stay together outside a group; the last run may have fewer rows. */
+    int64_t run_rows;
     const int64_t *run_first; /* [n_runs], instead: runs of unequal length; not owned */
     int64_t n_runs;
     bool whole_runs; /* runs can only be had whole: groups also where nothing is shuffled */
@@ -157,8 +158,8 @@ typedef struct fct_capture_run {
     int64_t shard_first; /* the prompt whose rows are the first of the shards */
     int64_t batch_first; /* of the running batch */
 } fct_capture_run;
-/* Runs prompts [first, first + n), one of the plan's batches, and puts their rows at their places.
- */
+/* Runs prompts [first, first + n), one of the plan's batches, and puts their rows at their
+   places. */
 fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n) FCT_MUST_CHECK;
 extern const char *const fct_tap_what_name[3];
 

@@ -1,6 +1,6 @@
-/* convert.c - converts arrays between number formats, and makes views of tensors. Every pair goes
-   through f32 in small blocks, as torch does; f64 to f16 is therefore rounded twice, there as here.
- */
+/* convert.c - converts arrays between number formats, and makes views of tensors.
+   Every pair goes through f32 in small blocks, as torch does. f64 to f16 is therefore rounded
+   twice, there as here. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

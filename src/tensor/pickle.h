@@ -21,8 +21,8 @@ typedef enum fct_pk_kind {
     FCT_PK_DICT,    /* item[0..n): key, value, key, value, ... */
     FCT_PK_GLOBAL,  /* i: index into the table of allowed names */
     FCT_PK_STORAGE, /* dtype, text/n: the key; i: numel (bytes when untyped) */
-    FCT_PK_TENSOR   /* item[0]: storage; i: offset; item[1]: sizes, item[2]: strides (tuples); dtype
-                     */
+    /* dtype; item[0]: storage; i: offset; item[1]: sizes, item[2]: strides (tuples). */
+    FCT_PK_TENSOR
 } fct_pk_kind;
 
 typedef struct fct_pk_node {

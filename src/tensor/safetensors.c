@@ -139,8 +139,8 @@ static fct_status place(fct_safetensors *out, fct_tensor *t, const uint8_t *p, i
 {
     if (bytes == 0) return FCT_OK;
     if ((uintptr_t)p % (uintptr_t)fct_dtype_bytes(t->dtype) == 0) {
-        memcpy(&t->data, &p,
-               sizeof p); /* the map is read-only: writing there faults, as it should */
+        /* The map is read-only: writing there faults, as it should. */
+        memcpy(&t->data, &p, sizeof p);
         return FCT_OK;
     }
     if (!out->copy) FCT_TRY(fct_new(&out->copy, out->n, (int64_t)sizeof *out->copy));

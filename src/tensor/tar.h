@@ -1,5 +1,4 @@
-/* tar.h - what tar_rows.c needs of a tar archive: its members by name, where they lie in the map.
- */
+/* tar.h - declares a tar archive's members, by name and by where they lie in the mapped file. */
 #ifndef FCT_TENSOR_TAR_H
 #define FCT_TENSOR_TAR_H
 
@@ -16,8 +15,9 @@ typedef struct fct_tar {
     int64_t n;
 } fct_tar;
 fct_status fct_tar_open(fct_tar *out, const char *path) FCT_MUST_CHECK;
+/* The memory stays the caller's. */
 fct_status fct_tar_parse(fct_tar *out, const uint8_t *data, int64_t n,
-                         const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+                         const char *name) FCT_MUST_CHECK;
 void fct_tar_close(fct_tar *t);
 
 #endif

@@ -36,19 +36,20 @@ typedef struct fct_safetensors {
 /* Every rule of the format is checked: header <= 100 MB, offsets without holes or overlap, sizes,
    no duplicate keys. A Git LFS pointer file is named as such. */
 fct_status fct_safetensors_open(fct_safetensors *out, const char *path) FCT_MUST_CHECK;
+/* The memory stays the caller's. */
 fct_status fct_safetensors_parse(fct_safetensors *out, const uint8_t *data, int64_t n,
-                                 const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+                                 const char *name) FCT_MUST_CHECK;
 void fct_safetensors_close(fct_safetensors *s);
-const fct_tensor *fct_safetensors_find(const fct_safetensors *s,
-                                       const char *name); /* NULL when absent */
+/* NULL: there is none of that name. */
+const fct_tensor *fct_safetensors_find(const fct_safetensors *s, const char *name);
 /* The tensor that holds rows: the one named, else `rows` (as in a store's shard), else the only one
    of two dimensions. */
 fct_status fct_safetensors_rows(fct_tensor *out, const fct_safetensors *s,
                                 const char *name) FCT_MUST_CHECK;
-/* Atomically; header padded to 8, __metadata__ {"format":"pt", ...metadata}. metadata may be NULL:
-   an array of key, value,
-   ..., NULL. Data are laid out in the given order within each element size, wider sizes first, so
-   that all are aligned. */
+/* Writes atomically. The header is padded to 8 bytes, __metadata__ {"format":"pt", ...metadata}.
+   metadata is NULL or an array of key, value, ..., NULL.
+   Data are laid out in the given order within each element size, wider sizes first, so that all
+   are aligned. */
 fct_status fct_safetensors_write(const char *path, const fct_tensor_entry *entry, int64_t n,
                                  const char *const *metadata) FCT_MUST_CHECK;
 
@@ -59,15 +60,15 @@ typedef struct fct_pth_value { /* a whole number or a text beside the tensors */
     int64_t i;
 } fct_pth_value;
 typedef struct fct_pth {
-    fct_tensor_entry
-        *entry; /* nested dictionaries joined by '.', a bare tensor has the name ""; t.data
-                            is owned here, contiguous */
+    /* Nested dictionaries are joined by '.'; a bare tensor has the name "". t.data is owned here,
+       contiguous. */
+    fct_tensor_entry *entry;
     int64_t n;
     fct_pth_value *value; /* named the same way; what else there may be is passed over */
     int64_t n_values;
 } fct_pth;
-fct_status fct_pth_open(fct_pth *out, const char *path)
-    FCT_MUST_CHECK; /* zip and legacy layout; allow-list of globals, nothing is called */
+/* Reads the zip and the legacy layout. Globals are those of a list; nothing is called. */
+fct_status fct_pth_open(fct_pth *out, const char *path) FCT_MUST_CHECK;
 fct_status fct_pth_parse(fct_pth *out, const uint8_t *data, int64_t n,
                          const char *name) FCT_MUST_CHECK;
 void fct_pth_close(fct_pth *p);
@@ -97,8 +98,9 @@ typedef struct fct_npy {
     fct_tensor t;
 } fct_npy; /* C order, little endian; others are refused by name */
 fct_status fct_npy_open(fct_npy *out, const char *path) FCT_MUST_CHECK;
+/* The memory stays the caller's. */
 fct_status fct_npy_parse(fct_npy *out, const uint8_t *data, int64_t n,
-                         const char *name) FCT_MUST_CHECK; /* memory stays the caller's */
+                         const char *name) FCT_MUST_CHECK;
 void fct_npy_close(fct_npy *f);
 
 /* ---- files of rows (rows_file.c) ---- */

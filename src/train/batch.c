@@ -5,8 +5,8 @@
 
 #include "train/train.h"
 
-/* Rows that come next, to row `at` on of `out`; of mixed blocks to row `at` of each block's `each`.
- */
+/* Rows that come next, to row `at` on of `out`; of mixed blocks to row `at` of each block's
+   `each`. */
 static fct_status next_rows(fct_row_source *source, int64_t blocks, float *out, int64_t each,
                             int64_t at, int64_t *out_n)
 {

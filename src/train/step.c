@@ -155,8 +155,8 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     FCT_TRY(fct_dist_sum_f64(p->ranks, &miss, 1));
     if (!(spread > 0)) return FCT_OK;
     t->now.aux = miss / spread;
-    fct_scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread),
-                 n); /* 2/(B·D·den), den = spread/(B·D) */
+    /* 2/(B·D·den), den = spread/(B·D). */
+    fct_scale_to(t->g_aux, t->g_aux, (float)(p->aux_coef * 2 / spread), n);
     *out_active = true;
     return FCT_OK;
 }

@@ -58,8 +58,8 @@ static void put_u32(char *out, uint32_t v)
     for (int i = 0; i < 4; i++) out[i] = (char)(v >> 8 * i);
 }
 
-/* The checksum as TFRecord stores it, so that a checksum of data with checksums in it is no trap.
- */
+/* The checksum as TFRecord stores it, so that a checksum of data with checksums in it is no
+   trap. */
 static uint32_t masked(fct_crc32c *crc, const char *p, int64_t n)
 {
     crc->value = 0;

@@ -61,8 +61,8 @@ static fct_status read_batch(training *tr, int64_t stream, bool wrap, bool *out_
     return FCT_OK;
 }
 
-/* Columns that never change carry nothing, and the authors' explained variance divides by theirs.
- */
+/* Columns that never change carry nothing, and the authors' explained variance divides by
+   theirs. */
 static void warn_of_constants(const training *tr, const float *rows, int64_t n, int64_t d)
 {
     int64_t constant = 0;

@@ -203,9 +203,9 @@ static fct_status write_results(job *j)
 
 /* ---- finished already ---- */
 
-/* With --resume: every SAE is there and was made with these options from these rows; one made
-   otherwise is refused, some that are missing (the rest of a kill) are made again with the others.
- */
+/* With --resume: tells whether every SAE is there and was made with these options from these rows.
+   One made otherwise is refused. Where some are missing (the rest of a kill) they are made again
+   with the others. */
 static fct_status find_finished(job *j, bool *out)
 {
     *out = false;

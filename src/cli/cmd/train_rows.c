@@ -88,8 +88,8 @@ static fct_status take_memory(train_rows *r, int64_t n)
     return fct_new(&r->stream, n, sizeof *r->stream);
 }
 
-/* The sources of one joint one, in the order of the streams: of the blocks named, or the model's.
- */
+/* The sources of one joint one, in the order of the streams: of the blocks named, or the
+   model's. */
 static fct_status split(train_rows *r, fct_row_source *joint, bool held, const char *const *block,
                         int64_t n)
 {

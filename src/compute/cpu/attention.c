@@ -16,20 +16,21 @@ enum { Q_BLOCK = 128, K_BLOCK = 512, HALF_WORK = 1 << 22 };
 
 typedef struct plan {
     const fct_attention_args *a;
-    int64_t batch, tq, tk, c, d, qb, kb,
-        blocks;        /* qb, kb: rows in a block; blocks: of queries, in one head */
+    int64_t batch, tq, tk, c, d;
+    int64_t qb, kb;    /* rows in a block */
+    int64_t blocks;    /* of queries, in one head */
     int64_t stride[3]; /* elements between tokens of q, k, v */
     float scale;
     bool half;
-    dn_half *score[2][2],
-        *mix[2][2];     /* by whether queries, keys are a last, shorter block; NULL: not needed */
+    /* By whether queries, keys are a last, shorter block; NULL: not needed. */
+    dn_half *score[2][2], *mix[2][2];
     int64_t pad, bytes; /* scratch of one thread: that of the bf16 products, all of it */
 } plan;
 
 typedef struct piece { /* one thread's scratch */
-    float *q, *k,
-        *v;       /* f32 copies of blocks [qb,d] [kb,d] [kb,d], for bf16 inputs of f32 products */
-    float *score; /* [qb,kb] */
+    /* f32 copies of blocks [qb,d] [kb,d] [kb,d], for bf16 inputs of f32 products. */
+    float *q, *k, *v;
+    float *score;     /* [qb,kb] */
     uint16_t *weight; /* [qb,kb], the bf16 products' */
     float *part;      /* [qb,d] weights times v, of one block of keys */
     float *out;       /* [qb,d] */
@@ -157,8 +158,8 @@ FCT_CLONES static void write_row(const fct_tensor *y, int64_t at, const float *o
     }
 }
 
-static int64_t element(const plan *p, const tile *t, int which,
-                       int64_t token) /* of q (0), k (1) or v (2) */
+/* Of q (0), k (1) or v (2). */
+static int64_t element(const plan *p, const tile *t, int which, int64_t token)
 {
     return (t->b * (which ? p->tk : p->tq) + token) * p->stride[which] + t->h * p->d;
 }

@@ -24,9 +24,10 @@ typedef struct dn_shape {
     int bias;          /* 0 or 1; [n], f32 */
     int residual;      /* 0: none; 1: f32, 2: bf16; added last, shape of y */
     int threads;
-    int64_t batch;   /* matmul: independent products (1: a plain one); conv: pictures */
-    int64_t m, n, k; /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output
-                        and input channels */
+    int64_t batch; /* matmul: independent products (1: a plain one); conv: pictures */
+    /* matmul: x [batch,m,k], w [batch,n,k], y [batch,m,n]; conv: n, k are output and input
+       channels. */
+    int64_t m, n, k;
     int64_t ih, iw, oh, ow; /* conv: sizes of the input and output maps */
     int64_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
 } dn_shape;

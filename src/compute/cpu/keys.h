@@ -67,8 +67,8 @@ static inline void key_sift(uint64_t *key, int64_t root, int64_t n) /* smallest 
     }
 }
 
-static inline void key_sort(uint64_t *key,
-                            int64_t n) /* largest first: by insertion, long ones as a heap */
+/* Largest first: by insertion, long ones as a heap. */
+static inline void key_sort(uint64_t *key, int64_t n)
 {
     if (n <= 32) {
         for (int64_t i = 1; i < n; i++)

@@ -72,8 +72,8 @@ enum { RUN = 512 };
 typedef struct source {
     const fct_tensor *x;
     int64_t uh, uw; /* size after the resize */
-    int64_t step, top,
-        left; /* pixel (i,j) of the destination is (i*step-top, j*step-left) of the resized map */
+    /* Pixel (i,j) of the destination is (i*step-top, j*step-left) of the resized map. */
+    int64_t step, top, left;
     int64_t h, w; /* destination: [B,h,w,C] */
     fct_dtype dtype;
     void *data;

@@ -35,8 +35,8 @@ fct_status cpu_matmul(fct_cx *cx, const fct_matmul_args *a)
 
 /* ---- pieces of the sparse products ---- */
 
-/* Columns [0,n) of a block: sum += sum of coef[j] * x[row[j]]; rows of x are `width` floats apart.
- */
+/* Columns [0,n) of a block: sum += sum of coef[j] * x[row[j]].
+   Rows of x are `width` floats apart. */
 FCT_CLONES static void add_rows(float *sum, const float *x, int64_t width, const int32_t *row,
                                 const float *coef, int64_t count, int64_t n)
 {
@@ -68,8 +68,8 @@ static int64_t columns(int64_t d, int64_t c)
     return d - c < COLUMNS ? d - c : COLUMNS;
 }
 
-static void copy_columns(float *copy, const float *x, int64_t row, int64_t d,
-                         int64_t c) /* one row's block */
+/* One row's block. */
+static void copy_columns(float *copy, const float *x, int64_t row, int64_t d, int64_t c)
 {
     memcpy(copy + row * COLUMNS, x + row * d + c, (size_t)columns(d, c) * sizeof *copy);
 }
@@ -115,8 +115,8 @@ static void decode(const fct_sparse_decode_args *a, float *copy)
     }
 }
 
-/* Rows as they lie: each row's columns one after the other, so that the table's rows are read once.
- */
+/* Rows as they lie: each row's columns one after the other, so that the table's rows are read
+   once. */
 static void decode_in_place(const fct_sparse_decode_args *a)
 {
 #pragma omp parallel for schedule(static) if (a->rows * (a->k + 1) * a->d > CPU_SMALL)

@@ -38,8 +38,8 @@ typedef struct work {
 
 /* ---- entries by feature ---- */
 
-static int64_t part(int64_t n, int64_t i,
-                    int64_t parts) /* where the i-th of so many parts begins */
+/* Where the i-th of so many parts begins. */
+static int64_t part(int64_t n, int64_t i, int64_t parts)
 {
     return n * i / parts;
 }

@@ -18,9 +18,10 @@ typedef struct cpu_encoder { /* behind fct_encoder.impl */
     dn_shape shape; /* of one tile; shape.m rows */
     int8_t *byte;   /* int8: [n,d] as it was rounded */
     float *step;    /* int8: [n] what 1 of a row's bytes is worth */
-    int32_t *zero;  /* int8: [n] what each product is too large by, since the rows' bytes are
-                       unsigned: oneDNN has no fast way to lay out weights for signed ones */
-    float *dither;  /* int8: added before rounding, from another place for each row */
+    /* int8: [n] what each product is too large by, since the rows' bytes are unsigned: oneDNN has
+       no fast way to lay out weights for signed ones. */
+    int32_t *zero;
+    float *dither; /* int8: added before rounding, from another place for each row */
     /* what rounding does to each feature's row; bf16: |w| and |w - copy|; int8: |w| and the
        standard deviation of one weight's rounding error */
     float *norm, *miss; /* [n] */

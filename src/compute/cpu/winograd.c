@@ -114,8 +114,8 @@ CPU_INLINE void input_line(const vec_16 *d, vec_16 *o, int step) /* Bᵀ of six 
     o[5 * step] = 4.0f * b - 5.0f * e + g;
 }
 
-CPU_INLINE void output_line(const vec_16 *d, int step, vec_16 *o,
-                            int out_step) /* Aᵀ: six values to four */
+/* Aᵀ: six values to four. */
+CPU_INLINE void output_line(const vec_16 *d, int step, vec_16 *o, int out_step)
 {
     vec_16 p = d[step] + d[2 * step], m = d[step] - d[2 * step];
     vec_16 q = d[3 * step] + d[4 * step], n = d[3 * step] - d[4 * step];

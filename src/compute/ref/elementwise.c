@@ -110,8 +110,8 @@ fct_status ref_pool(fct_cx *cx, const fct_pool_args *a)
 {
     if (fct_arena_dry(cx->arena)) return FCT_OK;
     int64_t batch = a->x.dim[0], n = a->x.dim[3];
-    int64_t sh = a->size ? a->size : a->x.dim[1],
-            sw = a->size ? a->size : a->x.dim[2]; /* the window */
+    /* The window. */
+    int64_t sh = a->size ? a->size : a->x.dim[1], sw = a->size ? a->size : a->x.dim[2];
     int64_t ho = a->x.dim[1] / sh, wo = a->x.dim[2] / sw;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t y = 0; y < ho; y++)

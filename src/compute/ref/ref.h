@@ -7,8 +7,8 @@
 #include "compute/backend.h"
 #include "compute/view.h"
 
-typedef struct ref_weight { /* behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's
-                               dtype, kept as f32 */
+/* Lies behind fct_weight.impl: rows [out, in*kh*kw], rounded to the weight's dtype, kept as f32. */
+typedef struct ref_weight {
     float *row;
 } ref_weight;
 

@@ -218,8 +218,8 @@ static void find_words(fct_truth_card *c, const fct_truth *t)
         }
 }
 
-/* The threshold stays as it was chosen; the floor is the same search for labels that mean nothing.
- */
+/* The threshold stays as it was chosen.
+   The floor is the same search for labels that mean nothing. */
 static void score_held(fct_truth_card *c, const fct_truth *t, const fct_truth_block *b,
                        const scratch *s, fct_rng *rng)
 {

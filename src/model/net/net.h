@@ -161,8 +161,8 @@ typedef struct fct_flow {
     fct_mark mark[FCT_MAX_SKIPS];
     int n_skips;
 } fct_flow;
-/* Takes the two buffers that outputs alternate between, for a pass that begins with a map of b*h*w.
- */
+/* Takes the two buffers that outputs alternate between, for a pass that begins with a map of
+   b*h*w. */
 fct_status fct_flow_init(fct_flow *f, fct_rt *rt, const fct_stages *list, int64_t b, int64_t h,
                          int64_t w) FCT_MUST_CHECK;
 /* Runs stages [from, to). Outputs are checked for NaN and infinity. */

@@ -84,8 +84,8 @@ static fct_status want_finite(fct_rt *rt, fct_tensor y)
                     rt->dtype == FCT_F32 ? ": the weights may be damaged" : ": try f32");
 }
 
-/* Where the output goes: skips stay on the arena's stack, others alternate between the two buffers.
- */
+/* Where the output goes: skips stay on the arena's stack, others alternate between the two
+   buffers. */
 static fct_status take_output(fct_rt *rt, fct_flow *f, const fct_stage *s, fct_tensor *y)
 {
     const fct_tensor *x = &f->x;

@@ -166,8 +166,8 @@ static fct_status tblock_bind(fct_binder *b, fct_tblock *k, const char *name,
     FCT_TRY(fct_bind_norm(b, &k->norm3, SUB("norm3"), c, 0, 1e-5));
     FCT_TRY(fct_bind_module(b, &k->ff, SUB("ff")));
     FCT_TRY(fct_bind_module(b, &k->net0, SUB("ff.net.0")));
-    FCT_TRY(fct_bind_linear(b, &k->proj, SUB("ff.net.0.proj"), c, 8 * c,
-                            FCT_BIAS)); /* 4 times as wide, twice: value and gate */
+    /* 4 times as wide, twice: value and gate. */
+    FCT_TRY(fct_bind_linear(b, &k->proj, SUB("ff.net.0.proj"), c, 8 * c, FCT_BIAS));
     return fct_bind_linear(b, &k->net2, SUB("ff.net.2"), 4 * c, c, FCT_BIAS);
 #undef SUB
 }
@@ -260,8 +260,8 @@ fct_status fct_transformer_bind(fct_binder *b, fct_stages *list, const char *nam
 #define SUB(part) (snprintf(n, sizeof n, "%s.%s", name, part), n)
     FCT_TRY(fct_bind_module(b, &t->id, name));
     b->block = -1; /* the modules inside are not blocks */
-    FCT_TRY(fct_bind_norm(b, &t->norm, SUB("norm"), d->channels, d->groups,
-                          1e-6)); /* not the config's norm_eps: diffusers fixes it */
+    /* Not the config's norm_eps: diffusers fixes it. */
+    FCT_TRY(fct_bind_norm(b, &t->norm, SUB("norm"), d->channels, d->groups, 1e-6));
     FCT_TRY(fct_bind_linear(b, &t->proj_in, SUB("proj_in"), d->channels, d->channels, projection));
     for (int64_t i = 0; i < d->layers; i++) {
         snprintf(n, sizeof n, "%s.transformer_blocks.%lld", name, (long long)i);

@@ -8,8 +8,8 @@
 /* ---- byte-pair encoding (bpe.c) ---- */
 
 typedef struct fct_bpe fct_bpe;
-/* vocab: the object of vocab.json; merges: the text of merges.txt; where: their folder, for errors.
- */
+/* vocab: the object of vocab.json; merges: the text of merges.txt;
+   where: their folder, for errors. */
 fct_status fct_bpe_new(fct_bpe **out, json_t *vocab, const char *merges,
                        const char *where) FCT_MUST_CHECK;
 void fct_bpe_close(fct_bpe *b);

@@ -57,8 +57,8 @@ static fct_status miss_of_prefixes(fct_trainee *t, const float *x, double *out_m
     return FCT_OK;
 }
 
-/* Gradients of one group's decoder rows and codes; g [B,D] is the gradient of what they decode to.
- */
+/* Gradients of one group's decoder rows and codes.
+   g [B,D] is the gradient of what they decode to. */
 static fct_status through_group(fct_trainee *t, const float *g, int64_t from, int64_t width)
 {
     const fct_train_plan *p = &t->plan;
