@@ -26,8 +26,9 @@
 
 /* ---- errors (error.c) ---- */
 
-/* Sets this thread's text and returns st, so that `return fct_fail(FCT_ERR_IO, "open %s: %s", ...)`
- * reads well. */
+/* Sets this thread's text and returns st, so that this reads well:
+
+       return fct_fail(FCT_ERR_IO, "open %s: %s", path, strerror(errno)); */
 fct_status fct_fail(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The status is repeated at the call, so that the compiler sees that a failure is not FCT_OK (else
    it warns of variables that only a success sets). */
@@ -39,7 +40,7 @@ static inline fct_status fct_failed(fct_status st)
 /* Forgets the thread's text, before a caller's function is asked that may set none. */
 void fct_error_clear(void);
 /* Prepends "where: " to the text of a failure that passes through; returns st unchanged (FCT_OK:
- * does nothing). */
+   does nothing). */
 fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define FCT_TRY(expr)                                  \

@@ -28,8 +28,8 @@ const char *fct_version(void)
     return FCT_VERSION;
 }
 
-/* A cut text must not end inside a UTF-8 sequence: paths and prompts go in here, and terminals and
- * JSON get it. */
+/* A cut text must not end inside a UTF-8 sequence:
+   paths and prompts go in here, and terminals and JSON get it. */
 static void trim_cut(char *text, int wanted)
 {
     if (wanted < TEXT_SIZE) return;

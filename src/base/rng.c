@@ -74,7 +74,7 @@ static void fill_uniform(fct_rng *r, float *d, int64_t n)
 }
 
 /* Cephes logf for x in (0, 1], as torch compiles it. x = fraction * 2^exponent with the fraction in
- * [sqrt(1/2), sqrt(2)). */
+   [sqrt(1/2), sqrt(2)). */
 static float cephes_log(float x)
 {
     static const float p[] = {-1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f,
@@ -99,7 +99,7 @@ static float cephes_log(float x)
 }
 
 /* Cephes sine and cosine for x >= 0: reduced to an eighth of a turn in three steps (Cody and
- * Waite). */
+   Waite). */
 static void cephes_sincos(float *sine, float *cosine, float x)
 {
     int octant = ((int)(x * 1.27323954473516f) + 1) & ~1;

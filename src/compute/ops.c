@@ -11,8 +11,8 @@ static bool is_dry(const fct_cx *cx)
     return fct_arena_dry(cx->arena);
 }
 
-/* A tensor of activations: f32 or bf16, between lo and hi dimensions, data unless this is a dry
- * run. */
+/* A tensor of activations: f32 or bf16, between lo and hi dimensions,
+   data unless this is a dry run. */
 static fct_status check_tensor(const fct_cx *cx, const char *name, const fct_tensor *t, int lo,
                                int hi)
 {

@@ -1,9 +1,9 @@
-/* pack.c - the parts of a weight (slices, transposed or not, in f32, f16 or bf16) as one plain f32
- * matrix. */
+/* pack.c - puts the parts of a weight (slices, transposed or not, in f32, f16 or bf16) together as
+   one plain f32 matrix. */
 #include "compute/pack.h"
 
-/* One element of a transposed part at a time: these are small and rare (text projections, tied
- * tables). */
+/* One element of a transposed part at a time:
+   these are small and rare (text projections, tied tables). */
 static fct_status read_transposed(float *dst, const fct_tensor *t, int64_t row, int64_t count,
                                   int64_t in)
 {

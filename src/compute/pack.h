@@ -1,5 +1,5 @@
-/* pack.h - reading the parts of a weight as one plain f32 matrix: shared by the packers of all
- * backends. */
+/* pack.h - reading the parts of a weight as one plain f32 matrix:
+   shared by the packers of all backends. */
 #ifndef FCT_COMPUTE_PACK_H
 #define FCT_COMPUTE_PACK_H
 

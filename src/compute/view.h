@@ -47,7 +47,7 @@ static inline int64_t fct_view_conv_w(const fct_conv2d_args *a)
 }
 
 /* torch's nearest rule, its float arithmetic included: the source index of output i when `in`
- * samples become `out`. */
+   samples become `out`. */
 static inline int64_t fct_view_nearest(int64_t i, int64_t in, int64_t out)
 {
     if (out == in) return i;

@@ -30,8 +30,8 @@ static fct_status place_rows(fct_work *w, const fct_tensor *all, float *pooled)
                                                        .y_stride = w->m->unet_config.add_in});
 }
 
-/* original height, width; crop top, left; target height, width: each a sinusoid after the pooled
- * text. */
+/* original height, width; crop top, left; target height, width:
+   each a sinusoid after the pooled text. */
 static fct_status place_sizes(fct_work *w)
 {
     const fct_settings *s = &w->settings;

@@ -5,8 +5,8 @@
 
 #include "recipe/recipe.h"
 
-/* Values with a comma, colon, quote or line break are written as JSON text, as readers of that line
- * expect. */
+/* Values with a comma, colon, quote or line break are written as JSON text,
+   as readers of that line expect. */
 static fct_status put_value(fct_str *s, const char *value)
 {
     if (!strpbrk(value, ",:\"\n\r\\")) return fct_str_append(s, value);

@@ -1,5 +1,5 @@
-/* half.h - the arithmetic behind half.c, inline for loops. Include it only where whole arrays are
- * converted. */
+/* half.h - the arithmetic behind half.c, inline for loops.
+   Include it only where whole arrays are converted. */
 #ifndef FCT_TENSOR_HALF_H
 #define FCT_TENSOR_HALF_H
 
@@ -35,7 +35,7 @@ static inline float fct_half_widen(uint16_t h)
 }
 
 /* Adding a power of two that is 2^13 times the unit of the last f16 place makes the hardware round
- * there, to even. */
+   there, to even. */
 static inline uint16_t fct_half_narrow(float f)
 {
     uint32_t w = fct_float_bits(f);

@@ -261,8 +261,9 @@ static fct_status op_global(vm *m)
         name);
 }
 
-/* ('storage', torch.FloatStorage, '0', 'cpu', 12), with a sixth item in the legacy layout that must
- * be None. */
+/* ('storage', torch.FloatStorage, '0', 'cpu', 12)
+
+   In the legacy layout there is a sixth item, which must be None. */
 static fct_status op_persistent(vm *m)
 {
     int32_t id;
@@ -357,8 +358,8 @@ static fct_status op_reduce(vm *m)
     }
 }
 
-/* state_dict() leaves an attribute `_metadata` on its OrderedDict; attributes hold no tensors that
- * matter. */
+/* state_dict() leaves an attribute `_metadata` on its OrderedDict;
+   attributes hold no tensors that matter. */
 static fct_status op_build(vm *m)
 {
     int32_t state;

@@ -41,8 +41,8 @@ typedef struct fct_pickle {
     int64_t used; /* bytes of the pickle, with its STOP */
 } fct_pickle;
 
-/* data must outlive the result. name is the file's, for errors. Release with fct_pickle_clear also
- * after a failure. */
+/* data must outlive the result. name is the file's, for errors.
+   Release with fct_pickle_clear also after a failure. */
 fct_status fct_pickle_parse(fct_pickle *out, const uint8_t *data, int64_t n,
                             const char *name) FCT_MUST_CHECK;
 void fct_pickle_clear(fct_pickle *p);

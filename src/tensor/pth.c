@@ -29,8 +29,8 @@ static const fct_pk_node *node_at(const reader *r, int32_t i)
 
 /* ---- tensors ---- */
 
-/* Copies element by element along the strides; the innermost run goes at once where it is
- * contiguous. */
+/* Copies element by element along the strides;
+   the innermost run goes at once where it is contiguous. */
 static void gather(uint8_t *dst, const uint8_t *src, const fct_tensor *t, const int64_t *stride,
                    int axis)
 {

@@ -89,7 +89,7 @@ static fct_status put_tensor(fct_str *s, const fct_tensor *t, int64_t key, bool 
 }
 
 /* One value, or, as members of one dictionary, all that follow with the same name before the dot;
- * *i moves past them. */
+   *i moves past them. */
 static fct_status put_values(fct_str *s, const fct_pth_write_desc *d, int64_t *i)
 {
     char outer[64];
@@ -141,8 +141,8 @@ typedef struct zip_writer {
     int64_t n;
 } zip_writer;
 
-/* Local header and central record share these thirteen fields. Names are ASCII; the date is
- * 1980-01-01. */
+/* Local header and central record share these thirteen fields.
+   Names are ASCII; the date is 1980-01-01. */
 static fct_status put_common(fct_str *s, uint32_t crc, int64_t n, size_t n_name, int64_t n_extra)
 {
     FCT_TRY(put_le(s, 0, 2));      /* version needed */

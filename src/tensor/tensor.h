@@ -12,8 +12,8 @@ float fct_f16_to_f32(uint16_t h);
 uint16_t fct_f32_to_f16(float f); /* round to nearest even; overflow gives infinity, as IEEE says */
 float fct_bf16_to_f32(uint16_t h);
 uint16_t fct_f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
-/* n elements between any of f32, f16, bf16, f64, and from the integer types to f32. src and dst do
- * not overlap. */
+/* n elements between any of f32, f16, bf16, f64, and from the integer types to f32.
+   src and dst do not overlap. */
 fct_status fct_convert(void *dst, fct_dtype to, const void *src, fct_dtype from,
                        int64_t n) FCT_MUST_CHECK;
 /* The same tensor in memory of its own; release its data with fct_free. */

@@ -174,8 +174,8 @@ out:
 static const uint8_t legacy_magic[] = {0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46,
                                        0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
 
-/* One of the small pickles before the object: the protocol version, then what the writing machine
- * was. */
+/* One of the small pickles before the object:
+   the protocol version, then what the writing machine was. */
 static fct_status read_preamble(const fct_torch_file *f, const uint8_t *data, int64_t n,
                                 int64_t *used, bool version)
 {

@@ -82,8 +82,8 @@ static piece piece_of(const plan *p, uint8_t *base, int thread)
 
 /* ---- one block ---- */
 
-/* `rows` tokens of one head from element `at` on, as floats: in place when they are f32, else a
- * packed copy. */
+/* `rows` tokens of one head from element `at` on, as floats:
+   in place when they are f32, else a packed copy. */
 FCT_CLONES static const float *block(const fct_tensor *t, int64_t at, int64_t stride, int64_t rows,
                                      int64_t d, float *copy, int64_t *ld)
 {
@@ -244,8 +244,8 @@ static fct_status run_tile(const plan *p, const piece *s, const tile *t)
 
 /* ---- all of them ---- */
 
-/* The bf16 products: full and last blocks of queries times full and last blocks of keys, as far as
- * they occur. */
+/* The bf16 products: full and last blocks of queries times full and last blocks of keys,
+   as far as they occur. */
 static fct_status open_half(plan *p)
 {
     const int64_t rows[2] = {p->qb, p->tq % p->qb}, keys[2] = {p->kb, p->tk % p->kb};

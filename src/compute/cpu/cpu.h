@@ -30,8 +30,8 @@ fct_status cpu_plans_new(fct_plans **out) FCT_MUST_CHECK;
 void cpu_plans_free(fct_plans *p);
 int64_t cpu_plans_list(const fct_plans *p, fct_plan_row *out, int64_t room);
 
-/* Runs the product or convolution `s` with the context's plan for it; in a dry run only counts the
- * scratch. */
+/* Runs the product or convolution `s` with the context's plan for it;
+   in a dry run only counts the scratch. */
 fct_status cpu_weight_run(fct_cx *cx, const fct_weight *w, const dn_shape *s,
                           const dn_io *io) FCT_MUST_CHECK;
 /* The same with the weight's second form. */
@@ -47,8 +47,8 @@ void cpu_encoder_free(fct_encoder *enc);
 /* Contiguous elements between f32 and bf16. */
 void cpu_convert(void *dst, fct_dtype to, const void *src, fct_dtype from, int64_t n);
 
-/* An element count below which a loop stays on one thread: opening a region costs some
- * microseconds. */
+/* An element count below which a loop stays on one thread:
+   opening a region costs some microseconds. */
 enum { CPU_SMALL = 16384 };
 
 /* Start of the threads' own pieces of scratch, `bytes` each rounded up to 64; NULL in a dry run. */

@@ -15,8 +15,8 @@
 
 typedef enum dn_kind { DN_MATMUL, DN_CONV } dn_kind;
 
-/* What is asked of a primitive. Compared with memcmp: made with an initialiser over zeroed memory
- * (dn_shape_init). */
+/* What is asked of a primitive. It is compared with memcmp, and therefore made with an initialiser
+   over zeroed memory (dn_shape_init). */
 typedef struct dn_shape {
     dn_kind kind;
     fct_dtype x, w, y; /* f32 or bf16 each; or int8, int8, int32 */
@@ -42,10 +42,10 @@ fct_status dn_beside(dn **out, const dn *d) FCT_MUST_CHECK;
 void dn_close(dn *d);
 
 /* Layout: the first that `any` gives at one of the shapes and that is fast at all of them; else
- * that of the first shape. d outlives the weight. */
+   that of the first shape. d outlives the weight. */
 fct_status dn_packed_new(dn_packed **out, dn *d, const dn_shape *shape, int n) FCT_MUST_CHECK;
 /* Plain f32 weights into the layout: matmul [batch,n,k], conv [n,k,kh,kw]; rounds when the layout
- * is bf16. Nobody else may use the weight meanwhile; copies in other layouts are dropped. */
+   is bf16. Nobody else may use the weight meanwhile; copies in other layouts are dropped. */
 fct_status dn_packed_fill(dn_packed *p, const float *plain) FCT_MUST_CHECK;
 /* The same from plain weights of another type: products of int8 take int8. */
 fct_status dn_packed_fill_from(dn_packed *p, const void *plain, fct_dtype dtype) FCT_MUST_CHECK;

@@ -206,8 +206,8 @@ fct_status cpu_gather(fct_cx *cx, const fct_gather_args *a)
 
 /* ---- pooling ---- */
 
-/* Channels [c, c+m) of one window; averages add rows of a window first, so a large map loses no
- * precision. */
+/* Channels [c, c+m) of one window; averages add rows of a window first,
+   so a large map loses no precision. */
 FCT_CLONES static void pool_run(const fct_pool_args *a, int64_t first, int64_t sh, int64_t sw,
                                 int64_t out, int64_t c, int64_t m)
 {

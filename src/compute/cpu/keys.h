@@ -6,8 +6,8 @@
 
 #include "compute/cpu/vec.h"
 
-/* Floats as unsigned numbers of the same order; -0 equals +0, NaN is above everything so that it
- * comes to light. */
+/* Floats as unsigned numbers of the same order;
+   -0 equals +0, NaN is above everything so that it comes to light. */
 CPU_INLINE uint32_t key_order(float v)
 {
     uint32_t b = vec_bits(v + 0.0f);
@@ -36,8 +36,8 @@ static inline void key_swap(uint64_t *a, uint64_t *b)
     *b = t;
 }
 
-/* Reorders so that the k largest come first (quickselect, middle as pivot: no state, no
- * randomness). */
+/* Reorders so that the k largest come first: quickselect with the middle as pivot, which needs
+   no state and no random numbers. */
 static inline void key_select(uint64_t *key, int64_t n, int64_t k)
 {
     int64_t lo = 0, hi = n - 1;

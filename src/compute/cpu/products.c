@@ -114,8 +114,8 @@ static void gather(const source *s)
             for (int64_t j = 0; j < s->w; j++) gather_pixel(s, b, i, j);
 }
 
-/* x as the product wants it: itself, or a copy in scratch. `small`: kernel 1x1, whose copy already
- * has y's pixels. */
+/* x as the product wants it: itself, or a copy in scratch.
+   `small`: kernel 1x1, whose copy already has y's pixels. */
 static fct_status conv_input(fct_cx *cx, const fct_conv2d_args *a, bool small, const void **out,
                              int64_t *h, int64_t *w)
 {

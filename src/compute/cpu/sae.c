@@ -189,8 +189,8 @@ typedef struct buckets { /* the entries of each feature, rows ascending */
     float *coef;
 } buckets;
 
-/* Counting sort by feature. Entries with coefficient 0 are left out (and stay out of NaN's way: 0
- * times NaN is NaN). */
+/* Counting sort by feature. Entries with coefficient 0 are left out (and stay out of NaN's
+   way, since 0 times NaN is NaN). */
 static void fill_buckets(buckets *b, const fct_sparse_outer_args *a)
 {
     memset(b->start, 0, (size_t)(a->n + 1) * sizeof *b->start);
@@ -209,7 +209,7 @@ static void fill_buckets(buckets *b, const fct_sparse_outer_args *a)
 }
 
 /* Columns in blocks, so that a block of x ([rows,64], copied together) stays in the second-level
- * cache while all features pass. */
+   cache while all features pass. */
 static void outer(const fct_sparse_outer_args *a, const buckets *b, float *copy)
 {
 #pragma omp parallel if (a->rows * a->k * a->d > CPU_SMALL)

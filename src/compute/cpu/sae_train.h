@@ -64,7 +64,7 @@ cpu_candidates cpu_candidates_size(int64_t n, int64_t k);
 int64_t cpu_candidates_bytes(const cpu_candidates *c);
 void cpu_candidates_place(cpu_candidates *c, uint8_t *base);
 /* Which features could be among the k best, into c->index; returns how many, or -1: too many, or
- * numbers that are not finite. */
+   numbers that are not finite. */
 int64_t cpu_candidates_find(cpu_candidates *c, const cpu_encoder *e, const fct_select_args *a,
                             const cpu_row *row);
 /* The k best of m with these f32 products. */

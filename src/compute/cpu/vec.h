@@ -142,7 +142,7 @@ typedef float vec_8 __attribute__((vector_size(32)));
 typedef float vec_4 __attribute__((vector_size(16)));
 
 /* 64 numbers in registers, from and to anywhere. Named members and direct loads: gcc 12 sends
- * arrays and memcpy through the stack. */
+   arrays and memcpy through the stack. */
 typedef float vec_16_any __attribute__((vector_size(64), aligned(4), may_alias));
 typedef struct vec_64 {
     vec_16 a, b, c, d;

@@ -4,8 +4,8 @@
 #include "compute/cpu/winograd.h"
 #include "compute/pack.h"
 
-/* Canonical sizes: small and large maps and row counts, since oneDNN's favourite layout differs
- * between them. */
+/* Canonical sizes: small and large maps and row counts,
+   since oneDNN's favourite layout differs between them. */
 static int canonical(dn_shape *out, const fct_weight *w)
 {
     static const int64_t sizes[] = {32, 8, 64};

@@ -6,8 +6,8 @@
 
 #include "compute/cpu/cpu.h"
 
-/* Whether a weight of these sizes is worth the second form on maps of `map` pixels (0: not known,
- * so no). */
+/* Whether a weight of these sizes is worth the second form on maps of `map` pixels.
+   0 pixels: not known, so no. */
 bool cpu_winograd_fits(const fct_weight *w, int64_t map);
 /* The transformed kernel [36,O,I] of plain [O,I,3,3] into w->winograd. */
 fct_status cpu_winograd_pack(cpu_weight *w, const fct_weight *sizes,

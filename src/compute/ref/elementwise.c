@@ -91,8 +91,8 @@ fct_status ref_concat(fct_cx *cx, const fct_concat_args *a)
     return FCT_OK;
 }
 
-/* Average or maximum of channel c over the window [y0,y1) x [x0,x1) of picture b; a NaN stays
- * visible. */
+/* Average or maximum of channel c over the window [y0,y1) x [x0,x1) of picture b;
+   a NaN stays visible. */
 static double pooled(const fct_pool_args *a, int64_t b, int64_t c, const int64_t window[4])
 {
     int64_t w = a->x.dim[2], n = a->x.dim[3], h = a->x.dim[1];

@@ -29,7 +29,7 @@ fct_status ref_linear(fct_cx *cx, const fct_linear_args *a)
 }
 
 /* One output value before bias: the sum over the kernel window that starts at (top,left) of the
- * resized map. */
+   resized map. */
 static double window_sum(const fct_conv2d_args *a, int64_t b, int64_t top, int64_t left, int64_t o)
 {
     const fct_weight *w = a->w;

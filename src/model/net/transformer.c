@@ -11,8 +11,8 @@
 
 /* ---- attention ---- */
 
-/* Taps of to_q, to_k, to_v, which one product computes together: columns [at, at+c) of rows of
- * `stride`. */
+/* Taps of to_q, to_k, to_v, which one product computes together:
+   columns [at, at+c) of rows of `stride`. */
 static fct_status tap_columns(fct_rt *rt, int32_t id, const fct_tensor *x,
                               const fct_tensor *stacked, int64_t at, int64_t c)
 {

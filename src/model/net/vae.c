@@ -264,8 +264,8 @@ static fct_status decode_one(fct_rt *rt, const fct_vae *vae, const fct_tensor *l
     return FCT_OK;
 }
 
-/* Picture by picture: the decoder's maps are the largest of a run, and nothing is gained by a
- * batch. */
+/* Picture by picture: the decoder's maps are the largest of a run,
+   and nothing is gained by a batch. */
 fct_status fct_vae_decode(fct_rt *rt, const fct_vae *v, fct_tensor latents, uint8_t *pixels)
 {
     int64_t h = latents.dim[1], w = latents.dim[2], f = fct_vae_factor(v);

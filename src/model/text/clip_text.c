@@ -82,7 +82,7 @@ static fct_status drop_and_space(fct_str *out, const char *text, int64_t n)
 }
 
 /* Into code points, composed, and back; in memory of our own, so that a failed allocation is
- * reported like any other. */
+   reported like any other. */
 static fct_status to_nfc(fct_str *out, const fct_str *text)
 {
     const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
@@ -135,8 +135,8 @@ static bool has(const cases *k, const pcre2_code *property, int32_t c)
     return pcre2_match(property, bytes, (PCRE2_SIZE)n, 0, PCRE2_NO_UTF_CHECK, k->match, NULL) > 0;
 }
 
-/* Python's rule: something cased before, nothing cased after, looking through what is
- * case-ignorable. */
+/* Python's rule: something cased before, nothing cased after,
+   looking through what is case-ignorable. */
 static fct_status is_final_sigma(bool *out, const int32_t *w, int64_t n, int64_t i)
 {
     cases k;

@@ -22,8 +22,8 @@ typedef struct fct_idlist {
     int64_t n, cap;
 } fct_idlist;
 fct_status fct_idlist_add(fct_idlist *l, int32_t id) FCT_MUST_CHECK;
-/* Appends the ids of one word given as raw bytes (UTF-8, already lower case); unknown pieces become
- * `unknown`. */
+/* Appends the ids of one word given as raw bytes (UTF-8, already lower case);
+   unknown pieces become `unknown`. */
 fct_status fct_bpe_encode(fct_idlist *out, const fct_bpe *b, const char *word, int64_t n,
                           int32_t unknown) FCT_MUST_CHECK;
 
@@ -45,8 +45,8 @@ fct_status fct_tokenizer_new(fct_tokenizer **out, const fct_tokenizer_desc *d) F
 fct_status fct_tokenizer_open(fct_tokenizer **out, const char *folder) FCT_MUST_CHECK;
 void fct_tokenizer_close(fct_tokenizer *t);
 int64_t fct_tokenizer_length(const fct_tokenizer *t); /* model_max_length */
-/* ids[length]: start, text, end, padding. *out_cut (may be NULL): what did not fit, NULL when all
- * did; fct_free. */
+/* ids[length]: start, text, end, padding.
+   *out_cut (may be NULL): what did not fit, NULL when all did; fct_free. */
 fct_status fct_tokenizer_encode(const fct_tokenizer *t, const char *text, int32_t *ids,
                                 char **out_cut) FCT_MUST_CHECK;
 /* All ids of a text, without start, end, cut or padding. */
@@ -59,8 +59,8 @@ typedef struct fct_clip fct_clip;
 fct_status fct_clip_open(fct_clip **out, const fct_clip_config *c, const char *folder,
                          const fct_backend *be, fct_dtype dtype) FCT_MUST_CHECK;
 void fct_clip_close(fct_clip *c);
-/* ids [n,T] -> states [n,T,C] (the penultimate layer's output), in the pass's dtype; pooled f32
- * [n,P] or NULL. */
+/* ids [n,T] -> states [n,T,C] (the penultimate layer's output), in the pass's dtype;
+   pooled f32 [n,P] or NULL. */
 fct_status fct_clip_encode(fct_rt *rt, const fct_clip *c, const int32_t *ids, int64_t n, int64_t t,
                            fct_tensor states, float *pooled) FCT_MUST_CHECK;
 

@@ -86,7 +86,7 @@ static const char *token_text(const json_t *o, const char *key)
 }
 
 /* The config's word counts; the older special_tokens_map.json only where the config lists no added
- * tokens. */
+   tokens. */
 static fct_status read_special(fct_tokenizer *t, const json_t *config, const json_t *map,
                                const char *key, int32_t *out, const char *where)
 {
