@@ -1,5 +1,5 @@
-/* facet/base.h - statuses, error text, logging and stopping: what every other facet header builds
-   on.
+/* facet/base.h - reports failures as statuses with a sentence of text, and logs, tells progress and
+   stops: every other facet header builds on it.
 
    Do this:
        fct_status st = FCT_OK; // of any function of facet

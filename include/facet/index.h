@@ -1,5 +1,5 @@
-/* facet/index.h - what features are: the strongest ones of a picture, the strongest pictures of
-   one, its icon, and what tells two runs apart.
+/* facet/index.h - finds out what features are: the strongest ones of a picture, the strongest
+   pictures of one, its icon, and what tells two runs apart.
 
    Do this:
        fct_model *model = NULL;

@@ -1,5 +1,5 @@
-/* facet/rows.h - a source of rows: what training, statistics and measures read, wherever the rows
-   come from (a store, memory, a model that runs while they are read).
+/* facet/rows.h - gives rows one batch after the other to training, statistics and measures,
+   wherever the rows come from (a store, memory, a model that runs while they are read).
 
    Do this:
        static float data[1000 * 16]; // 1000 rows of 16 numbers

@@ -1,4 +1,5 @@
-/* facet/sae.h - sparse autoencoders: load, save, encode, decode, measure.
+/* facet/sae.h - loads, saves and measures sparse autoencoders, encodes rows with them and decodes
+   codes.
 
    Do this:
        fct_sae *sae = NULL; // made by the example of facet/train.h

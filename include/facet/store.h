@@ -1,5 +1,5 @@
-/* facet/store.h - activation stores: capture rows from a model, import others' rows, read them in
-   any order.
+/* facet/store.h - captures rows of activations from a model into stores, imports rows that others
+   made, and reads them in any order.
 
    Do this:
        fct_model *model = NULL;

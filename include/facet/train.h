@@ -1,4 +1,4 @@
-/* facet/train.h - training sparse autoencoders on rows: one, or several from one pass.
+/* facet/train.h - trains sparse autoencoders on rows: one, or several from one pass.
 
    Do this:
        fct_store *store = NULL; // made by the example of facet/store.h

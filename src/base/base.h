@@ -1,9 +1,8 @@
-/* base.h - the inward header of base/: errors, memory, arena, strings, files, JSON, hash, RNG,
-   time, logging.
+/* base.h - declares what all of facet's own files stand on: errors, memory, arena, strings, files,
+   JSON, hash, RNG, time, logging.
 
-   Everything else in facet stands on this. Nothing here knows tensors or models. malloc, free,
-   stdio and errno handling live behind these functions, so that faults can be injected in one
-   place. */
+   Nothing here knows tensors or models. malloc, free, stdio and errno handling live behind these
+   functions, so that faults can be injected in one place. */
 #ifndef FCT_BASE_BASE_H
 #define FCT_BASE_BASE_H
 

@@ -1,6 +1,6 @@
-/* option.h - tables that describe the fields of a struct of options: what they are called, what
-   they may hold, what they are when nothing is said. The command line, sweeps, recipes and every
-   other reader or writer of options goes through them, so a new option is one row and its use.
+/* option.h - describes the fields of a struct of options in tables: what they are called, what they
+   may hold, what they are when nothing is said. The command line, sweeps, recipes and every other
+   reader or writer of options goes through them, so a new option is one row and its use.
 
    Do this:
        typedef struct brush { int64_t width; double strength; } brush;

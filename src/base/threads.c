@@ -1,6 +1,6 @@
-/* threads.c - what facet asks OpenMP, with answers for builds that have none (clang, whose own
-   runtime would be a second one beside oneDNN's, and thread-sanitizer builds); failures and jobs
-   of several threads. */
+/* threads.c - asks OpenMP for threads and collects the failures of parallel jobs, with answers for
+   builds that have no OpenMP (clang, whose own runtime would be a second one beside oneDNN's, and
+   thread-sanitizer builds). */
 #include "base/base.h"
 
 #include <stdio.h>

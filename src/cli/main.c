@@ -1,5 +1,5 @@
-/* main.c - is the program: finds the command, lets its table read the words, runs it, and turns the
-   outcome into an exit code.
+/* main.c - runs the program: finds the command, lets its table read the words, runs it, and turns
+   the outcome into an exit code.
 
    0 done, 1 failed, 2 usage, 130 after Ctrl-C, 143 after SIGTERM. The first signal raises the stop
    flag, and the command ends at the next place where nothing is half-written; a second one ends the

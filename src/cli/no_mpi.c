@@ -1,4 +1,4 @@
-/* no_mpi.c - connects nothing: the program was built without MPI and runs in one process. */
+/* no_mpi.c - stands in for MPI where facet is built without it: the program runs in one process. */
 #include "base/base.h"
 #include "cli/link.h"
 

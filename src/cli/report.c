@@ -1,4 +1,4 @@
-/* report.c - speaks for a command: results on stdout, messages and progress on stderr.
+/* report.c - prints a command's results on stdout, its messages and progress on stderr.
 
    On a terminal progress is one line that is redrawn, with rate and time left; elsewhere a plain
    line every ten seconds, so that log files stay short. --json collects the result in one object,

@@ -1,5 +1,5 @@
-/* state.h - holds what is behind fct_cli: the parsed words of one call, its log and its result. For
-   the files that parse, print help and report; commands use cli.h. */
+/* state.h - declares what lies behind fct_cli: the parsed words of one call, its log and its
+   result. For the files that parse, print help and report; commands use cli.h. */
 #ifndef FCT_CLI_STATE_H
 #define FCT_CLI_STATE_H
 

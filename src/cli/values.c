@@ -1,6 +1,6 @@
-/* values.c - answers what commands ask of the parsed words. Asking for an option that the command's
-   tables lack is a mistake in the program, found by the first test that runs the command: it ends
-   there, with its name. */
+/* values.c - gives commands the values of their options from the parsed command line. Asking for an
+   option that the command's tables lack is a mistake in the program, found by the first test that
+   runs the command: it ends there, with its name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* backend.h - the contract between those who compute (models, autoencoders) and what computes: one
-   table of operations, filled by `ref` (plain loops: the specification) and `cpu` (oneDNN +
-   OpenMP).
+/* backend.h - declares the contract between those who compute (models, autoencoders) and what
+   computes: one table of operations, filled by `ref` (plain loops: the specification) and `cpu`
+   (oneDNN + OpenMP).
 
    Callers use the checked wrappers fct_op_* (ops.c): they verify shapes and dtypes once for all
    backends, name the operation on failure, and pass on. An operation takes one args struct; a zero

@@ -1,4 +1,4 @@
-/* device.c - takes, releases and copies memory of what computes, and has the device whose memory is
+/* device.c - takes, releases and copies a device's memory, and defines the device whose memory is
    the host's own. */
 #include "compute/device.h"
 

@@ -1,6 +1,7 @@
-/* device.h - memory of what computes: taken, released, written from the host and read back. Only
-   operations and these calls touch it, so the same code serves a device whose memory the host
-   cannot see. On devices whose memory is the host's, mapping and mirroring cost nothing. */
+/* device.h - declares a device's memory: how it is taken and released, written from the host and
+   read back. Only operations and these calls touch it, so the same code serves a device whose
+   memory the host cannot see. On devices whose memory is the host's, mapping and mirroring cost
+   nothing. */
 #ifndef FCT_COMPUTE_DEVICE_H
 #define FCT_COMPUTE_DEVICE_H
 

@@ -1,6 +1,6 @@
-/* ops.c - the checked wrappers: each verifies shapes, dtypes and pointers once for all backends, so
-   that a backend may index without looking, and an error names the operation and the sizes that do
-   not fit. Zero rows are a no-op. */
+/* ops.c - checks the arguments of every operation and hands it to the backend: shapes, dtypes and
+   pointers are verified once for all backends, so that a backend may index without looking, and an
+   error names the operation and the sizes that do not fit. Zero rows are a no-op. */
 #include "compute/backend.h"
 #include "compute/view.h"
 

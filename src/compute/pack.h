@@ -1,5 +1,5 @@
-/* pack.h - reading the parts of a weight as one plain f32 matrix:
-   shared by the packers of all backends. */
+/* pack.h - declares how the parts of a weight are read as one plain f32 matrix, for the packers of
+   all backends. */
 #ifndef FCT_COMPUTE_PACK_H
 #define FCT_COMPUTE_PACK_H
 

@@ -1,5 +1,5 @@
-/* registry.c - which backends there are, and the checks around packing a weight. A backend with a
-   hole in its table is refused here, when the model opens, never in the middle of a run. */
+/* registry.c - lists the backends, and checks the arguments when a weight is packed. A backend with
+   a hole in its table is refused here, when the model opens, never in the middle of a run. */
 #include <string.h>
 
 #include "compute/backend.h"

@@ -1,5 +1,5 @@
-/* view.h - how operations look at tensors: rows of a last dimension, feature maps, one element as a
-   float. Shared by the wrappers and the backends; no state, nothing that fails. */
+/* view.h - reads tensors as operations see them: as rows of a last dimension, as feature maps, one
+   element as a float. Shared by the wrappers and the backends; no state, nothing that fails. */
 #ifndef FCT_COMPUTE_VIEW_H
 #define FCT_COMPUTE_VIEW_H
 

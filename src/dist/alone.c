@@ -1,6 +1,6 @@
-/* alone.c - is the link of one process, which has nobody to speak to. A program that a launcher
-   started several times refuses, since each copy would do the whole job and write to the same
-   places. */
+/* alone.c - gives a process that runs alone its link, on which nothing is sent. A program that a
+   launcher started several times refuses, since each copy would do the whole job and write to the
+   same places. */
 #include <inttypes.h>
 
 #include "dist/dist.h"

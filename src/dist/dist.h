@@ -1,4 +1,4 @@
-/* dist.h - the inward header of dist/: what ranks that do one job together sum, gather and send.
+/* dist.h - declares how ranks that do one job together sum, gather and send.
 
        FCT_TRY(fct_dist_sum_f32(ranks, gradient, n));    the same on every rank afterwards
 

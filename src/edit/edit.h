@@ -1,5 +1,5 @@
-/* edit.h - the inward header of edit/: the codes that edits read, their effect on one delta (which
-   needs no model and is therefore tested by hand), and edits compiled for a run. */
+/* edit.h - declares the codes that edits read, their effect on one delta (which needs no model and
+   is therefore tested by hand), and edits compiled for a run. */
 #ifndef FCT_EDIT_EDIT_H
 #define FCT_EDIT_EDIT_H
 

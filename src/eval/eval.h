@@ -1,4 +1,4 @@
-/* eval.h - the inward header of eval/: what a loaded checker and its readers are made of. */
+/* eval.h - declares what a loaded checker and its readers are made of. */
 #ifndef FCT_EVAL_EVAL_H
 #define FCT_EVAL_EVAL_H
 

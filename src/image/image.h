@@ -1,5 +1,5 @@
-/* image.h - the inward header of image/: what reading, writing and resizing share with each other
-   and with masks. */
+/* image.h - declares what reading, writing and resizing of pictures share with each other and with
+   masks. */
 #ifndef FCT_IMAGE_IMAGE_H
 #define FCT_IMAGE_IMAGE_H
 

@@ -1,5 +1,4 @@
-/* index.h - the inward header of index/: activation maps of a picture, and pictures that carry
-   their recipe. */
+/* index.h - declares activation maps of a picture, and pictures that carry their recipe. */
 #ifndef FCT_INDEX_INDEX_H
 #define FCT_INDEX_INDEX_H
 

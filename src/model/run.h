@@ -1,5 +1,5 @@
-/* run.h - a session and one run of it: what is fixed before a run computes (prepare.c), what its
-   pass through the model works on (run.c), and what a session keeps between runs (kept.c,
+/* run.h - declares a session and one run of it: what is fixed before a run computes (prepare.c),
+   what its pass through the model works on (run.c), and what a session keeps between runs (kept.c,
    conditioning.c, moment.c). A pass is made twice with the same code: dry, to learn the exact
    memory, then for real. */
 #ifndef FCT_MODEL_RUN_H

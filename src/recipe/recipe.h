@@ -1,5 +1,5 @@
-/* recipe.h - the inward header of recipe/: the words of edits, edits and recipes as JSON, and the
-   files that they name. Of the model only its descriptions are known here (runs, blocks). */
+/* recipe.h - declares the words of edits, edits and recipes as JSON, and the files that they name.
+   Of the model only its descriptions are known here (runs, blocks). */
 #ifndef FCT_RECIPE_RECIPE_H
 #define FCT_RECIPE_RECIPE_H
 

@@ -1,6 +1,6 @@
-/* kinds.c - has the table of kinds of autoencoders that can be applied: what each is called, which
-   tensors it has, and how pre-activations become codes. A new kind is a row here and a function
-   above it. */
+/* kinds.c - lists the kinds of autoencoders that can be applied: what each is called, which tensors
+   it has, and how pre-activations become codes. A new kind is a row here and a function above
+   it. */
 #include <math.h>
 #include <stddef.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* sae.h - the inward header of sae/: kinds and parts of SAEs, SAEs in memory, operations on them,
-   and coders. D: numbers of a row; F: features. */
+/* sae.h - declares kinds and parts of SAEs, SAEs in memory, operations on them, and coders. D:
+   numbers of a row; F: features. */
 #ifndef FCT_SAE_SAE_H
 #define FCT_SAE_SAE_H
 

@@ -1,5 +1,5 @@
-/* store.h - the inward header of store/: the parts of a store on disk, one shard of it, what
-   capture and import share. */
+/* store.h - declares the parts of a store on disk, one shard of it, and what capture and import
+   share. */
 #ifndef FCT_STORE_STORE_H
 #define FCT_STORE_STORE_H
 

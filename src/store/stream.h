@@ -1,6 +1,6 @@
-/* stream.h - rows that can only be had in whole runs, which take their time, as a source: what the
-   two kinds of them (prompts through a model, samples of a tar) tell stream.c, and the groups of
-   runs that it has in memory (prefetch.c). */
+/* stream.h - declares a source of rows that can only be had in whole runs, which take their time:
+   what the two kinds of runs (prompts through a model, samples of a tar) tell stream.c, and the
+   groups of them in memory (prefetch.c). */
 #ifndef FCT_STORE_STREAM_H
 #define FCT_STORE_STREAM_H
 

@@ -1,4 +1,5 @@
-/* tar_rows.h - an archive of the paper's authors, opened: what open.c and rows.c need of it. */
+/* tar_rows.h - declares an opened archive of activations in the format of the paper's authors
+   (WebDataset), for open.c and rows.c. */
 #ifndef FCT_STORE_TAR_ROWS_H
 #define FCT_STORE_TAR_ROWS_H
 

@@ -1,4 +1,4 @@
-/* half.h - the arithmetic behind half.c, inline for loops.
+/* half.h - converts single values between f32, f16 and bf16, inline for loops over whole arrays.
    Include it only where whole arrays are converted. */
 #ifndef FCT_TENSOR_HALF_H
 #define FCT_TENSOR_HALF_H

@@ -1,4 +1,4 @@
-/* pickle.h - what pth.c needs of a Python pickle: the object tree of a saved state dict, built
+/* pickle.h - declares the reader of Python pickles: it builds the object tree of a saved state dict
    without running anything.
 
    A pickle is a program for a stack machine that may call any function of Python. This reader knows

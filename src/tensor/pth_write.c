@@ -1,4 +1,4 @@
-/* pth_write.c - state dicts that torch.load(weights_only=True) reads: a zip with every entry
+/* pth_write.c - writes state dicts that torch.load(weights_only=True) reads: a zip with every entry
    stored, data at multiples of 64 bytes as torch places them (mmap=True works), the same bytes for
    the same input. */
 #include <inttypes.h>

@@ -1,6 +1,5 @@
-/* tensor.h - the inward header of tensor/: conversion between number formats, and the files that
-   hold tensors: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it reads),
-   .npy. */
+/* tensor.h - declares conversion between number formats, and readers and writers of files of
+   tensors: safetensors, PyTorch's .pth/.pt (a safe reader that never runs what it reads), .npy. */
 #ifndef FCT_TENSOR_TENSOR_H
 #define FCT_TENSOR_TENSOR_H
 

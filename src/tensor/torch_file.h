@@ -1,4 +1,5 @@
-/* torch_file.h - what torch.save wrote, taken apart into an object tree and storages, for pth.c. */
+/* torch_file.h - declares the parts of a file that torch.save wrote: its object tree and its
+   storages. */
 #ifndef FCT_TENSOR_TORCH_FILE_H
 #define FCT_TENSOR_TORCH_FILE_H
 

@@ -1,4 +1,4 @@
-/* adam.h - Adam as torch has it (Kingma and Ba 2015), its constants once for every engine:
+/* adam.h - declares Adam as torch has it (Kingma and Ba 2015), its constants once for every engine:
 
        m += (1 - beta1) (g - m)
        v  = beta2 v + (1 - beta2) g²

@@ -1,5 +1,5 @@
-/* dense.c - has the pieces of a training step whose codes have no fixed number a row: codes and
-   their gradients are matrices [B,F], and every product is a plain one. What the variants do
+/* dense.c - computes the pieces of a training step whose codes have no fixed number a row: codes
+   and their gradients are matrices [B,F], and every product is a plain one. What the variants do
    differently lies between these pieces: which activations are kept, and what the loss says of
    them. */
 #include <math.h>

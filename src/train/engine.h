@@ -1,6 +1,6 @@
-/* engine.h - the table of engines, each a way to compute the steps of a training. All give the same
-   numbers to within rounding; which one a run uses is part of its plan, and named in what comes out
-   of it. A new engine is a file with a row in the table (engine.c). */
+/* engine.h - declares the table of engines, each a way to compute the steps of a training. All give
+   the same numbers to within rounding; which one a run uses is part of its plan, and named in what
+   comes out of it. A new engine is a file with a row in the table (engine.c). */
 #ifndef FCT_TRAIN_ENGINE_H
 #define FCT_TRAIN_ENGINE_H
 

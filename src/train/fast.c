@@ -1,5 +1,5 @@
-/* fast.c - the fast engine: computes the step of a TopK autoencoder (variants/topk.c, step.c) so
-   that numbers stay in cache.
+/* fast.c - computes the step of a TopK autoencoder (variants/topk.c, step.c) so that its numbers
+   stay in cache: the fast engine.
 
    Products with the encoder are never whole, only the selected ones are kept (select); the error is
    used for the codes' gradients as it is made (sparse_error); gradients become Adam's moments in

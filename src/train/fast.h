@@ -1,7 +1,7 @@
-/* fast.h - what the files of the fast engine share: its scratch, and the aux term (fast_aux.c). It
-   computes the mathematics of step.c, to within rounding, in operations that keep in cache what
-   they can (compute/backend.h: select, sparse_error, adam). Gradients are never whole, so what
-   looks at them (clipping, other variants) takes the plain engine. */
+/* fast.h - declares what the files of the fast engine share: its scratch, and the aux term
+   (fast_aux.c). It computes the mathematics of step.c, to within rounding, in operations that keep
+   in cache what they can (compute/backend.h: select, sparse_error, adam). Gradients are never
+   whole, so what looks at them (clipping, other variants) takes the plain engine. */
 #ifndef FCT_SAE_FAST_H
 #define FCT_SAE_FAST_H
 

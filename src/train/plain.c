@@ -1,5 +1,5 @@
-/* plain.c - the plain engine: computes a step as its formulas stand, every architecture's, with
-   whole gradients that can be looked at. What the others do is measured against it. */
+/* plain.c - computes a training step as its formulas stand, for every architecture, with whole
+   gradients that can be looked at: the plain engine. What the others do is measured against it. */
 #include <math.h>
 
 #include "train/adam.h"

@@ -1,5 +1,5 @@
-/* plan.h - the options of a training resolved: every number that its steps go by, and the schedules
-   that follow from them. */
+/* plan.h - declares the resolved options of a training: every number that its steps go by, and the
+   schedules that follow from them. */
 #ifndef FCT_TRAIN_PLAN_H
 #define FCT_TRAIN_PLAN_H
 

@@ -1,4 +1,4 @@
-/* presets.c - the presets of a training: what its options are where the caller says nothing.
+/* presets.c - lists the presets of a training: what its options are where the caller says nothing.
 
    "unboxing" is the recipe of Surkov et al. 2024 as their code (sdxl-unbox) has it, for rows of
    real SDXL by the hundred million: its first ten batches set bias and loss scale and are not

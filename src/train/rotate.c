@@ -1,6 +1,7 @@
-/* rotate.c - keeps the folder of a run's checkpoints. A new one is written beside the others before
-   the oldest goes, so a kill or a full disk at any moment leaves a good one; on continuing, one
-   that is damaged (a disk's fault, a copy that was cut off) gives way to the one before it. */
+/* rotate.c - lists a run's checkpoints, and removes old ones and what a killed run left of
+   unfinished ones. A new one is written beside the others before the oldest goes, so a kill or a
+   full disk at any moment leaves a good one; on continuing, one that is damaged (a disk's fault, a
+   copy that was cut off) gives way to the one before it. */
 #include <inttypes.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,5 +1,6 @@
-/* step.c - the pieces of a step's losses and gradients that architectures share: which features are
-   dead, the aux term, what is measured, gradients through codes of a fixed number a row.
+/* step.c - computes the pieces of a step's losses and gradients that architectures share: which
+   features are dead, the aux term, what is measured, gradients through codes of a fixed number a
+   row.
 
    On a batch of B rows of D numbers, with x' the reconstruction, the aux term is
 

@@ -1,4 +1,4 @@
-/* step.h - the pieces of a training step that architectures and engines share.
+/* step.h - declares the pieces of a training step that architectures and engines share.
 
    Where ranks share a batch, every rank has its part of the rows, [t->batch], and its share of all
    gradients; what is of the whole batch (losses, counts, thresholds) is summed over the ranks. */

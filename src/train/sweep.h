@@ -1,4 +1,4 @@
-/* sweep.h - what the files that read sweeps share: building their JSON, and the config of
+/* sweep.h - declares what the files that read sweeps share: building their JSON, and the config of
    sdxl-unbox as a sweep. */
 #ifndef FCT_TRAIN_SWEEP_H
 #define FCT_TRAIN_SWEEP_H

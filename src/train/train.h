@@ -1,5 +1,5 @@
-/* train.h - the inward header of train/: the loop's state, batches, logs, results, checkpoints. One
-   SAE in training is trainee.h, resolved options plan.h. */
+/* train.h - declares the training loop's state, batches, logs, results and checkpoints. One SAE in
+   training is trainee.h, resolved options plan.h. */
 #ifndef FCT_TRAIN_TRAIN_H
 #define FCT_TRAIN_TRAIN_H
 

@@ -1,5 +1,5 @@
-/* trainee.h - one SAE in training: its parameters, what a step needs and leaves, and what comes
-   out. B: rows of a batch; D: numbers of a row; F: features; k: codes a row. */
+/* trainee.h - declares one SAE in training: its parameters, what a step needs and leaves, and what
+   comes out. B: rows of a batch; D: numbers of a row; F: features; k: codes a row. */
 #ifndef FCT_TRAIN_TRAINEE_H
 #define FCT_TRAIN_TRAINEE_H
 

@@ -1,5 +1,4 @@
-/* variant.c - has the table of architectures that can be trained, found by the name that SAELens
-   uses. */
+/* variant.c - lists the architectures that can be trained, by the names that SAELens uses. */
 #include <string.h>
 
 #include "train/variant.h"

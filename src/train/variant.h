@@ -1,7 +1,7 @@
-/* variant.h - the table of architectures that can be trained. A variant is a file variants/NAME.c:
-   losses and gradients of one batch, made of the pieces in step.h, and what inference needs at the
-   end. Everything around that (batches, calibration, schedules, decoder norms, Adam, averages,
-   checkpoints) is the same for all and knows only this table. */
+/* variant.h - declares the table of architectures that can be trained. A variant is a file
+   variants/NAME.c: losses and gradients of one batch, made of the pieces in step.h, and what
+   inference needs at the end. Everything around that (batches, calibration, schedules, decoder
+   norms, Adam, averages, checkpoints) is the same for all and knows only this table. */
 #ifndef FCT_SAE_VARIANT_H
 #define FCT_SAE_VARIANT_H
 

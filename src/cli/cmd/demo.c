@@ -1,5 +1,5 @@
-/* demo.c - `facet demo`: runs the whole road on the model that facet carries, and ends in a page of
-   evidence. */
+/* demo.c - `facet demo`: captures, trains, and tests features on the model that facet carries, and
+   ends in a page of evidence. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* doctor.c - `facet doctor`: tells what facet stands on here, and what it would use. Ends with 0
-   when a model opens and draws, else 1. */
+/* doctor.c - `facet doctor`: tells what this machine and this build offer, and what facet would use
+   of it. Ends with 0 when a model opens and draws, else 1. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <inttypes.h>
 #include <pcre2.h>

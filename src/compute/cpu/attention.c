@@ -1,7 +1,7 @@
-/* attention.c - softmax(scale·q·kᵀ + mask)·v without ever holding the whole score matrix (Dao et
-   al., FlashAttention): a block of queries of one head meets the keys block by block, keeping each
-   row's running maximum and sum. The threads share the (picture, head, query block) triples; blocks
-   are fixed by the shape, so the threads change no byte.
+/* attention.c - computes attention, softmax(scale·q·kᵀ + mask)·v, without ever holding the whole
+   score matrix (Dao et al., FlashAttention): a block of queries of one head meets the keys block by
+   block, keeping each row's running maximum and sum. The threads share the (picture, head, query
+   block) triples; blocks are fixed by the shape, so the threads change no byte.
 
    A block's two products are oneDNN's on one thread: f32, or bf16 with f32 results where q, k and v
    are bf16, the machine has instructions for it, and the work is large enough to pay for two

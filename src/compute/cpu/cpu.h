@@ -1,5 +1,5 @@
-/* cpu.h - the inward header of the cpu backend: packed weights, the plans of a context, scratch for
-   each thread, and the pieces that operations share.
+/* cpu.h - declares what the files of the cpu backend share: packed weights, the plans of a context,
+   scratch for each thread, and the pieces of operations.
 
    A context is one thread's at a time; the loops open parallel regions themselves. Weights are
    shared by all contexts. Results do not depend on the number of threads except through oneDNN's

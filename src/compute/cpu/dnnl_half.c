@@ -1,5 +1,5 @@
-/* dnnl_half.c - products without packed weights: small bf16 ones inside a parallel region, where
-   each thread has its own handles, and plain f32 ones. */
+/* dnnl_half.c - multiplies with oneDNN where no weight is packed: small bf16 products inside a
+   parallel region, where each thread has its own handles, and plain f32 ones. */
 #include "compute/cpu/dnnl_inner.h"
 
 /* ---- small products in parallel regions ---- */

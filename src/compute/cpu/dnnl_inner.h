@@ -1,5 +1,5 @@
-/* dnnl_inner.h - what the shim's files share: oneDNN's own types, and the calls in which versions 2
-   and 3 differ under one name each. Only dnnl_*.c include it, so nobody else sees dnnl.h.
+/* dnnl_inner.h - gives the files around oneDNN its types, and the calls in which versions 2 and 3
+   differ under one name each. Only dnnl_*.c include it, so nobody else sees dnnl.h.
 
    A memory descriptor is held by value in version 2 and by handle in version 3: a dn_md is owned
    and cleared, zero is empty; a dn_md_ref belongs to a dn_md or to oneDNN. */

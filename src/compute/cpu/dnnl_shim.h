@@ -1,6 +1,6 @@
-/* dnnl_shim.h - oneDNN as facet needs it: products and convolutions with weights packed once.
-   Everything that differs between oneDNN 2 and 3 is behind this header; nobody but its own files,
-   dnnl_*.c, includes dnnl.h.
+/* dnnl_shim.h - declares oneDNN as facet uses it: products and convolutions with weights packed
+   once. Everything that differs between oneDNN 2 and 3 is behind this header; nobody but its own
+   files, dnnl_*.c, includes dnnl.h.
 
    A *packed* weight has the layout that oneDNN chose at a canonical size, and is only read once
    it is filled: any number of threads may run with it. A *plan* is a primitive for one exact

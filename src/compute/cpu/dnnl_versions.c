@@ -1,6 +1,6 @@
-/* dnnl_versions.c - oneDNN 2 and 3 under one name each, the engine, and what this machine can do.
-   The two differ in how memory descriptors are held (by value, by handle) and in how primitive
-   descriptors are made (through an operation descriptor, directly). */
+/* dnnl_versions.c - calls oneDNN 2 and 3 under one name each, opens its engine, and tells what this
+   machine can do. The two differ in how memory descriptors are held (by value, by handle) and in
+   how primitive descriptors are made (through an operation descriptor, directly). */
 #include "compute/cpu/dnnl_inner.h"
 
 fct_status dn_check(dnnl_status_t st, const char *what)

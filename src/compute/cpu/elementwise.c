@@ -1,6 +1,6 @@
-/* elementwise.c - activations, sums, conversion, concatenation and pooling: every pass goes through
-   short runs of floats that stay in the first-level cache, so any mix of f32 and bf16 is one code.
-   Nothing here depends on the threads. */
+/* elementwise.c - computes activations, sums, conversion, concatenation and pooling: every pass
+   goes through short runs of floats that stay in the first-level cache, so any mix of f32 and bf16
+   is one code. Nothing here depends on the threads. */
 #include <math.h>
 
 #include "compute/cpu/cpu.h"

@@ -1,6 +1,6 @@
-/* keys.h - value and index of an entry as one 64-bit number, in which larger means: comes first in
-   a selection (larger value, then lower index). So there are no ties to get wrong. Selecting and
-   sorting keys needs no state and no randomness. */
+/* keys.h - packs an entry's value and index into one 64-bit number, so that a larger number comes
+   first in a selection (larger value, then lower index). So there are no ties to get wrong.
+   Selecting and sorting keys needs no state and no randomness. */
 #ifndef FCT_COMPUTE_CPU_KEYS_H
 #define FCT_COMPUTE_CPU_KEYS_H
 

@@ -1,7 +1,7 @@
-/* norms.c - group norm with its activation, and layer norm. Statistics: the map is cut into strips
-   of pixels fixed by its shape; a strip's channels are summed in f32 around the strip's first pixel
-   (so a large mean costs no precision), and strips and channels are merged in order, in f64. So
-   every number of threads gives the same bytes. */
+/* norms.c - computes group norm, with its activation, and layer norm. Statistics: the map is cut
+   into strips of pixels fixed by its shape; a strip's channels are summed in f32 around the strip's
+   first pixel (so a large mean costs no precision), and strips and channels are merged in order, in
+   f64. So every number of threads gives the same bytes. */
 #include <math.h>
 
 #include "compute/cpu/cpu.h"

@@ -1,5 +1,6 @@
-/* products.c - linear layers and convolutions: what oneDNN fuses is left to it (bias, activation,
-   residual); this file brings inputs and outputs into the dtypes and shapes that it takes.
+/* products.c - computes linear layers and convolutions through oneDNN: what it fuses is left to it
+   (bias, activation, residual), and this file brings inputs and outputs into the dtypes and shapes
+   that it takes.
 
    Before a product: x is converted to the weight's dtype, resized (nearest) or, for 1x1 kernels
    with stride or padding, gathered, all in one pass into scratch. After it: the time embedding of

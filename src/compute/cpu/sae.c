@@ -1,6 +1,6 @@
-/* sae.c - the products of sparse autoencoders: the dense one is oneDNN's, the sparse ones go
-   through memory in blocks of columns that stay in registers. Orders of summation are fixed by the
-   data, never by the threads. */
+/* sae.c - computes the products of sparse autoencoders: the dense one is oneDNN's, the sparse ones
+   go through memory in blocks of columns that stay in registers. Orders of summation are fixed by
+   the data, never by the threads. */
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 

@@ -1,7 +1,7 @@
-/* sae_adam.c - from codes to new weights in one pass. The entries of each feature are brought
-   together (a counting sort, so no two threads add to one place); then, feature after feature, its
-   gradients are summed in registers, 64 columns at a time, and used at once: they are never
-   written.
+/* sae_adam.c - computes an SAE's gradients from its codes and steps its weights with Adam, in one
+   pass. The entries of each feature are brought together (a counting sort, so no two threads add to
+   one place); then, feature after feature, its gradients are summed in registers, 64 columns at a
+   time, and used at once: they are never written.
 
    With few entries a feature, whole rows are done one after the other, and the encoder's copy is
    made while the new row is in cache. With many, each thread takes blocks of 64 columns and copies

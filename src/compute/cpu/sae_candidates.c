@@ -1,5 +1,5 @@
-/* sae_candidates.c - the k best of one row from rounded products: every feature that could be among
-   them given the rounding is computed again in f32, and the best of those are taken.
+/* sae_candidates.c - finds the k best features of one row from rounded products: every feature that
+   could be among them given the rounding is computed again in f32, and the best of those are taken.
 
    First with one bound for the whole row, which the scan compares with; then, among what that left,
    with each feature's own.

@@ -1,5 +1,5 @@
-/* sae_encoder.c - the encoder's copy for rounded products: in which format, in oneDNN's layout,
-   with what the rounding did to each row; and the plans that multiply with it. */
+/* sae_encoder.c - keeps a rounded copy of an SAE's encoder in the layout that oneDNN chose, with
+   what the rounding did to each row, and the plans that multiply with it. */
 #include <math.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* sae_error.c - decoding, its error and the error's products with the directions in use, while
-   these are in cache. With few codes a row the directions are read where they lie, the next row's
-   fetched meanwhile; with many, 64 columns of all directions are copied together first, which then
-   stay in the second-level cache, and rows are done block by block.
+/* sae_error.c - decodes codes, and computes the error and its products with the directions in use
+   while these are in cache. With few codes a row the directions are read where they lie, the next
+   row's fetched meanwhile; with many, 64 columns of all directions are copied together first, which
+   then stay in the second-level cache, and rows are done block by block.
 
    Sums over rows are taken in chunks of rows that the sizes alone decide, then chunk after chunk:
    the same for any number of threads. */

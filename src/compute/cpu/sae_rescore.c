@@ -1,6 +1,7 @@
-/* sae_rescore.c - f32 products of the candidates of many rows. With many candidates a row, each
-   feature's weights are met again and again: 64 columns of all of them are copied together, stay in
-   the second-level cache, and every row's candidates are taken from there, block after block. */
+/* sae_rescore.c - computes the products of the candidates of many rows again in f32. With many
+   candidates a row, each feature's weights are met again and again: 64 columns of all of them are
+   copied together, stay in the second-level cache, and every row's candidates are taken from there,
+   block after block. */
 #include <string.h>
 
 #include "compute/cpu/sae_train.h"

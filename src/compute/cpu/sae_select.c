@@ -1,6 +1,7 @@
-/* sae_select.c - encoder products that are never written as a whole: tile after tile of rows meets
-   the encoder's copy, and each row's candidates are taken from the tile while it is in cache. Rows
-   for which the rounded products do not decide are gathered and computed in f32 at the end. */
+/* sae_select.c - selects the k strongest features of each row without writing the encoder's product
+   as a whole: tile after tile of rows meets the encoder's copy, and each row's candidates are taken
+   from the tile while it is in cache. Rows for which the rounded products do not decide are
+   gathered and computed in f32 at the end. */
 #include <string.h>
 
 #include "compute/cpu/sae_train.h"

@@ -1,4 +1,4 @@
-/* sae_train.h - what the files of a training step's operations share: the encoder's copy, and the
+/* sae_train.h - declares what the operations of a training step share: the encoder's copy, and the
    choice of candidates in one row of rounded products. */
 #ifndef FCT_COMPUTE_CPU_SAE_TRAIN_H
 #define FCT_COMPUTE_CPU_SAE_TRAIN_H

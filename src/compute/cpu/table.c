@@ -1,4 +1,4 @@
-/* table.c - the cpu backend's entry in the registry. */
+/* table.c - lists the cpu backend's operations for the registry. */
 #include "compute/cpu/cpu.h"
 
 static fct_status describe(fct_str *out)

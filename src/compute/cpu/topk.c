@@ -1,8 +1,8 @@
-/* topk.c - the k largest of each row, exactly. A first pass over the row bounds the k-th largest
-   value from below; a second appends what reaches the bound to a buffer, of which the k best are
-   selected and sorted. A full buffer (many ties, or a rising row) is cut back to its k best, which
-   raises the bar. Value and index form one 64-bit key (larger value, then lower index), so there
-   are no ties to get wrong. */
+/* topk.c - selects the k largest numbers of each row, exactly. A first pass over the row bounds the
+   k-th largest value from below; a second appends what reaches the bound to a buffer, of which the
+   k best are selected and sorted. A full buffer (many ties, or a rising row) is cut back to its k
+   best, which raises the bar. Value and index form one 64-bit key (larger value, then lower index),
+   so there are no ties to get wrong. */
 #include <math.h>
 
 #include "compute/cpu/cpu.h"

@@ -1,6 +1,6 @@
-/* vec.h - the pieces of hot loops, written so that compilers vectorise them: no branches, no calls,
-   no float-to-int conversion. They are always inlined, so each clone of a caller (FCT_CLONES) gets
-   its own instruction set. NaN passes through all of them. */
+/* vec.h - defines the pieces of hot loops, written so that compilers vectorise them: no branches,
+   no calls, no float-to-int conversion. They are always inlined, so each clone of a caller
+   (FCT_CLONES) gets its own instruction set. NaN passes through all of them. */
 #ifndef FCT_COMPUTE_CPU_VEC_H
 #define FCT_COMPUTE_CPU_VEC_H
 

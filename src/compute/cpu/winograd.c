@@ -1,7 +1,7 @@
-/* winograd.c - F(4x4,3x3) (Lavin and Gray, 2015): a 4x4 tile of outputs comes from a 6x6 tile of
-   inputs d as Aᵀ[(G g Gᵀ) · (Bᵀ d B)]A; over all channels the inner product is 36 independent
-   matrix products, which oneDNN does. Tiles go through in strips, so that what lies between the
-   transforms stays in cache. */
+/* winograd.c - computes 3x3 convolutions as Winograd's F(4x4,3x3) (Lavin and Gray, 2015): a 4x4
+   tile of outputs comes from a 6x6 tile of inputs d as Aᵀ[(G g Gᵀ) · (Bᵀ d B)]A; over all channels
+   the inner product is 36 independent matrix products, which oneDNN does. Tiles go through in
+   strips, so that what lies between the transforms stays in cache. */
 #include "compute/cpu/winograd.h"
 #include "compute/cpu/vec.h"
 

@@ -1,6 +1,6 @@
-/* winograd.h - 3x3 convolutions of stride 1 in f32 by Winograd's F(4x4,3x3): 2.25 multiplications
-   an output and input channel instead of 9, for a kernel four times as large and an error of some
-   1e-6 instead of some 1e-7. */
+/* winograd.h - declares 3x3 convolutions of stride 1 in f32 by Winograd's F(4x4,3x3): 2.25
+   multiplications an output and input channel instead of 9, for a kernel four times as large and an
+   error of some 1e-6 instead of some 1e-7. */
 #ifndef FCT_COMPUTE_CPU_WINOGRAD_H
 #define FCT_COMPUTE_CPU_WINOGRAD_H
 

@@ -1,5 +1,5 @@
-/* attention.c - softmax(scale·q·kᵀ + mask)·v of the ref backend, one query of one head at a time:
-   its scores are the only ones that are ever stored. */
+/* attention.c - computes attention, softmax(scale·q·kᵀ + mask)·v, in the ref backend, one query of
+   one head at a time: its scores are the only ones that are ever stored. */
 #include <math.h>
 
 #include "compute/ref/ref.h"

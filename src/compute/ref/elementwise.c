@@ -1,4 +1,4 @@
-/* elementwise.c - activations, sums, concatenation and pooling of the ref backend. */
+/* elementwise.c - computes activations, sums, concatenation and pooling in the ref backend. */
 #include <math.h>
 
 #include "compute/ref/ref.h"

@@ -1,5 +1,5 @@
-/* norms.c - group norm and layer norm of the ref backend:
-   two passes, mean first, biased variance as torch has it. */
+/* norms.c - computes group norm and layer norm in the ref backend: two passes, mean first, biased
+   variance as torch has it. */
 #include <math.h>
 
 #include "compute/ref/ref.h"

@@ -1,4 +1,4 @@
-/* products.c - linear layers and convolutions of the ref backend. */
+/* products.c - computes linear layers and convolutions in the ref backend. */
 #include "compute/ref/ref.h"
 
 /* Inputs as the product sees them: a bf16 weight means that x is rounded to bf16 too. */

@@ -1,6 +1,6 @@
-/* ref.h - the plain backend: what every operation means, written so that it can be read next to its
-   definition. Never optimised: sums and statistics are f64, one loop an index, no threads. Other
-   backends are measured against it. */
+/* ref.h - declares the ref backend, which specifies what every operation means, written so that it
+   can be read next to its definition. Never optimised: sums and statistics are f64, one loop an
+   index, no threads. Other backends are measured against it. */
 #ifndef FCT_COMPUTE_REF_REF_H
 #define FCT_COMPUTE_REF_REF_H
 

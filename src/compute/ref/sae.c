@@ -1,4 +1,4 @@
-/* sae.c - the products and selections of sparse autoencoders in the ref backend. */
+/* sae.c - computes the products and selections of sparse autoencoders in the ref backend. */
 #include <math.h>
 
 #include "compute/ref/ref.h"

@@ -1,4 +1,5 @@
-/* sae_train.c - the operations of a sparse autoencoder's training step in the ref backend. */
+/* sae_train.c - computes the operations of a sparse autoencoder's training step in the ref
+   backend. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* table.c - the ref backend's entry in the registry, and its packing: a plain copy. */
+/* table.c - lists the ref backend's operations for the registry, and packs its weights as plain
+   copies. */
 #include "compute/pack.h"
 #include "compute/ref/ref.h"
 

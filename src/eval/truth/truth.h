@@ -1,5 +1,5 @@
-/* truth.h - what the parts of the truth protocol share: the sets of pictures, the workers that draw
-   them, and how one picture is made, read and painted.
+/* truth.h - declares what the parts of the truth protocol share: the sets of pictures, the workers
+   that draw them, and how one picture is made, read and painted.
 
    Order: open (setup.c), then run (run.c): learn (learn.c: capture, train, codes), choose
    (choose.c), show (cards.c), cause (cause.c), specialise (blocks.c), and the summary (summary.c).

@@ -1,6 +1,6 @@
-/* bind.c - from names to weights: finds a layer's tensors, checks their shapes against what the
-   config says, and packs them for the backend. The building code runs twice, first only to check,
-   so that one message names every tensor that is missing or has another shape. */
+/* bind.c - binds weights to layers by their names: finds a layer's tensors, checks their shapes
+   against what the config says, and packs them for the backend. The building code runs twice, first
+   only to check, so that one message names every tensor that is missing or has another shape. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* config.c - the JSON of a diffusers folder into structs. One table a component: each key is read
-   into a field, or must have one of the values that facet implements, or is known to be without
-   effect here. A value that facet does not implement is an error that names the key; a key in no
-   table is a warning, since real repositories carry many that mean nothing. */
+/* config.c - reads the JSON of a diffusers folder into structs. One table a component: each key is
+   read into a field, or must have one of the values that facet implements, or is known to be
+   without effect here. A value that facet does not implement is an error that names the key; a key
+   in no table is a warning, since real repositories carry many that mean nothing. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
-/* hash.c - a name for a model's content that is made in milliseconds: over every JSON and text file
-   whole, and of every weight file its size, its header and pages sampled evenly. A changed layer
-   changes it unless the change falls between all samples; the full hash is for those who ask for
-   it. */
+/* hash.c - names a model's content by a hash that is made in milliseconds: over every JSON and text
+   file whole, and of every weight file its size, its header and pages sampled evenly. A changed
+   layer changes it unless the change falls between all samples; the full hash is for those who ask
+   for it. */
 #include <string.h>
 
 #include "model/load/load.h"

@@ -1,5 +1,5 @@
-/* load.h - the inward header of model/load/: finds a model's folder, reads its configs into structs
-   and binds its weights to layers by diffusers' names. */
+/* load.h - declares how a model's folder is found, its configs read into structs and its weights
+   bound to layers by diffusers' names. */
 #ifndef FCT_MODEL_LOAD_LOAD_H
 #define FCT_MODEL_LOAD_LOAD_H
 

@@ -1,5 +1,5 @@
-/* weights.c - the safetensors files of one component of a diffusers folder: a single file, shards
-   listed in an index, or the `.fp16` variant of either when that is all there is. */
+/* weights.c - opens the safetensors files of one component of a diffusers folder: a single file,
+   shards listed in an index, or the `.fp16` variant of either when that is all there is. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* embed.c - what every residual block is told besides its map: the time step, and SDXL's added
-   conditions (the pooled text and the picture's original size, crop and target size), each as a
-   sinusoid or vector through two linear layers.
+/* embed.c - computes what every residual block is told besides its map: the time step, and SDXL's
+   added conditions (the pooled text and the picture's original size, crop and target size), each as
+   a sinusoid or vector through two linear layers.
 
    Stage 0 of the U-Net. It leaves the map alone and fills rt->emb with silu(time + added): every
    block applies the same SiLU before its own projection, so it is done once. */

@@ -1,5 +1,5 @@
-/* net.h - the inward header of model/net/: runs the U-Net and the VAE as flat lists of stages, with
-   taps that watch or edit any named module on the way.
+/* net.h - declares the U-Net and the VAE as flat lists of stages, with taps that watch or edit any
+   named module on the way.
 
    A network (U-Net, VAE encoder, VAE decoder) is a list of stages built from its config.json; one
    runner (fct_stages_run) serves all three. A stage has a name, weights and a function; it maps a

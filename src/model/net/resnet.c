@@ -1,5 +1,5 @@
-/* resnet.c - ResnetBlock2D: norm, SiLU, convolution, time embedding, norm, SiLU, convolution, plus
-   the input (through a 1x1 convolution where the widths differ). Also the plain stages: a
+/* resnet.c - runs ResnetBlock2D: norm, SiLU, convolution, time embedding, norm, SiLU, convolution,
+   plus the input (through a 1x1 convolution where the widths differ). Also the plain stages: a
    convolution, a norm with SiLU. */
 #include <stdio.h>
 

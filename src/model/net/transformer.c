@@ -1,4 +1,4 @@
-/* transformer.c - Transformer2DModel: the attention blocks that facet watches and edits.
+/* transformer.c - runs Transformer2DModel, the attention blocks that facet watches and edits.
 
    map -> group norm -> proj_in -> blocks (self-attention, attention to the text, gated
    feed-forward, each with its own layer norm and residual) -> proj_out -> delta, and output = input

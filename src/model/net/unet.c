@@ -1,6 +1,6 @@
-/* unet.c - UNet2DConditionModel as a flat list of stages, from its config. The order is diffusers'
-   forward(): embeddings, conv_in, the down blocks (every output kept as a skip), the middle, the up
-   blocks (each residual block joins one skip, last in first out), conv_out. */
+/* unet.c - builds UNet2DConditionModel as a flat list of stages, from its config. The order is
+   diffusers' forward(): embeddings, conv_in, the down blocks (every output kept as a skip), the
+   middle, the up blocks (each residual block joins one skip, last in first out), conv_out. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
-/* vae.c - AutoencoderKL: the encoder and the decoder as lists of stages, and pixels to latents and
-   back. Always f32: real SDXL weights overflow f16 here, which is how pictures turn black. */
+/* vae.c - builds the encoder and the decoder of AutoencoderKL as lists of stages, and turns pixels
+   into latents and back. Always f32: real SDXL weights overflow f16 here, which is how pictures
+   turn black. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* euler.c - EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers computes
-   them, in the same number formats and order of operations, so that the same noise gives the same
-   picture; and torch's noise for them. */
+/* euler.c - steps EulerAncestralDiscreteScheduler and EulerDiscreteScheduler as diffusers does, in
+   the same number formats and order of operations, so that the same noise gives the same picture;
+   and draws torch's noise for them. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* sampler.h - the inward header of model/sampler/: the timesteps and noise levels of a run, the
-   update of the sample after each evaluation of the U-Net, and the noise itself. */
+/* sampler.h - declares the sampler: the timesteps and noise levels of a run, the update of the
+   sample after each evaluation of the U-Net, and the noise itself. */
 #ifndef FCT_MODEL_SAMPLER_SAMPLER_H
 #define FCT_MODEL_SAMPLER_SAMPLER_H
 

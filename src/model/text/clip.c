@@ -1,5 +1,5 @@
-/* clip.c - the CLIP text encoders: token and position embeddings, layers with the norm before each
-   part, a causal mask.
+/* clip.c - runs the CLIP text encoders: token and position embeddings, layers with the norm before
+   each part, a causal mask.
 
    SDXL wants two things of them: the *penultimate* states, without the final norm, and of the
    second encoder the pooled vector: the final norm of the last layer's state at the end token,

@@ -1,6 +1,6 @@
-/* clip_text.c - the text before it is cut into words, exactly as transformers' slow CLIPTokenizer
-   does it without ftfy: control characters dropped, spaces around CJK ideographs, NFC, split at
-   white space, lower case by Unicode's full rules.
+/* clip_text.c - cleans a prompt and cuts it at white space, exactly as transformers' slow
+   CLIPTokenizer does it without ftfy: control characters dropped, spaces around CJK ideographs,
+   NFC, lower case by Unicode's full rules.
 
    Lower case is Python's str.lower(): one character may become two (U+0130), and a capital sigma at
    the end of a word becomes the final form. Which characters have a case comes from PCRE2's Unicode

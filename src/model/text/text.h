@@ -1,5 +1,5 @@
-/* text.h - the inward header of model/text/: turns a prompt into token ids and runs the CLIP text
-   encoders over them. */
+/* text.h - declares how a prompt becomes token ids, and the CLIP text encoders that run over
+   them. */
 #ifndef FCT_MODEL_TEXT_TEXT_H
 #define FCT_MODEL_TEXT_TEXT_H
 

@@ -1,4 +1,4 @@
-/* tokenizer.c - from a prompt to token ids as transformers' slow CLIPTokenizer gives them: added
+/* tokenizer.c - turns a prompt into token ids as transformers' slow CLIPTokenizer does: added
    tokens are found in the raw text first, the rest is cleaned and cut into words by CLIP's pattern,
    words into pieces; then start, end and padding.
 

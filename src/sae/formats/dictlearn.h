@@ -1,4 +1,5 @@
-/* dictlearn.h - what dictlearn.c needs of dictionary_learning's crosscoders (dictlearn_cross.c). */
+/* dictlearn.h - declares the readers and writers of dictionary_learning's crosscoders
+   (dictlearn_cross.c), for dictlearn.c. */
 #ifndef FCT_SAE_DICTLEARN_H
 #define FCT_SAE_DICTLEARN_H
 

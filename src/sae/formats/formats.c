@@ -1,4 +1,4 @@
-/* formats.c - has the table of SAE formats, and tells which of them something on disk is. */
+/* formats.c - lists the SAE formats, and tells which of them something on disk is. */
 #include <string.h>
 
 #include "sae/formats/formats.h"

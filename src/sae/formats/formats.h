@@ -1,6 +1,6 @@
-/* formats.h - the inward header of sae/formats/: the table of SAE formats, and what their readers
-   and writers share: tensors by their names in a file, facet.json, statistics, folders. A new
-   format is a file with a reader, a writer and a row in the table (formats.c). */
+/* formats.h - declares the table of SAE formats, and what their readers and writers share: tensors
+   by their names in a file, facet.json, statistics, folders. A new format is a file with a reader,
+   a writer and a row in the table (formats.c). */
 #ifndef FCT_SAE_FORMATS_FORMATS_H
 #define FCT_SAE_FORMATS_FORMATS_H
 

@@ -1,7 +1,7 @@
-/* batchtopk.c - BatchTopK autoencoders (Bussmann et al. 2024): losses and gradients of a batch. Of
-   all activations of a batch of B rows the B*k largest are kept, so that a row may have more or
-   fewer than k. A row alone has no batch: inference keeps what lies above a threshold, the running
-   mean of the least activation that a batch kept. Losses as TopK's.
+/* batchtopk.c - computes losses and gradients of BatchTopK autoencoders (Bussmann et al. 2024) on a
+   batch. Of all activations of a batch of B rows the B*k largest are kept, so that a row may have
+   more or fewer than k. A row alone has no batch: inference keeps what lies above a threshold, the
+   running mean of the least activation that a batch kept. Losses as TopK's.
 
    The selection is exact: activations are positive floats, whose bits are in their order, and three
    counts by 11, 11 and 10 bits find the least that is kept. Most activations are passed over, since

@@ -1,5 +1,5 @@
-/* batchtopk.h - the selection over a whole batch, which BatchTopK (batchtopk.c) and Matryoshka have
-   in common. */
+/* batchtopk.h - declares the selection over a whole batch, which BatchTopK (batchtopk.c) and
+   Matryoshka have in common. */
 #ifndef FCT_TRAIN_VARIANTS_BATCHTOPK_H
 #define FCT_TRAIN_VARIANTS_BATCHTOPK_H
 

@@ -1,6 +1,6 @@
-/* gated.c - gated autoencoders (Rajamanoharan et al. 2024): losses and gradients of a batch.
-   Whether a feature is active and how strongly are told apart, so that the penalty that makes codes
-   sparse does not shrink them:
+/* gated.c - computes losses and gradients of gated autoencoders (Rajamanoharan et al. 2024) on a
+   batch. Whether a feature is active and how strongly are told apart, so that the penalty that
+   makes codes sparse does not shrink them:
 
        q   = W_enc a
        pi  = q + b_gate                   the gate

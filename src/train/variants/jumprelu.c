@@ -1,5 +1,6 @@
-/* jumprelu.c - JumpReLU autoencoders (Rajamanoharan et al. 2024): losses and gradients of a batch.
-   Every feature has a threshold theta of its own, and the penalty counts what is active:
+/* jumprelu.c - computes losses and gradients of JumpReLU autoencoders (Rajamanoharan et al. 2024)
+   on a batch. Every feature has a threshold theta of its own, and the penalty counts what is
+   active:
 
        u = W_enc a + b_enc
        z = u where u > theta, else 0

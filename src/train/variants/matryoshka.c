@@ -1,7 +1,8 @@
-/* matryoshka.c - Matryoshka BatchTopK autoencoders (Bussmann et al. 2025): losses and gradients of
-   a batch. Codes as BatchTopK's, but the first features alone must rebuild a row as well as they
-   can, so that they stay general while later ones add what is particular. The features' prefixes
-   F/2^(G-1), ..., F/2, F each give a reconstruction x'_g from the codes that fall into them:
+/* matryoshka.c - computes losses and gradients of Matryoshka BatchTopK autoencoders (Bussmann et
+   al. 2025) on a batch. Codes as BatchTopK's, but the first features alone must rebuild a row as
+   well as they can, so that they stay general while later ones add what is particular. The
+   features' prefixes F/2^(G-1), ..., F/2, F each give a reconstruction x'_g from the codes that
+   fall into them:
 
        loss = scale * mean over g of mean((x'_g - x)²) + aux_coef * aux, of the whole
 

@@ -1,6 +1,6 @@
-/* relu.c - ReLU autoencoders with an L1 penalty (Bricken et al. 2023, Conerly et al. 2024): losses
-   and gradients of a batch. The penalty is on the sum of activations, each times its direction's
-   length, so that nothing is gained by small activations on long directions:
+/* relu.c - computes losses and gradients of ReLU autoencoders with an L1 penalty (Bricken et al.
+   2023, Conerly et al. 2024) on a batch. The penalty is on the sum of activations, each times its
+   direction's length, so that nothing is gained by small activations on long directions:
 
        z = relu(W_enc a + b_enc)
 

@@ -1,5 +1,5 @@
-/* topk.c - TopK autoencoders (Makhzani and Frey 2013, Gao et al. 2024): losses and gradients
-   written out. Of every row the k strongest activations are kept:
+/* topk.c - computes losses and gradients of TopK autoencoders (Makhzani and Frey 2013, Gao et al.
+   2024) on a batch. Of every row the k strongest activations are kept:
 
        a  = x - b_dec
        z  = relu(topk(W_enc a + b_enc))
