@@ -35,8 +35,8 @@ static double part_of(const context *c, const fct_codes *codes, int64_t row, int
     return z == 0 ? 0 : z * fct_codes_worth(codes, c->sae, row, feature);
 }
 
-/* A strength given in units of codes, in units of the direction: here, on this row. */
-static double worth(const context *c, int64_t row, int64_t feature)
+/* The length along a feature's direction that one unit of its code stands for, on this row. */
+static double direction_per_code(const context *c, int64_t row, int64_t feature)
 {
     return fct_codes_worth(&c->work->incoming, c->sae, row, feature);
 }
@@ -80,7 +80,8 @@ static bool replace_row(const context *c, const fct_live_edit *live, bool uncond
     /* `only` clears the half that it does not fill */
     if (e->op == FCT_EDIT_ZERO || !acts) return blend(base, NULL, 0, m, d);
     return blend(base, sae->w_dec + e->feature * d,
-                 e->value * (double)sae->k * live->unit * worth(c, row, e->feature), m, d);
+                 e->value * (double)sae->k * live->unit * direction_per_code(c, row, e->feature), m,
+                 d);
 }
 
 /* ---- adding ---- */
@@ -115,11 +116,12 @@ static bool add_row(const context *c, const fct_live_edit *live, bool uncond, in
     double m = mask_at(c, live, row, place);
     if (m == 0) return false;
     switch (e->op) {
-    case FCT_EDIT_ADD: return add_direction(c, f, sign * v * u * worth(c, row, f) * m);
+    case FCT_EDIT_ADD: return add_direction(c, f, sign * v * u * direction_per_code(c, row, f) * m);
     case FCT_EDIT_FROM: return add_source(c, live, sign * v * m, place);
     case FCT_EDIT_SCALE: return add_direction(c, f, (v - 1) * part_of(c, codes, row, f) * m);
     case FCT_EDIT_SET:
-        return add_direction(c, f, (v * u * worth(c, row, f) - part_of(c, codes, row, f)) * m);
+        return add_direction(
+            c, f, (v * u * direction_per_code(c, row, f) - part_of(c, codes, row, f)) * m);
     default: return false;
     }
 }

@@ -71,14 +71,14 @@ static fct_status take_scratch(fct_fast *f, fct_trainee *t)
         {&t->aux_coef, some, p->auxk, f32},
         {&t->aux_index, some, p->auxk, sizeof(int32_t)},
         {&f->sum, d, 1, sizeof(double)},
-        {&f->through, d, 1, f32},
+        {&f->bias_via_enc, d, 1, f32},
         {&f->g_sum, d, 1, sizeof(double)},
-        {&f->more, p->f, 1, sizeof(int32_t)},
+        {&f->dead_index, p->f, 1, sizeof(int32_t)},
         {&f->scaled, ranks ? rows : 0, p->k, f32},
-        {&f->all, ranks ? p->f : 0, 1, sizeof(int32_t)},
+        {&f->feature_index, ranks ? p->f : 0, 1, sizeof(int32_t)},
     };
     FCT_TRY(fct_scratch_take(part, FCT_COUNT(part)));
-    for (int64_t i = 0; i < p->f && ranks; i++) f->all[i] = (int32_t)i;
+    for (int64_t i = 0; i < p->f && ranks; i++) f->feature_index[i] = (int32_t)i;
     for (int w = 0; w < FCT_PARAM_COUNT && ranks; w++) {
         int64_t n;
         if (fct_trainee_param(t, w, &n)) FCT_TRY(fct_new(&t->grad[w], n, sizeof(float)));
@@ -104,8 +104,9 @@ static void fast_free(fct_trainee *t)
     for (int w = 0; w < FCT_PARAM_COUNT; w++) fct_free(t->grad[w]);
     fct_sae_engine_clear(&t->engine);
     if (!f) return;
-    void *own[] = {f->sum,   f->through, f->g_sum,  f->more, f->dead, f->w_enc, f->w_dec,  f->b_enc,
-                   f->g_enc, f->g_dec,   f->g_bias, f->z,    f->dz,   f->g_out, f->scaled, f->all};
+    void *own[] = {f->sum,   f->bias_via_enc, f->g_sum,  f->dead_index,   f->dead,   f->w_enc,
+                   f->w_dec, f->b_enc,        f->g_enc,  f->g_dec,        f->g_bias, f->z,
+                   f->dz,    f->g_out,        f->scaled, f->feature_index};
     for (size_t i = 0; i < FCT_COUNT(own); i++) fct_free(own[i]);
     fct_encoder_clear(&f->enc);
     fct_free(f);
@@ -241,7 +242,7 @@ static void update_bias(fct_trainee *t, const fct_adam *a)
     const fct_fast *f = t->fast;
     float *w = t->sae->b_dec, *m = t->m[FCT_PARAM_B_DEC], *v = t->v[FCT_PARAM_B_DEC];
     for (int64_t i = 0; i < t->sae->d; i++) {
-        double g = ((double)f->scale + f->aux_bias) * f->sum[i] - (double)f->through[i];
+        double g = ((double)f->scale + f->aux_bias) * f->sum[i] - (double)f->bias_via_enc[i];
         if (f->m > 0 && t->plan.aux == FCT_AUX_SDXL_UNBOX) g += f->g_sum[i];
         fct_adam_move(&w[i], &m[i], &v[i], (float)g, a);
     }
@@ -263,7 +264,7 @@ static fct_status fast_update(fct_trainee *t)
                        .input = t->centred,
                        .error = t->error,
                        .scale = f->scale,
-                       .more = f->m > 0 ? f->more : NULL,
+                       .more = f->m > 0 ? f->dead_index : NULL,
                        .more_enc = f->g_enc,
                        .more_dec = f->g_dec,
                        .more_bias = f->g_bias,
@@ -281,12 +282,12 @@ static fct_status fast_update(fct_trainee *t)
                        .eps = adam.eps,
                        .beta1 = adam.beta1,
                        .beta2 = adam.beta2,
-                       .through = f->through,
+                       .through = f->bias_via_enc,
                        .enc = &f->enc};
     if (!fct_dist_alone(p->ranks)) {
         FCT_TRY(whole_gradients(t));
         a.rows = 0; /* all that Adam takes comes from elsewhere */
-        a.more = f->all;
+        a.more = f->feature_index;
         a.more_enc = t->grad[FCT_PARAM_W_ENC];
         a.more_dec = t->grad[FCT_PARAM_W_DEC];
         a.more_bias = t->grad[FCT_PARAM_B_ENC];

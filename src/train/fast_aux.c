@@ -52,7 +52,7 @@ static void gather(fct_fast *f, const fct_trainee *t)
     size_t bytes = (size_t)s->d * sizeof(float);
     int32_t m = 0;
     for (int64_t i = 0; i < s->f; i++) {
-        f->more[i] = t->dead[i] ? m : -1;
+        f->dead_index[i] = t->dead[i] ? m : -1;
         if (t->dead[i]) f->dead[m++] = (int32_t)i;
     }
 #pragma omp parallel for schedule(static)

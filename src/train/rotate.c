@@ -1,5 +1,5 @@
-/* rotate.c - lists a run's checkpoints, and removes old ones and what a killed run left of
-   unfinished ones. A new one is written beside the others before the oldest goes, so a kill or a
+/* rotate.c - lists a run's checkpoints, and removes old ones and those that a killed run left
+   unfinished. A new one is written beside the others before the oldest goes, so a kill or a
    full disk at any moment leaves a good one; on continuing, one that is damaged (a disk's fault, a
    copy that was cut off) gives way to the one before it. */
 #include <inttypes.h>
@@ -25,7 +25,7 @@ static int64_t step_of(const char *name)
 }
 
 /* What a killed run left of one that was being written. */
-static bool is_rest(const char *name)
+static bool is_unfinished(const char *name)
 {
     char whole[sizeof prefix + DIGITS + sizeof suffix];
     const char *temp = strstr(name, ".safetensors.tmp-");
@@ -43,7 +43,8 @@ static void remove_one(const char *dir, const char *name)
     fct_free(path);
 }
 
-/* Those that are too many, those of later steps (damaged: this run stands here), and rests. */
+/* Removes those that are too many, those of later steps (damaged: this run stands here), and
+   unfinished ones. */
 static void remove_old(const char *dir, int64_t keep, int64_t step)
 {
     char **name = NULL;
@@ -53,7 +54,7 @@ static void remove_old(const char *dir, int64_t keep, int64_t step)
         int64_t at = step_of(name[i]);
         bool stays = at >= 0 && at <= step && kept < keep;
         kept += stays;
-        if ((at >= 0 && !stays) || is_rest(name[i])) remove_one(dir, name[i]);
+        if ((at >= 0 && !stays) || is_unfinished(name[i])) remove_one(dir, name[i]);
     }
     fct_names_free(name, n);
 }
