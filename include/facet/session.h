@@ -17,6 +17,33 @@
        fct_session_close(session);
        fct_model_close(model);
 
+   Do this to watch what a block adds to its input:
+       static fct_status watch(void *user, const fct_tap_event *event, fct_tensor *value)
+       {
+           float *row;
+           int64_t n, *seen = user;
+           fct_status st = fct_tap_rows(&row, &n, event, value, -1, FCT_HALF_DEFAULT);
+           if (st != FCT_OK) return st; // else row [n,C] of this step, C = value->dim[3]
+           *seen += n;
+           return FCT_OK;
+       }
+
+       fct_model *model = NULL;
+       fct_session *session = NULL;
+       fct_run_result result = {0};
+       int64_t seen = 0;
+       fct_tap tap = {.module = "up.0.1", .what = FCT_TAP_DELTA, .user = &seen, .fn = watch};
+       fct_run_item item = {.prompt = "two blue stars", .seed = 7};
+       fct_run_desc run = {
+           .items = &item, .n_items = 1, .taps = &tap, .n_taps = 1, .stop_after_taps = true};
+       fct_status st = fct_model_open(&model, &(fct_model_desc){.path = "models/demo"});
+       if (st == FCT_OK) st = fct_session_open(&session, model, NULL);
+       if (st == FCT_OK) st = fct_session_run(session, &run, &result);
+       printf("%lld rows\n", (long long)seen);
+       fct_run_result_clear(&result);
+       fct_session_close(session);
+       fct_model_close(model);
+
    A model is what was loaded and is shared by any number of sessions; a session is used by one
    thread at a time. It keeps its memory between runs, the texts that it has encoded, and moments of
    edited runs: whoever asks for the same run with another edit pays only for what follows the first

@@ -79,17 +79,20 @@ typedef struct fct_train_desc {
     int64_t k;          /* active features a row */
     int64_t auxk;       /* dead features that the aux loss revives; FCT_NONE: no aux loss */
     int64_t n_features;
-    double expansion_factor;  /* instead of n_features: that many times D */
-    int64_t batch_size;       /* rows in a step */
-    int64_t steps;            /* 0: one pass over the rows */
-    int64_t dead_rows;        /* a feature is dead after so many rows without it */
-    int64_t calibration_rows; /* first rows, which set bias and loss scale */
-    double lr, eps;           /* Adam's learning rate; its eps, 0: 6.25e-10 */
-    double aux_coef;          /* weight of the aux loss; 0: 1/32; FCT_NONE: no aux loss */
-    double loss_scale;        /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
-    fct_aux_mode aux;         /* 0: clean */
-    fct_train_engine engine;  /* 0: auto */
-    const char *backend; /* what computes: "cpu", "ref" (plain and slow); NULL: cpu */
+    double expansion_factor; /* instead of n_features: that many times D */
+    int64_t batch_size;      /* rows in a step */
+    int64_t steps;           /* 0: one pass over the rows */
+    int64_t dead_rows;       /* a feature is dead after so many rows without it */
+    /* First rows, which set bias and loss scale. The preset "unboxing" does not train on them, the
+       others do. 0: "unboxing" takes ten batches (40,960 rows where batch_size is 4096), the others
+       a quarter of the rows, but at most 32,768. */
+    int64_t calibration_rows;
+    double lr, eps;          /* Adam's learning rate; its eps, 0: 6.25e-10 */
+    double aux_coef;         /* weight of the aux loss; 0: 1/32; FCT_NONE: no aux loss */
+    double loss_scale;       /* 0: auto, 1/mean((x - mean)²) over the calibration rows */
+    fct_aux_mode aux;        /* 0: clean */
+    fct_train_engine engine; /* 0: auto */
+    const char *backend;     /* what computes: "cpu", "ref" (plain and slow); NULL: cpu */
 
     /* Of some architectures; elsewhere they are refused. Lengths are in units of a row's root mean
        square length about the mean, sqrt(D / loss_scale). relu, gated: the penalty is the sum of
@@ -146,8 +149,12 @@ FCT_API const fct_option *fct_train_table(void);
    field. */
 FCT_API fct_status fct_train_desc_check(const fct_train_desc *desc) FCT_MUST_CHECK;
 
-/* steps, rows: done. dead: features at the end, by dead_rows. The losses are of the last step, ev
-   (mean over dimensions of 1 - var(x-x')/var(x)) and l0 of the last one logged. */
+/* What came of a training. steps and rows are those done.
+   dead: how many of the n_features are dead after the last step. A feature is dead when it was
+   active (above 0.001) in none of the last dead_rows rows, counted in whole steps.
+   The losses are of the last step; l0 and ev are of the last step that was logged, where
+
+       ev = mean over dimensions of 1 - var(x - x')/var(x) */
 typedef struct fct_train_report {
     int64_t steps, rows, n_features, k, dead;
     double loss, mse, aux, ev, l0, loss_scale, seconds;

@@ -96,6 +96,13 @@ def examples(header: str) -> list[str]:
     return ["\n".join(line[7:] for line in block.rstrip().split("\n")) for block in blocks]
 
 
+def functions_first(block: str) -> tuple[str, str]:
+    """The functions that open an example, and the statements after them."""
+    functions = re.match(r"(?:static [^\n]*\n\{\n.*?^\}\n\n?)*", block, re.DOTALL | re.MULTILINE)
+    at = functions.end() if functions else 0
+    return block[:at], block[at:]
+
+
 def exported() -> set[str]:
     """The functions that the headers declare for others."""
     texts = [(ROOT / "include/facet" / name).read_text() for name in HEADERS]
@@ -156,9 +163,10 @@ def test_every_header_has_an_example() -> None:
 
 @pytest.mark.parametrize("header", ORDER)
 def test_example(installed: Installed, work: Path, header: str) -> None:
-    """As it stands, in a function: one that has a status ends well."""
+    """As it stands, in a function, after its own functions: one that has a status ends well."""
     for i, block in enumerate(examples(header)):
-        body = "".join(f"    {line}\n" for line in block.split("\n"))
+        functions, statements = functions_first(block)
+        body = "".join(f"    {line}\n" for line in statements.split("\n"))
         end = "st == FCT_OK ? 0 : (fputs(fct_error_text(), stderr), 1)" if "fct_status st " in block else "0"
         source = work / f"{header[:-2]}{i}.c"
         source.write_text(f"""#include <facet/facet.h>
@@ -166,7 +174,7 @@ def test_example(installed: Installed, work: Path, header: str) -> None:
 #include <stdlib.h>
 #include <string.h>
 
-int main(void)
+{functions}int main(void)
 {{
 {body}    return {end};
 }}
