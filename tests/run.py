@@ -8,6 +8,7 @@ FACET_PYTHON names an interpreter that has them (with pytest); otherwise they ar
 """
 
 import argparse
+import concurrent.futures
 import fnmatch
 import json
 import os
@@ -21,7 +22,10 @@ import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
-SMALL = ["pytest", "numpy", "safetensors", "Pillow"]
+WORKERS = min(os.cpu_count() or 1, 4)
+# C tests that take longest, which begin first
+LONG = {"sae_planted", "session", "device", "sae_blocks"}
+SMALL = ["pytest", "pytest-xdist", "numpy", "safetensors", "Pillow"]
 LARGE = ["torch", "diffusers==0.35.2", "transformers==4.57.*"]
 CMOCKA = re.compile(r"^\[ +(OK|SKIPPED|FAILED|ERROR) +\] ([\w]+)$", re.M)
 
@@ -80,11 +84,15 @@ def build(folder: pathlib.Path, options: list[str], env: dict[str, str] | None =
 
 
 def c_tests(tally: Tally, folder: pathlib.Path, label: str) -> None:
-    """Every test that meson knows, one process each; cmocka programs are counted by their single tests."""
+    """Every test that meson knows, one process each, as many at once as there are cores; cmocka programs are counted by
+    their single tests."""
     good, said = run(["meson", "introspect", "--tests", str(folder)])
-    for test in json.loads(said) if good else []:
+    tests = json.loads(said) if good else []
+    tests.sort(key=lambda test: test["name"] not in LONG)
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        done = list(pool.map(lambda test: run(test["cmd"], test["env"], limit=1800), tests))
+    for test, (good, said) in zip(tests, done):
         name = f"{label}/{test['name']}"
-        good, said = run(test["cmd"], test["env"], limit=900)
         results = CMOCKA.findall(said)
         for result, single in results:
             if result == "OK":
@@ -157,7 +165,9 @@ def python_tests(tally: Tally, python: pathlib.Path | None, why: str, full: bool
     report = BUILD / "pytest.xml"
     report.unlink(missing_ok=True)
     env = {"FACET": str(BUILD / "facet"), "FACET_BUILD": str(BUILD), "FACET_FULL": "1" if full else ""}
-    good, said = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
+    good, _ = run([str(python), "-c", "import xdist"])
+    several = ["-n", str(WORKERS), "--dist", "loadfile"] if good else []
+    good, said = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *several, f"--junitxml={report}",
                       str(ROOT / "tests/python")], env, limit=3600)
     if not report.exists():
         tally.one("python", False, said)

@@ -1,5 +1,5 @@
-/* facet/edit.h - runs of a model with edits: the SAEs that the edits speak of, edited runs, and
-   recipes run again. What each edit does is said in facet/recipe.h.
+/* facet/edit.h - runs a model with edits: binds SAEs to the blocks that edits speak of, runs edits
+   and recipes, and writes the recipe of a run. What each edit does is said in facet/recipe.h.
 
    Do this:
        fct_model *model = NULL;

@@ -1,5 +1,5 @@
-/* facet/recipe.h - edits, masks and recipes as values: read, written, copied, and stamped into
-   pictures. Nothing here runs a model; facet/edit.h does.
+/* facet/recipe.h - reads, writes and copies edits, masks and recipes as values, and stamps recipes
+   into pictures. Nothing here runs a model; facet/edit.h does.
 
    Do this:
        fct_edit edit = {0};

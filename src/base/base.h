@@ -55,6 +55,8 @@ fct_status fct_where(fct_status st, const char *fmt, ...) __attribute__((format(
     } while (0)
 
 #define FCT_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+/* A flag that a signal handler or another thread may raise meanwhile. */
+#define FCT_READ_FLAG(flag) __atomic_load_n((flag), __ATOMIC_RELAXED)
 
 /* In front of a hot loop: compiled for several instruction sets, the best one is chosen when the
    program starts. The definition alone carries it: with the prototype other files would choose

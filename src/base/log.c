@@ -37,6 +37,7 @@ void fct_log_detail(const fct_log *log, const char *text)
 
 fct_status fct_log_check_stop(const fct_log *log)
 {
-    if (log && log->stop && *log->stop) return fct_fail(FCT_ERR_STOPPED, "stopped on request");
+    if (log && log->stop && FCT_READ_FLAG(log->stop))
+        return fct_fail(FCT_ERR_STOPPED, "stopped on request");
     return FCT_OK;
 }

@@ -183,7 +183,7 @@ static fct_status wait_for_all(ranks *l, const watch *w, fct_link_break *why)
             pause_for(2e-5);
         if (now - looked < LOOK) continue;
         looked = now;
-        if (stopped == 0 && l->stop && *l->stop) stopped = now;
+        if (stopped == 0 && l->stop && FCT_READ_FLAG(l->stop)) stopped = now;
         FCT_TRY(look(l, w, now - start, stopped > 0 ? now - stopped : 0, why));
     }
 }

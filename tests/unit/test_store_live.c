@@ -262,7 +262,7 @@ static void test_stops(void **state)
     int64_t n;
     assert_ok(fct_model_rows(&r, &desc, &(fct_rows_desc){.memory_bytes = BUFFER}));
     assert_ok(r.next(r.self, 10, &x, &n));
-    stop = 1;
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     fct_status st = FCT_OK;
     for (int i = 0; i < 10000 && st == FCT_OK; i++) st = r.next(r.self, 50, &x, &n);
     assert_true(st == FCT_ERR_STOPPED || (st == FCT_OK && n == 0)); /* or it was done already */

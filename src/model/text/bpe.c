@@ -1,6 +1,6 @@
-/* bpe.c - byte-level byte-pair encoding as CLIP uses it: a word's bytes become printable
-   characters, the last one marked with </w>, and the pair of lowest rank is merged until no merge
-   is left.
+/* bpe.c - encodes words by byte-level byte-pair encoding, as CLIP uses it: a word's bytes become
+   printable characters, the last one marked with </w>, and the pair of lowest rank is merged until
+   no merge is left.
 
    Two hash tables: pieces to ids (vocab.json), and pairs of pieces to ranks (merges.txt). Pieces
    that only merges.txt knows get internal numbers beyond the vocabulary, so that merging works on
@@ -82,7 +82,7 @@ static slot *pair_slot(const fct_bpe *b, uint64_t key)
 }
 
 /* What a byte looks like in the vocabulary: itself where it is a printable Latin-1 character, else
- * 256, 257, ... in turn. */
+   256, 257, ... in turn. */
 static int64_t byte_text(char out[4], int byte)
 {
     int code = 0, next = 256;
@@ -266,7 +266,7 @@ static fct_status find_joined(int32_t *out, const fct_bpe *b, int32_t x, int32_t
 }
 
 /* Merges every occurrence of the pair, left to right. A piece that is in no list ends up as -1,
- * which merges no further. */
+   which merges no further. */
 static int64_t merge_all(int32_t *w, int64_t n, int32_t x, int32_t y, int32_t xy)
 {
     int64_t k = 0;
