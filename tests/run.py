@@ -25,7 +25,7 @@ BUILD = ROOT / "build"
 WORKERS = min(os.cpu_count() or 1, 4)
 # C tests that take longest, which begin first
 LONG = {"sae_planted", "session", "device", "sae_blocks"}
-SMALL = ["pytest", "pytest-xdist", "numpy", "safetensors", "Pillow"]
+SMALL = ["pytest", "numpy", "safetensors", "Pillow"]
 LARGE = ["torch", "diffusers==0.35.2", "transformers==4.57.*"]
 CMOCKA = re.compile(r"^\[ +(OK|SKIPPED|FAILED|ERROR) +\] ([\w]+)$", re.M)
 
@@ -165,9 +165,7 @@ def python_tests(tally: Tally, python: pathlib.Path | None, why: str, full: bool
     report = BUILD / "pytest.xml"
     report.unlink(missing_ok=True)
     env = {"FACET": str(BUILD / "facet"), "FACET_BUILD": str(BUILD), "FACET_FULL": "1" if full else ""}
-    good, _ = run([str(python), "-c", "import xdist"])
-    several = ["-n", str(WORKERS), "--dist", "loadfile"] if good else []
-    good, said = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *several, f"--junitxml={report}",
+    good, said = run([str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}",
                       str(ROOT / "tests/python")], env, limit=3600)
     if not report.exists():
         tally.one("python", False, said)

@@ -86,8 +86,8 @@ typedef struct fct_log {
     void (*progress)(void *user, const char *what, int64_t done, int64_t total);
     /* What stands beside progress until it is called again: "8,120 rows/s  EV 0.81". */
     void (*detail)(void *user, const char *text);
-    /* Non-zero asks long work to end soon with FCT_ERR_STOPPED; may be set by a signal handler, or by
-       another thread with an atomic store (facet reads it atomically). */
+    /* Non-zero asks long work to end soon with FCT_ERR_STOPPED; may be set by a signal handler, or
+       by another thread with an atomic store (facet reads it atomically). */
     const volatile int *stop;
 } fct_log;
 
