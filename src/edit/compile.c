@@ -63,7 +63,8 @@ static fct_status check_sae(fct_compiled *c, const fct_model_info *info, const f
     if (!fct_edit_needs_sae(e)) return FCT_OK;
     const char *name = c->block->short_name;
     if (!c->sae)
-        return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one as %s=DIR", name, name);
+        return fct_fail(FCT_ERR_MISSING, "block %s has no SAE; give one with --sae %s=DIR", name,
+                        name);
     FCT_TRY(fct_sae_bound_block(&block, c->bound, info));
     if (fct_edit_has_feature(e->op)) FCT_TRY(check_feature(c->sae, name, e->feature));
     if (e->mask.kind == FCT_MASK_MAP) FCT_TRY(check_feature(c->sae, name, e->mask.feature));

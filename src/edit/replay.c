@@ -110,14 +110,15 @@ static fct_status load_sae(fct_sae **out, const fct_recipe_sae *s, const char *f
     fct_status st;
     if (!s->path)
         return fct_fail(FCT_ERR_MISSING,
-                        "the recipe does not say where its SAE of %s is; give it as %s=DIR",
+                        "the recipe does not say where its SAE of %s is; give it with --sae %s=DIR",
                         s->block, s->block);
     FCT_TRY(fct_path_in(&path, fct_path_exists(s->path) ? NULL : folder, s->path));
     if (fct_path_exists(path)) {
         st = fct_sae_load(out, path, s->block);
     } else {
         bool one = strcmp(path, s->path) == 0;
-        st = fct_fail(FCT_ERR_MISSING, "the recipe's SAE of %s is not at %s%s%s; give it as %s=DIR",
+        st = fct_fail(FCT_ERR_MISSING,
+                      "the recipe's SAE of %s is not at %s%s%s; give it with --sae %s=DIR",
                       s->block, s->path, one ? "" : " nor at ", one ? "" : path, s->block);
     }
     fct_free(path);

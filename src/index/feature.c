@@ -47,8 +47,9 @@ fct_status fct_feature_parse(fct_block_feature *out, const fct_model *m, const f
     const char *name = out->block->short_name;
     const fct_sae *sae = saes ? fct_sae_set_find(saes, out->block->name) : NULL;
     if (!sae)
-        return fct_fail(FCT_ERR_MISSING, "feature \"%s\": block %s has no SAE; give one as %s=DIR",
-                        text, name, name);
+        return fct_fail(FCT_ERR_MISSING,
+                        "feature \"%s\": block %s has no SAE; give one with --sae %s=DIR", text,
+                        name, name);
     if (out->feature >= sae->f)
         return fct_fail(FCT_ERR_MISSING,
                         "there is no feature %" PRId64 ": the SAE of %s has features 0 to %" PRId64,

@@ -63,7 +63,8 @@ static fct_status check_existing(import *m)
         goto out;
     }
     if (strcmp(dtype, fct_dtype_name(m->dtype)) != 0) {
-        st = fct_fail(FCT_ERR_ARG, "%s holds %s: import as %s too, or choose another folder",
+        st = fct_fail(FCT_ERR_ARG,
+                      "%s holds %s: import with --store-dtype %s, or choose another folder",
                       m->desc->out, dtype, dtype);
         goto out;
     }
@@ -72,7 +73,7 @@ static fct_status check_existing(import *m)
         if (name && strcmp(name, m->block) == 0) {
             st = fct_fail(
                 FCT_ERR_ARG,
-                "%s has a block %s already: choose another name for the block, or another folder",
+                "%s has a block %s already: choose another name with --block, or another folder",
                 m->desc->out, name);
             goto out;
         }

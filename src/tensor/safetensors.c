@@ -273,8 +273,8 @@ fct_status fct_safetensors_rows(fct_tensor *out, const fct_safetensors *s, const
     for (int64_t i = 0; !found && i < s->n; i++) {
         if (s->entry[i].t.ndim != 2) continue;
         if (t && t->ndim == 2)
-            return fct_fail(FCT_ERR_ARG,
-                            "%s: several 2-D tensors: name the one that holds the rows", s->path);
+            return fct_fail(FCT_ERR_ARG, "%s: several 2-D tensors: name one with --tensor",
+                            s->path);
         t = &s->entry[i].t;
     }
     if (!t || (!name && t->ndim != 2))

@@ -392,8 +392,8 @@ def test_recipes_that_the_command_line_could_not_ask_for(care: Path) -> None:
     ):
         text = json.dumps({"format": "facet-recipe", "prompt": "x", key: value})
         (care / "r.json").write_text(text)
-        quoted = key if key == "dtype" else f'"{key}": want'
-        bad("generate", "--recipe", "r.json", "-o", "no.png", says=f"r.json: {quoted}", cwd=care)
+        says = f'r.json: "{key}": want'
+        bad("generate", "--recipe", "r.json", "-o", "no.png", says=says, cwd=care)
     auto = {"format": "facet-recipe", "prompt": "x", "dtype": "auto", "width": 64, "height": 64}
     (care / "r.json").write_text(json.dumps({**auto, "sampler": "OtherScheduler"}))
     said = log("generate", "--recipe", "r.json", "-o", "auto.png", cwd=care)

@@ -407,7 +407,7 @@ static const struct {
 } mistakes[] = {
     {"mid.9:0 +1", NULL,
      "edit \"mid.9:0 +1\": there is no block \"mid.9\"; this model has mid.0, up.0.1"},
-    {"up.0.1:0 +1", NULL, "block up.0.1 has no SAE; give one as up.0.1=DIR"},
+    {"up.0.1:0 +1", NULL, "block up.0.1 has no SAE; give one with --sae up.0.1=DIR"},
     {"mid.0:6 +1", NULL, "there is no feature 6: the SAE of mid.0 has features 0 to 5"},
     {"mid.0:0 +1 @map:9>0", NULL, "there is no feature 9"},
     {"mid.0:5 +1", NULL, "it was never active there"},

@@ -497,7 +497,7 @@ static void test_sets(void **state)
              "\"saes/mid.0\"}]}");
     assert_ok(fct_recipe_parse(&r, text, (int64_t)strlen(text), "r"));
     assert_fails(FCT_ERR_MISSING,
-                 "the recipe's SAE of mid.0 is not at saes/mid.0; give it as mid.0=DIR",
+                 "the recipe's SAE of mid.0 is not at saes/mid.0; give it with --sae mid.0=DIR",
                  fct_recipe_find_saes(&r, twin.model, NULL, &set));
     assert_ok(fct_recipe_find_saes(&r, twin.model, temp_path(""), &set));
     assert_int_equal(set.n, 1);
