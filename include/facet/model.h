@@ -48,8 +48,8 @@ typedef struct fct_model_desc {
 FCT_API const fct_option *fct_model_table(void);
 
 /* Reads configs and weights, and packs these as the backend likes them: seconds for a model of full
-   size. FCT_ERR_UNSUPPORTED names a setting that facet does not have, FCT_ERR_MISSING a file,
-   FCT_ERR_SHAPE a tensor. */
+   size. FCT_ERR_ARG: desc is NULL or has no path; FCT_ERR_UNSUPPORTED names a setting that facet
+   does not have, FCT_ERR_MISSING a file, FCT_ERR_SHAPE a tensor. */
 FCT_API fct_status fct_model_open(fct_model **out, const fct_model_desc *desc) FCT_MUST_CHECK;
 /* After its sessions. NULL is fine. */
 FCT_API void fct_model_close(fct_model *m);

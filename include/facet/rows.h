@@ -90,8 +90,8 @@ typedef struct fct_rows_desc {
     int64_t memory_bytes; /* of the mixing buffer; 0: 256 MiB. The order follows from it */
     bool no_overlap;      /* of a model's rows: made when they are wanted, not on a thread ahead */
 } fct_rows_desc;
-/* A source over rows in memory, f32 [n,d], which stay the caller's and must outlive it. desc->block
-   is not used. */
+/* A source over rows in memory, f32 [n,d], which stay the caller's and must outlive it. desc NULL:
+   all rows in their order; desc->block is not used. */
 FCT_API fct_status fct_rows_of_memory(fct_row_source *out, const float *rows, int64_t n, int64_t d,
                                       const fct_rows_desc *desc) FCT_MUST_CHECK;
 

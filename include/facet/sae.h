@@ -225,7 +225,7 @@ FCT_API fct_status fct_sae_encode_file(const fct_sae *s, const fct_encode_file_d
 
 struct fct_dist; /* several processes as one (facet/dist.h) */
 
-/* How rows are passed over. Zero is the default; NULL in its place too. */
+/* How rows are passed over. Zero is the default, and so is NULL in its place. */
 typedef struct fct_measure_desc {
     int64_t max_rows;    /* stop after so many; 0: all */
     const char *backend; /* what computes: "cpu", "ref"; NULL: cpu */
@@ -235,8 +235,8 @@ typedef struct fct_measure_desc {
     const fct_log *log; /* NULL: silence */
 } fct_measure_desc;
 
-/* One pass with the weights as they are: fills density, mean, std, max. FCT_ERR_ARG without rows,
-   FCT_ERR_SHAPE when their width is another. */
+/* One pass with the weights as they are: fills density, mean, std, max. desc NULL: over all rows,
+   in one process. FCT_ERR_ARG without rows, FCT_ERR_SHAPE when their width is another. */
 FCT_API fct_status fct_sae_measure_stats(fct_sae *s, fct_row_source *rows,
                                          const fct_measure_desc *desc) FCT_MUST_CHECK;
 
@@ -250,6 +250,7 @@ typedef struct fct_sae_quality {
     int64_t rows;
     double block_ev[FCT_SAE_MAX_BLOCKS]; /* of a crosscoder: ev of each block */
 } fct_sae_quality;
+/* desc NULL: over all rows. Errors as fct_sae_measure_stats; desc->ranks is not used. */
 FCT_API fct_status fct_sae_measure_quality(const fct_sae *s, fct_row_source *rows,
                                            const fct_measure_desc *desc,
                                            fct_sae_quality *out) FCT_MUST_CHECK;

@@ -226,8 +226,9 @@ FCT_API const fct_model *fct_session_model(const fct_session *s);
 FCT_API int fct_session_threads(const fct_session *s);
 FCT_API const char *fct_session_plan(const fct_session *s);
 
-/* One run. *out need not be initialised; release it with fct_run_result_clear. FCT_ERR_RANGE: a
-   stage gave NaN or infinity, and is named; FCT_ERR_STOPPED: the log's stop flag was raised. */
+/* One run. *out need not be initialised; release it with fct_run_result_clear. FCT_ERR_ARG: desc is
+   NULL or has no items; FCT_ERR_RANGE: a stage gave NaN or infinity, and is named; FCT_ERR_STOPPED:
+   the log's stop flag was raised. */
 FCT_API fct_status fct_session_run(fct_session *s, const fct_run_desc *desc,
                                    fct_run_result *out) FCT_MUST_CHECK;
 /* The exact peak of memory for activations of such a run, in bytes, from a dry pass. */

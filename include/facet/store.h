@@ -173,6 +173,8 @@ typedef struct fct_rows_file_desc {
     const char *tensor;
     const char *block; /* its block's name; NULL: "rows" */
 } fct_rows_file_desc;
+/* As fct_store_open, told what a file does not say itself. desc NULL: fct_store_open. FCT_ERR_ARG:
+   a tensor is named where path is a store's folder. */
 FCT_API fct_status fct_store_open_rows(fct_store **out, const char *path,
                                        const fct_rows_file_desc *desc) FCT_MUST_CHECK;
 /* After the sources made from it. NULL is fine. */

@@ -161,10 +161,10 @@ typedef struct fct_train_report {
 } fct_train_report;
 
 /* One SAE from a source, which stays the caller's and is left where training ends. *out is the
-   caller's: fct_sae_free; NULL after a failure. report may be NULL. Runs on the calling thread with
-   all of OpenMP's. FCT_ERR_ARG: options that do not fit each other or the rows; FCT_ERR_RANGE: rows
-   or losses that are not finite; FCT_ERR_STOPPED: the log's stop flag is up, with a checkpoint kept
-   where there is a folder for it. */
+   caller's: fct_sae_free; NULL after a failure. desc NULL: all defaults. report may be NULL. Runs
+   on the calling thread with all of OpenMP's. FCT_ERR_ARG: options that do not fit each other or
+   the rows; FCT_ERR_RANGE: rows or losses that are not finite; FCT_ERR_STOPPED: the log's stop flag
+   is up, with a checkpoint kept where there is a folder for it. */
 FCT_API fct_status fct_sae_train(fct_sae **out, fct_row_source *rows, const fct_train_desc *desc,
                                  fct_train_report *report) FCT_MUST_CHECK;
 

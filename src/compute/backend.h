@@ -138,9 +138,9 @@ typedef struct fct_group_norm_args {
     fct_act act; /* NONE, SILU, RELU, GELU */
 } fct_group_norm_args;
 
-/* Over the last dimension. */
+/* Over the last dimension, y as above without the activation. */
 typedef struct fct_layer_norm_args {
-    fct_tensor x, y;
+    fct_tensor x, y;           /* [...,C] */
     const float *gamma, *beta; /* NULL: 1 and 0 */
     float eps;
 } fct_layer_norm_args;

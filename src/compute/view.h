@@ -5,10 +5,11 @@
 
 #include "compute/backend.h"
 
+/* Whether an optional tensor is there: ndim 0 is "none". */
 static inline bool fct_view_given(const fct_tensor *t)
 {
     return t->ndim > 0;
-} /* optional tensors: ndim 0 is "none" */
+}
 
 static inline int64_t fct_view_last(const fct_tensor *t)
 {

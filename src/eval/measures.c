@@ -19,7 +19,9 @@ double fct_eval_length(const float *x, int64_t n)
 }
 
 /* Balanced: with hit rate h and false-alarm rate f, precision is h/(h+f) and recall h, as if there
-   were as many negatives as positives. */
+   were as many negatives as positives:
+
+       f1 = 2·precision·recall/(precision + recall) = 2h/(1 + h + f) */
 fct_f1 fct_eval_f1(const float *score, const int8_t *want, int64_t n, double threshold)
 {
     int64_t count[2] = {0}, on[2] = {0};

@@ -1,4 +1,4 @@
-/* read.c - reads a picture of either format: which one it is, the first bytes tell. */
+/* read.c - reads a PNG or JPEG picture, told apart by its first bytes. */
 #include "image/image.h"
 
 fct_status fct_image_parse(fct_image *out, const void *data, int64_t n, const char *name,

@@ -1,5 +1,5 @@
-/* resize.c - averages areas of a picture: for pictures in another size, and for masks, whose cells
-   seldom line up with pixels. */
+/* resize.c - resizes pictures, and fits masks to a grid, by averaging areas: cells seldom line up
+   with pixels. */
 #include <math.h>
 
 #include "image/image.h"

@@ -57,7 +57,8 @@ static int highest_first(const void *pa, const void *pb)
     return a->feature < b->feature ? -1 : a->feature > b->feature;
 }
 
-/* count: features of all SAEs together; mean [2][count] and total [2]: of A, of B. */
+/* score_f = mean_A(f)/sum mean_A - mean_B(f)/sum mean_B (Surkov et al. 2024). count: features of
+   all SAEs together; mean [2][count] and total [2]: of A, of B. */
 static fct_status make_rows(fct_contrast *out, const fct_model_info *info, const fct_sae_set *saes,
                             int64_t count, const double *const mean[2], const double total[2])
 {

@@ -1,5 +1,5 @@
-/* truth_blocks.c - writes the page's third part: what each block does for the picture, and how well
-   its SAE stands in for it. */
+/* truth_blocks.c - writes the third part of the truth protocol's page: what each block does for the
+   picture, and how well its SAE stands in for it. */
 #include <math.h>
 #include <stdio.h>
 

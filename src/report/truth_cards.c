@@ -1,5 +1,5 @@
-/* truth_cards.c - writes the page's first part: cards of features, what they are active on and what
-   they do alone. */
+/* truth_cards.c - writes the first part of the truth protocol's page: cards of features, what they
+   are active on and what they do alone. */
 #include <stdio.h>
 
 #include "report/truth_page.h"

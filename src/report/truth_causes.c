@@ -1,5 +1,5 @@
-/* truth_causes.c - writes the page's second part: painted words, with both controls beside every
-   one. */
+/* truth_causes.c - writes the second part of the truth protocol's page: painted words, with both
+   controls beside every one. */
 #include <stdio.h>
 
 #include "report/truth_page.h"

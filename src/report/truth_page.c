@@ -1,5 +1,6 @@
-/* truth_page.c - writes the page's frame: what was found in four figures, the parts, how to do it
-   again. Written last and at once, so that a folder with index.html is a finished one. */
+/* truth_page.c - writes the frame of the truth protocol's page: what was found in four figures, the
+   parts, how to do it again. Written last and at once, so that a folder with index.html is a
+   finished one. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* web.h - finds the files of web/, which are built into the program. */
+/* web.h - declares the table of the files of web/, which are built into the program. */
 #ifndef FCT_REPORT_WEB_H
 #define FCT_REPORT_WEB_H
 

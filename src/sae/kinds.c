@@ -44,7 +44,13 @@ int fct_sae_part_shape(const fct_sae *s, fct_sae_part part, int64_t dim[2])
     return n;
 }
 
-/* ---- from pre-activations to codes, in place ---- */
+/* ---- from pre-activations to codes, in place ----
+
+   z [n,F], with h the pre-activation, and q the same without its bias:
+
+       relu                  max(h, 0)
+       jumprelu, batchtopk   h where h > threshold and h > 0, else 0
+       gated                 max(exp(r_mag)·q + b_mag, 0) where q + b_enc > 0, else 0 */
 
 static void keep_positive(const fct_sae *s, float *z, int64_t n)
 {
@@ -60,7 +66,8 @@ static void keep_above(const fct_sae *s, float *z, int64_t n)
         }
 }
 
-/* z comes without the gate's bias: the magnitude has its own, and a - b + c would lose digits. */
+/* z comes as q, without the gate's bias b_enc: the magnitude has its own, and a - b + c would lose
+   digits. */
 static void keep_gated(const fct_sae *s, float *z, int64_t n)
 {
     for (int64_t f = 0; f < s->f; f++) {

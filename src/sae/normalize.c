@@ -1,7 +1,11 @@
 /* normalize.c - takes out of every row what some SAEs do before they read it, and puts it back into
    the reconstruction: its mean and deviation (openai/sparse_autoencoder; SAELens' layer_norm), or
-   its length (SAELens' constant_norm_rescale). Sums are f64: the result is the rounded exact
-   one. */
+   its length (SAELens' constant_norm_rescale). Sums are f64: the result is the rounded exact one.
+
+       layer   (x - mean(x)) / (std(x) + 1e-5)    back: y · std(x) + mean(x)
+       norm    x · sqrt(D) / |x|                  back: y · |x| / sqrt(D)
+
+   x, y are rows [D]; std divides by D - 1, as torch.std does. */
 #include <math.h>
 
 #include "sae/sae.h"

@@ -1,6 +1,6 @@
-/* capture_plan.c - thinks a capture through before it starts: which blocks, grids, rows, shards and
-   bytes, and the whole of store.json. A folder belongs to this capture exactly when its record is
-   this text. */
+/* capture_plan.c - plans a capture before it starts: its blocks, grids, rows, shards and bytes, and
+   the whole of store.json. A folder belongs to this capture exactly when its record is this
+   text. */
 #include <string.h>
 
 #include "base/option.h"

@@ -38,6 +38,8 @@ FCT_CLONES static void approach(float *y, const float *x, float by, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += by * (x[i] - y[i]);
 }
 
+/* average += (1 - decay)·(weights - average) after step n, decay = min(ema, (1 + n)/(10 + n)), as
+   TensorFlow's ExponentialMovingAverage with num_updates. */
 void fct_adam_average(fct_trainee *t)
 {
     double n = (double)t->now.step, decay = (1 + n) / (10 + n);

@@ -5,6 +5,8 @@
 
 #include "train/train.h"
 
+/* Cosine, with `left` steps still to go: lr · (1 - cos(pi·left/lr_decay_steps))/2, which is torch's
+   CosineAnnealingLR to 0. */
 double fct_train_plan_lr(const fct_train_plan *p, int64_t step)
 {
     static const double pi = 3.14159265358979323846;

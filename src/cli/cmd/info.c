@@ -1,5 +1,6 @@
-/* info.c - `facet info`: tells what a thing is: a model's folder, an SAE, a store, a picture or
-   recipe, a file of tensors. What it is is told by what lies there, in the order of a table. */
+/* info.c - `facet info`: describes what lies at a path: a model's folder, an SAE, a store, a
+   picture or recipe, a file of tensors. A folder is known by the files in it, a file by its
+   name. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

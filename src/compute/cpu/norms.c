@@ -10,10 +10,13 @@
 enum { RUN = 512, STRIP_VALUES = 32768, STRIP_MAX = 256 };
 
 typedef struct moments {
-    double n, mean, m2;
-} moments; /* count, mean, sum of squared deviations */
+    double n, mean, m2; /* count, mean, sum of squared deviations */
+} moments;
 
-static moments merge(moments a, moments b) /* Chan, Golub, LeVeque */
+/* Of both samples together (Chan, Golub and LeVeque 1983), with d the difference of the means:
+
+       mean = mean_a + d·n_b/n,   m2 = m2_a + m2_b + d²·n_a·n_b/n */
+static moments merge(moments a, moments b)
 {
     double n = a.n + b.n, d = b.mean - a.mean;
     if (b.n == 0) return a;

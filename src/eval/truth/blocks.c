@@ -1,5 +1,5 @@
-/* blocks.c - measures what each block is for: pictures without what it writes, and with what its
-   SAE makes of it.
+/* blocks.c - measures what each block does for the picture: by pictures in which its delta is zero,
+   and by pictures in which its SAE rebuilds the delta.
 
    Beside the change of the pixels: which named factors the checker still reads. As a scale, the
    change between pictures of unrelated pairs; as a bound, all four blocks zeroed at once. */

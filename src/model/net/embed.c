@@ -1,6 +1,10 @@
-/* embed.c - computes what every residual block is told besides its map: the time step, and SDXL's
-   added conditions (the pooled text and the picture's original size, crop and target size), each as
-   a sinusoid or vector through two linear layers.
+/* embed.c - computes the U-Net's time embedding and SDXL's added conditions, which every residual
+   block gets besides its map (Timesteps, TimestepEmbedding and "text_time" of diffusers).
+
+       time  [B,Ct] = time_embedding(sinusoid(t))
+       added [B,Ct] = add_embedding(pooled text, sinusoids of original size, crop, target size)
+
+   Both embeddings are linear_2(silu(linear_1(x))).
 
    Stage 0 of the U-Net. It leaves the map alone and fills rt->emb with silu(time + added): every
    block applies the same SiLU before its own projection, so it is done once. */
@@ -9,7 +13,10 @@
 
 #include "model/net/net.h"
 
-/* diffusers' get_timestep_embedding, in f32 as there: [sin | cos], or [cos | sin] when flipped. */
+/* diffusers' get_timestep_embedding, in f32 as there: out [dim] is [sin | cos] of the angles, or
+   [cos | sin] when flipped.
+
+       angle_i = t · exp(-ln(10000) · i / (dim/2 - shift)),   i in [0, dim/2) */
 void fct_sinusoid(float *out, float t, int64_t dim, bool flip, double shift)
 {
     int64_t half = dim / 2;

@@ -1,6 +1,6 @@
-/* taps.c - calls those who watch or edit a module of the U-Net when it is computed. Names and globs
-   are resolved once, before a run, into a byte of bits for every module: a module that nobody
-   watches costs one comparison.
+/* taps.c - calls the taps, which watch or edit modules of the U-Net, when a module is computed.
+   Names and globs are resolved once, before a run, into a byte of bits for every module: a module
+   that nobody watches costs one comparison.
 
    A tap sees f32, and asks for it in the host's memory (fct_tap_rows). A bf16 tensor is widened
    for it and narrowed again only when a tap edits, which is exact; so a tap that only looks

@@ -15,7 +15,8 @@ static float linspace(double start, double end, int64_t n, int64_t i)
     return i < n / 2 ? a + step * (float)i : b - step * (float)(n - 1 - i);
 }
 
-/* sqrt((1 - ā) / ā) for every training step, ā the running product of 1 - beta. */
+/* out [train_steps]: sqrt((1 - ā) / ā) for every training step, ā the running product of 1 - beta
+   (alphas_cumprod). */
 static void training_sigmas(float *out, const fct_scheduler_config *c)
 {
     double product = 1;
@@ -53,6 +54,7 @@ int64_t fct_model_count_steps(const fct_model_info *info, int64_t steps)
     return info->trailing > 0 && steps > 0 ? count_trailing(info->trailing, steps) : steps;
 }
 
+/* Number i of the list that set_timesteps makes, by timestep_spacing. */
 static float timestep(const fct_scheduler_config *c, int64_t steps, int64_t i)
 {
     double n = (double)c->train_steps;
@@ -108,6 +110,13 @@ float fct_sampler_input_scale(const fct_sampler *s, int64_t step)
     return sqrtf(sigma * sigma + 1);
 }
 
+/* step() of both schedulers, with x the sample, c the clean one as the U-Net has it, and s, s' the
+   noise levels of this step and the next. Where the scheduler is not ancestral, up = 0, down = s'.
+
+       c     epsilon: x - s·output        v: -s/sqrt(s² + 1)·output + x/(s² + 1)
+       up    sqrt(s'²·(s² - s'²)/s²)
+       down  sqrt(s'² - up²)
+       x    += (x - c)/s·(down - s) + up·noise */
 void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const float *output,
                       const float *noise, int64_t n)
 {

@@ -9,15 +9,16 @@
 typedef struct fct_sampler { /* for one number of steps */
     int64_t n;
     float *timestep, *sigma; /* [n], [n+1] */
-    float init_sigma;
+    float init_sigma;        /* of the noise that the sample starts as: init_noise_sigma */
     bool ancestral, v_prediction;
 } fct_sampler;
 fct_status fct_sampler_init(fct_sampler *s, const fct_scheduler_config *c,
                             int64_t steps) FCT_MUST_CHECK;
 void fct_sampler_clear(fct_sampler *s);
-/* What the sample is divided by before the U-Net sees it; step from 0, as below. */
+/* What the sample is divided by before the U-Net sees it (scale_model_input): sqrt(sigma² + 1).
+   step from 0, as below. */
 float fct_sampler_input_scale(const fct_sampler *s, int64_t step);
-/* sample [n] in place; noise [n] is read when ancestral. */
+/* sample [n] in place, by the U-Net's output [n]; noise [n] is read when ancestral. */
 void fct_sampler_step(const fct_sampler *s, int64_t step, float *sample, const float *output,
                       const float *noise, int64_t n);
 /* n normals in torch's order for one randn call of the given dtype. */

@@ -9,9 +9,8 @@
 
 #include "model/text/text.h"
 
-enum {
-    MERGES_READ = 49152 - 256 - 2
-}; /* transformers reads no more lines than the original vocabulary had */
+/* transformers reads no more lines than the original vocabulary had. */
+enum { MERGES_READ = 49152 - 256 - 2 };
 
 typedef struct slot {
     uint64_t key;
@@ -82,7 +81,7 @@ static slot *pair_slot(const fct_bpe *b, uint64_t key)
 }
 
 /* What a byte looks like in the vocabulary: itself where it is a printable Latin-1 character, else
-   256, 257, ... in turn. */
+   256, 257, ... in turn (bytes_to_unicode of transformers). */
 static int64_t byte_text(char out[4], int byte)
 {
     int code = 0, next = 256;
