@@ -571,8 +571,8 @@ fct_status fct_options_fill(void *inout, const fct_option *table)
 {
     for (; table->name; table++) {
         held h = get(inout, table);
-        bool said = h.flag || h.i[0] || h.i[1] || h.u || h.f != 0 || h.word || h.text;
-        if (!said && table->fallback)
+        bool is_set = h.flag || h.i[0] || h.i[1] || h.u || h.f != 0 || h.word || h.text;
+        if (!is_set && table->fallback)
             FCT_TRY(fct_where(fct_option_parse(inout, table, table->fallback), "%s", table->name));
     }
     return FCT_OK;

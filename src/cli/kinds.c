@@ -90,9 +90,9 @@ static fct_status fail_want(const fct_cli_option *row)
 }
 
 /* "-" is a standard stream where the row says so, and never a file or folder of that name. */
-static fct_status read_name(const fct_cli_option *row, const char *text, bool *fine)
+static fct_status read_name(const fct_cli_option *row, const char *text, bool *valid)
 {
-    *fine = text[0] != '\0';
+    *valid = text[0] != '\0';
     if (strcmp(text, "-") != 0 || row->stream) return FCT_OK;
     return fct_fail(FCT_ERR_ARG, row->kind == FCT_CLI_FOLDER
                                      ? "a folder; a standard stream is none"
@@ -109,9 +109,9 @@ static bool read_field(field *out, const fct_cli_option *row, const char *text)
 static bool read_whole(int64_t *out, const char *text, const fct_cli_option *row)
 {
     field in;
-    bool fine = read_field(&in, row, text);
+    bool valid = read_field(&in, row, text);
     *out = in.two[0];
-    return fine;
+    return valid;
 }
 
 static bool read_plain(fct_cli_value *v, const char *text)
@@ -145,12 +145,12 @@ static bool mark_steps(uint8_t *mark, const char *text, const fct_cli_option *ro
     }
 }
 
-static fct_status read_steps(fct_cli_value *v, const char *text, bool *fine)
+static fct_status read_steps(fct_cli_value *v, const char *text, bool *valid)
 {
     uint8_t *mark = NULL;
     int64_t last = (int64_t)v->row->hi;
     FCT_TRY(fct_new(&mark, last + 1, 1));
-    *fine = mark_steps(mark, text, v->row);
+    *valid = mark_steps(mark, text, v->row);
     fct_free(v->steps);
     v->n_steps = 0;
     fct_status st = fct_new(&v->steps, last + 1, sizeof *v->steps);
@@ -162,17 +162,17 @@ static fct_status read_steps(fct_cli_value *v, const char *text, bool *fine)
 
 fct_status fct_cli_read_value(fct_cli_value *v, const char *text)
 {
-    bool fine = true;
+    bool valid = true;
     switch (v->row->kind) {
     case FCT_CLI_INT:
     case FCT_CLI_FLOAT:
     case FCT_CLI_CHOICE:
     case FCT_CLI_SIZE:
-    case FCT_CLI_PAIR: fine = read_plain(v, text); break;
-    case FCT_CLI_STEPS: FCT_TRY(read_steps(v, text, &fine)); break;
+    case FCT_CLI_PAIR: valid = read_plain(v, text); break;
+    case FCT_CLI_STEPS: FCT_TRY(read_steps(v, text, &valid)); break;
     case FCT_CLI_FILE:
-    case FCT_CLI_FOLDER: FCT_TRY(read_name(v->row, text, &fine)); break;
+    case FCT_CLI_FOLDER: FCT_TRY(read_name(v->row, text, &valid)); break;
     default: break;
     }
-    return fine ? FCT_OK : fail_want(v->row);
+    return valid ? FCT_OK : fail_want(v->row);
 }

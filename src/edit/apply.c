@@ -32,13 +32,13 @@ static const fct_codes *codes_for(const context *c, const fct_edit *e)
 static double part_of(const context *c, const fct_codes *codes, int64_t row, int64_t feature)
 {
     double z = fct_codes_at(codes, row, feature);
-    return z == 0 ? 0 : z * fct_codes_worth(codes, c->sae, row, feature);
+    return z == 0 ? 0 : z * fct_codes_direction_scale(codes, c->sae, row, feature);
 }
 
 /* The length along a feature's direction that one unit of its code stands for, on this row. */
 static double direction_per_code(const context *c, int64_t row, int64_t feature)
 {
-    return fct_codes_worth(&c->work->incoming, c->sae, row, feature);
+    return fct_codes_direction_scale(&c->work->incoming, c->sae, row, feature);
 }
 
 /* M of one row; place: its cell in the grid. */

@@ -67,11 +67,12 @@ float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature)
     return 0;
 }
 
-double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int64_t feature)
+double fct_codes_direction_scale(const fct_codes *c, const fct_sae *sae, int64_t row,
+                                 int64_t feature)
 {
-    double worth = c->scale ? c->scale[row] : 1;
-    if (sae->dec_norm) worth = sae->dec_norm[feature] > 0 ? worth / sae->dec_norm[feature] : 0;
-    return worth;
+    double length = c->scale ? c->scale[row] : 1;
+    if (sae->dec_norm) length = sae->dec_norm[feature] > 0 ? length / sae->dec_norm[feature] : 0;
+    return length;
 }
 
 static fct_status decode_dense(const fct_codes *c, fct_coder *coder, float *rows)

@@ -36,9 +36,10 @@ fct_status fct_codes_encode(fct_codes *out, fct_coder *coder, const float *rows,
                             int64_t n) FCT_MUST_CHECK;
 /* A feature's code in a row; 0 where it is not active. */
 float fct_codes_at(const fct_codes *c, int64_t row, int64_t feature);
-/* What one unit of a feature's code is worth in this row, in units of its direction: 1, unless the
-   SAE scales rows or codes. */
-double fct_codes_worth(const fct_codes *c, const fct_sae *sae, int64_t row, int64_t feature);
+/* By what a feature's code in this row is multiplied to be a length along its direction: 1, unless
+   the SAE scales rows or codes. */
+double fct_codes_direction_scale(const fct_codes *c, const fct_sae *sae, int64_t row,
+                                 int64_t feature);
 /* rows [n,d]: what the codes say together. */
 fct_status fct_codes_decode(const fct_codes *c, fct_coder *coder, float *rows) FCT_MUST_CHECK;
 void fct_codes_clear(fct_codes *c);

@@ -91,21 +91,21 @@ static fct_status inflate_text(const reader *r, fct_str *out, bytes b)
 /* tEXt: key 0 text. zTXt: key 0 method compressed. iTXt: key 0 flag method language 0
    translated-key 0 text. */
 static fct_status read_text(const reader *r, fct_str *value, bytes b, char kind, bytes *key,
-                            bool *good)
+                            bool *valid)
 {
     fct_str plain = {0};
     bytes skipped;
-    *good = take_field(&b, key) && key->n >= 1 && key->n <= 79;
-    if (!*good) return FCT_OK;
+    *valid = take_field(&b, key) && key->n >= 1 && key->n <= 79;
+    if (!*valid) return FCT_OK;
     if (kind == 't') return latin1_to_utf8(value, b);
     bool packed = kind == 'z';
     int64_t lead = packed ? 1 : 2;
-    *good = b.n >= lead && b.p[lead - 1] == 0;
-    if (!*good) return FCT_OK;
+    *valid = b.n >= lead && b.p[lead - 1] == 0;
+    if (!*valid) return FCT_OK;
     if (kind == 'i') packed = b.p[0] == 1;
     b = (bytes){b.p + lead, b.n - lead};
-    if (kind == 'i') *good = take_field(&b, &skipped) && take_field(&b, &skipped);
-    if (!*good) return FCT_OK;
+    if (kind == 'i') *valid = take_field(&b, &skipped) && take_field(&b, &skipped);
+    if (!*valid) return FCT_OK;
     if (!packed) return to_utf8(value, b);
     fct_status st = inflate_text(r, &plain, b);
     bytes text = {(const uint8_t *)plain.p, plain.n};
@@ -118,11 +118,11 @@ static fct_status keep_text(reader *r, bytes b, char kind)
 {
     fct_str value = {0};
     bytes key = {0};
-    bool good;
+    bool valid;
     char text[80];
     fct_image *im = r->im;
-    fct_status st = read_text(r, &value, b, kind, &key, &good);
-    if (st == FCT_OK && (!good || (value.p && memchr(value.p, 0, (size_t)value.n))))
+    fct_status st = read_text(r, &value, b, kind, &key, &valid);
+    if (st == FCT_OK && (!valid || (value.p && memchr(value.p, 0, (size_t)value.n))))
         st = fct_fail(FCT_ERR_FORMAT, "%s: a text chunk in it is malformed", r->name);
     r->left -= value.n;
     if (st == FCT_OK && r->left < 0) st = too_long(r);

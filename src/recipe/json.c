@@ -355,11 +355,11 @@ fct_status fct_edit_of_json(fct_edit *out, const json_t *j, const char *where, i
 /* Of an object in the list of items, or of a recipe that says one picture itself. */
 static fct_status read_item(fct_run_item *item, const json_t *o, bool listed, const char *where)
 {
-    fct_run_item said = {0};
-    FCT_TRY(listed ? fct_where(fct_options_of_json(&said, item_table, o, "items"), "%s", where)
-                   : fct_options_of_members(&said, item_table, o, where));
-    if (!said.prompt) return fct_fail(FCT_ERR_FORMAT, "%s: prompt is missing", where);
-    *item = said;
+    fct_run_item given = {0};
+    FCT_TRY(listed ? fct_where(fct_options_of_json(&given, item_table, o, "items"), "%s", where)
+                   : fct_options_of_members(&given, item_table, o, where));
+    if (!given.prompt) return fct_fail(FCT_ERR_FORMAT, "%s: prompt is missing", where);
+    *item = given;
     return fct_options_own(item, item_table);
 }
 
@@ -387,9 +387,9 @@ static fct_status read_items(fct_recipe *r, const json_t *o, const char *where)
 
 static fct_status read_engine(fct_model_desc *out, const json_t *o, const char *where)
 {
-    fct_model_desc said = {0};
-    FCT_TRY(fct_options_of_members(&said, fct_model_table(), o, where));
-    *out = said;
+    fct_model_desc given = {0};
+    FCT_TRY(fct_options_of_members(&given, fct_model_table(), o, where));
+    *out = given;
     return fct_options_own(out, fct_model_table());
 }
 

@@ -15,8 +15,8 @@ static double loss(const fct_truth_result *r, int64_t block, int64_t factor)
 static void put_losses(html *h, const fct_truth_result *r, int64_t block)
 {
     bool used[FCT_WORLD_MAX_FACTORS] = {false};
-    int64_t said = 0;
-    for (; said < 3; said++) {
+    int64_t shown = 0;
+    for (; shown < 3; shown++) {
         int64_t worst = -1;
         for (int64_t f = 0; f < r->world->n_factors; f++)
             if (!used[f] && r->n_named[f] > 0 &&
@@ -24,10 +24,10 @@ static void put_losses(html *h, const fct_truth_result *r, int64_t block)
                 worst = f;
         if (worst < 0 || loss(r, block, worst) < 0.1) break;
         used[worst] = true;
-        html_put(h, "%s%s (\u2212%.0f points)", said ? ", " : "", r->world->factor[worst].name,
+        html_put(h, "%s%s (\u2212%.0f points)", shown ? ", " : "", r->world->factor[worst].name,
                  100 * loss(r, block, worst));
     }
-    if (said == 0) html_put(h, "no factor loses as much as 10 points");
+    if (shown == 0) html_put(h, "no factor loses as much as 10 points");
 }
 
 static void put_losers(html *h, const fct_truth_result *r, const char *factor)

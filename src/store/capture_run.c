@@ -72,18 +72,20 @@ fct_status fct_capture_batch(fct_capture_run *c, int64_t first, int64_t n)
     fct_status st = FCT_OK;
     fct_run_item *item = NULL;
     fct_tap *tap = NULL;
-    listener *ear = NULL;
+    listener *listeners = NULL;
     fct_run_result r = {0};
     c->batch_first = first;
     FCT_TRY_OUT(fct_new(&item, n, sizeof *item));
     FCT_TRY_OUT(fct_new(&tap, p->n_blocks, sizeof *tap));
-    FCT_TRY_OUT(fct_new(&ear, p->n_blocks, sizeof *ear));
+    FCT_TRY_OUT(fct_new(&listeners, p->n_blocks, sizeof *listeners));
     for (int64_t i = 0; i < n; i++)
         item[i] = fct_prompt_item(c->desc->prompts, first + i, &p->settings);
     for (int64_t b = 0; b < p->n_blocks; b++) {
-        ear[b] = (listener){c, b};
-        tap[b] = (fct_tap){
-            .module = p->block[b]->name, .what = p->what, .user = &ear[b], .fn = listen_block};
+        listeners[b] = (listener){c, b};
+        tap[b] = (fct_tap){.module = p->block[b]->name,
+                           .what = p->what,
+                           .user = &listeners[b],
+                           .fn = listen_block};
     }
     FCT_TRY_OUT(fct_session_run(c->desc->session,
                                 &(fct_run_desc){.items = item,
@@ -99,6 +101,6 @@ out:
     fct_run_result_clear(&r);
     fct_free(item);
     fct_free(tap);
-    fct_free(ear);
+    fct_free(listeners);
     return st;
 }

@@ -193,21 +193,21 @@ const fct_tar_rows *fct_store_tar(const fct_store *s)
    name that speaks of another block is taken for a slip. */
 static fct_status name_of_tar(char **out, const char *path, const char *block)
 {
-    char *stem = NULL, *named = NULL, *said = NULL;
+    char *stem = NULL, *named = NULL, *given = NULL;
     fct_status st = FCT_OK;
     FCT_TRY_OUT(fct_strdup(&stem, fct_path_base(path)));
     stem[strlen(stem) - 4] = '\0';
     FCT_TRY_OUT(fct_block_name_short(&named, stem));
-    if (block) FCT_TRY_OUT(fct_block_name_short(&said, block));
-    if (said && strcmp(named, stem) != 0 && strcmp(named, said) != 0)
+    if (block) FCT_TRY_OUT(fct_block_name_short(&given, block));
+    if (given && strcmp(named, stem) != 0 && strcmp(named, given) != 0)
         FCT_TRY_OUT(fct_fail(
             FCT_ERR_ARG, "%s is named for block %s, not for %s: name no block, or rename the file",
-            path, named, said));
+            path, named, given));
     FCT_TRY_OUT(fct_strdup(out, block ? block : named));
 out:
     fct_free(stem);
     fct_free(named);
-    fct_free(said);
+    fct_free(given);
     return st;
 }
 

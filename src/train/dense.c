@@ -30,7 +30,7 @@ FCT_CLONES static void start_from_bias(float *out, const float *x, const float *
         for (int64_t i = 0; i < d; i++) out[r * d + i] = bias[i] - x[r * d + i];
 }
 
-fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x, float *out)
+fct_status fct_dense_error(fct_trainee *t, const float *z, const float *x, float *out)
 {
     const fct_sae *s = t->sae;
     start_from_bias(out, x, s->b_dec, t->batch, s->d);
@@ -44,11 +44,12 @@ fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x, float 
                                                            .beta = 1});
 }
 
-fct_status fct_dense_losses(fct_trainee *t, const float *x, double more, bool want_ev,
+fct_status fct_dense_losses(fct_trainee *t, const float *x, double variant_loss, bool want_ev,
                             bool *out_aux)
 {
     int64_t n = t->batch * t->sae->d, active = 0;
-    double here[3] = {fct_sum_squares(t->error, n) / fct_step_numbers(t), more, t->now.penalty};
+    double here[3] = {fct_sum_squares(t->error, n) / fct_step_numbers(t), variant_loss,
+                      t->now.penalty};
     FCT_TRY(fct_dist_sum_f64(t->plan.ranks, here, 3));
     t->now.mse = here[0];
     t->now.penalty = here[2];
@@ -108,18 +109,18 @@ fct_status fct_dense_encoder_gradient(fct_trainee *t, const float *g_pre, float 
 }
 
 /* The aux term reaches the encoder like the rest does, so its bias comes after it is added; where
-   `through` is not b_enc's gradient, the aux part of that is added here. */
-fct_status fct_dense_end(fct_trainee *t, bool aux, float *through)
+   `g_pre_sum` is not b_enc's gradient, the aux part of that is added here. */
+fct_status fct_dense_end(fct_trainee *t, bool aux, float *g_pre_sum)
 {
     const fct_train_plan *p = &t->plan;
     float *bias = t->grad[FCT_PARAM_B_ENC];
     if (aux && t->now.n_dead > 0) {
         FCT_TRY(
             fct_step_backward_codes(t, t->g_aux, t->aux_index, t->aux_value, t->aux_coef, p->auxk));
-        for (int64_t i = 0; through != bias && i < t->batch * p->auxk; i++)
-            through[t->aux_index[i]] += t->aux_coef[i];
+        for (int64_t i = 0; g_pre_sum != bias && i < t->batch * p->auxk; i++)
+            g_pre_sum[t->aux_index[i]] += t->aux_coef[i];
     }
-    return fct_step_backward_bias(t, aux, through);
+    return fct_step_backward_bias(t, aux, g_pre_sum);
 }
 
 /* A crosscoder's feature has a direction in every block, and its lengths are added (Lindsey et al.

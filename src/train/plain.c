@@ -45,7 +45,7 @@ static fct_status plain_new(fct_trainee *t)
         {&t->z, rows, codes, sizeof(float)},
         {&t->g_pre, rows, codes, sizeof(float)},
         {&t->g_gate, rows, gated, sizeof(float)},
-        {&t->through, gated, 1, sizeof(float)},
+        {&t->g_pre_sum, gated, 1, sizeof(float)},
         {&t->nested, v->has_groups ? rows * p->groups : 0, d, sizeof(float)},
         {&t->per_feature, 2, codes, sizeof(double)},
     };
@@ -58,7 +58,7 @@ static void plain_free(fct_trainee *t)
 {
     void *part[] = {t->pre,    t->aux_out,   t->g_rec,    t->g_aux,      t->value, t->coef,
                     t->index,  t->aux_value, t->aux_coef, t->aux_index,  t->z,     t->g_pre,
-                    t->g_gate, t->through,   t->nested,   t->per_feature};
+                    t->g_gate, t->g_pre_sum, t->nested,   t->per_feature};
     for (size_t i = 0; i < FCT_COUNT(part); i++) fct_free(part[i]);
     for (int w = 0; w < FCT_PARAM_COUNT; w++) fct_free(t->grad[w]);
     fct_sae_engine_clear(&t->engine);

@@ -132,7 +132,7 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
     const fct_train_plan *p = &t->plan;
     const fct_sae *s = t->sae;
     int64_t n = t->batch * s->d, k = t->now.n_dead > 0 ? p->auxk : 0;
-    bool authors = p->aux == FCT_AUX_SDXL_UNBOX;
+    bool sdxl_unbox = p->aux == FCT_AUX_SDXL_UNBOX;
     *out_active = false;
     t->now.aux = 0;
     if (p->auxk == 0) return FCT_OK;
@@ -143,11 +143,11 @@ fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active)
                                                            .k = k,
                                                            .d = s->d,
                                                            .table = s->w_dec,
-                                                           .bias = authors ? s->b_dec : NULL,
+                                                           .bias = sdxl_unbox ? s->b_dec : NULL,
                                                            .y = t->aux_out}));
     for (int64_t r = 0; r < t->batch; r++) /* g_aux holds e for the moment */
         for (int64_t i = 0; i < s->d; i++)
-            t->g_aux[r * s->d + i] = (authors ? s->b_dec[i] : 0) - t->error[r * s->d + i];
+            t->g_aux[r * s->d + i] = (sdxl_unbox ? s->b_dec[i] : 0) - t->error[r * s->d + i];
     FCT_TRY(column_spread(t, t->sum, t->sum + s->d, t->g_aux));
     double spread = 0;
     for (int64_t i = 0; i < s->d; i++) spread += t->sum[s->d + i];
@@ -220,7 +220,7 @@ fct_status fct_step_backward_codes(fct_trainee *t, const float *g, const int32_t
 
 /* b_dec is added to both decodes (the aux one in the authors' form only) and subtracted from the
    input. */
-fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through)
+fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *g_pre_sum)
 {
     const fct_sae *s = t->sae;
     float *g = t->grad[FCT_PARAM_B_DEC];
@@ -228,7 +228,7 @@ fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through
     fct_add_columns(t->sum, t->g_rec, t->batch, s->d);
     if (aux && t->plan.aux == FCT_AUX_SDXL_UNBOX) fct_add_columns(t->sum, t->g_aux, t->batch, s->d);
     for (int64_t i = 0; i < s->d; i++) g[i] = (float)t->sum[i];
-    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = through,
+    return fct_op_matmul(&t->engine.cx, &(fct_matmul_args){.a = g_pre_sum,
                                                            .b = s->w_enc,
                                                            .c = g,
                                                            .m = 1,
@@ -246,10 +246,10 @@ void fct_step_clear_gradients(fct_trainee *t)
     }
 }
 
-fct_status fct_step_loss(fct_trainee *t, double more)
+fct_status fct_step_loss(fct_trainee *t, double variant_loss)
 {
     const fct_train_plan *p = &t->plan;
-    t->now.loss = p->loss_scale * t->now.mse + p->aux_coef * t->now.aux + more;
+    t->now.loss = p->loss_scale * t->now.mse + p->aux_coef * t->now.aux + variant_loss;
     if (isfinite(t->now.loss)) return FCT_OK;
     return fct_fail(FCT_ERR_RANGE,
                     "step %lld: the loss is not finite: rows whose squares f32 cannot hold, or lr "

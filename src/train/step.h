@@ -39,7 +39,7 @@ fct_status fct_step_select_aux(fct_trainee *t) FCT_MUST_CHECK;
    term. */
 fct_status fct_step_aux_loss(fct_trainee *t, bool *out_active) FCT_MUST_CHECK;
 /* t->now.loss from its parts and what a variant adds to them; fails when it is not finite. */
-fct_status fct_step_loss(fct_trainee *t, double more) FCT_MUST_CHECK;
+fct_status fct_step_loss(fct_trainee *t, double variant_loss) FCT_MUST_CHECK;
 /* t->now.ev and t->now.fvu, from t->error, and t->now.l0 from the number of activations here. */
 fct_status fct_step_measure(fct_trainee *t, const float *x, int64_t active) FCT_MUST_CHECK;
 void fct_step_clear_gradients(fct_trainee *t);
@@ -47,9 +47,12 @@ void fct_step_clear_gradients(fct_trainee *t);
    their decode. */
 fct_status fct_step_backward_codes(fct_trainee *t, const float *g, const int32_t *index,
                                    const float *value, float *coef, int64_t k) FCT_MUST_CHECK;
-/* b_dec's gradient from g_rec (and g_aux), and through the encoder's input from `through` [F], the
-   gradient of the encoder's products summed over rows. */
-fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *through) FCT_MUST_CHECK;
+/* b_dec's gradient, which it gets as the decoder's bias and as what the encoder subtracts:
+
+       g_b_dec [D] = sum over rows of g_rec (and g_aux) - sum_f g_pre_sum[f]·W_enc[f,:]
+
+   g_pre_sum [F]: the gradient of the encoder's products, summed over rows. */
+fct_status fct_step_backward_bias(fct_trainee *t, bool aux, const float *g_pre_sum) FCT_MUST_CHECK;
 
 /* ---- pieces of steps whose codes are dense (dense.c) ---- */
 
@@ -58,11 +61,11 @@ fct_status fct_dense_forward(fct_trainee *t, const float *x) FCT_MUST_CHECK;
 /* Which features live, from z [B,F]; then the aux term's candidates, from t->pre. */
 fct_status fct_dense_note_fired(fct_trainee *t, const float *z) FCT_MUST_CHECK;
 /* out [B,D] = z W_dec + b_dec - x. */
-fct_status fct_dense_miss(fct_trainee *t, const float *z, const float *x,
-                          float *out) FCT_MUST_CHECK;
-/* t->error from t->z, t->now.mse, the aux term; then t->now.loss with `more`, and ev and l0 when
-   wanted. */
-fct_status fct_dense_losses(fct_trainee *t, const float *x, double more, bool want_ev,
+fct_status fct_dense_error(fct_trainee *t, const float *z, const float *x,
+                           float *out) FCT_MUST_CHECK;
+/* t->error from t->z, t->now.mse, the aux term; then t->now.loss with variant_loss, and ev and l0
+   when wanted. */
+fct_status fct_dense_losses(fct_trainee *t, const float *x, double variant_loss, bool want_ev,
                             bool *out_aux) FCT_MUST_CHECK;
 /* out [B,F] = g W_decT: the gradient of codes whose decode has the gradient g [B,D]. */
 fct_status fct_dense_code_gradient(fct_trainee *t, const float *g, float *out) FCT_MUST_CHECK;
@@ -72,9 +75,9 @@ fct_status fct_dense_decoder_gradient(fct_trainee *t, const float *z,
 /* Adds to W_enc's gradient what comes through g_pre [B,F], and its column sums to `bias` [F]. */
 fct_status fct_dense_encoder_gradient(fct_trainee *t, const float *g_pre,
                                       float *bias) FCT_MUST_CHECK;
-/* The aux term's own gradients, and b_dec's: the end of every such step. `through` as in
+/* The aux term's own gradients, and b_dec's: the end of every such step. `g_pre_sum` as in
    fct_step_backward_bias. */
-fct_status fct_dense_end(fct_trainee *t, bool aux, float *through) FCT_MUST_CHECK;
+fct_status fct_dense_end(fct_trainee *t, bool aux, float *g_pre_sum) FCT_MUST_CHECK;
 /* The L1 penalty of codes z [B,F] that are positive: weight/rows/unit * sum of z times their
    direction's length. Returns its value over the rows here; adds its gradients to g_z [B,F] (where
    z > 0) and to W_dec's. */

@@ -84,7 +84,7 @@ typedef struct fct_trainee {
     float *z, *g_pre;    /* [B,F]: codes, and the gradient of pre-activations */
     double *per_feature; /* [2,F] */
     float *g_gate;       /* [B,F]: gated */
-    float *through;      /* [F]: gated */
+    float *g_pre_sum;    /* [F]: gated: the gradient of the encoder's products, over all rows */
     float *nested;       /* [groups,B,D]: matryoshka */
 } fct_trainee;
 

@@ -83,8 +83,8 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
     const char *layout = fct_path_is_dir(at) ? fct_sae_layout_of(at) : NULL; /* NULL: one file */
     char k[32] = "";
     if (s->k > 0) snprintf(k, sizeof k, ", k %" PRId64, s->k);
-    char *across = NULL;
-    fct_status st = fct_sae_blocks_text(&across, s, ", ");
+    char *blocks = NULL;
+    fct_status st = fct_sae_blocks_text(&blocks, s, ", ");
     if (st != FCT_OK) {
         fct_sae_free(s);
         return st;
@@ -95,7 +95,7 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
         path, s->n_blocks > 0 ? "a crosscoder" : "an SAE", layout ? layout : "a torch file",
         layout ? " layout" : "", kind, s->f, s->d, k, s->n_blocks > 0 ? "s" : "",
         s->block          ? s->block
-        : s->n_blocks > 0 ? across
+        : s->n_blocks > 0 ? blocks
                           : "not said",
         s->model ? s->model : "not said", s->has_stats ? "with statistics" : "no statistics");
     json_t *names = s->n_blocks > 0 ? json_array() : NULL;
@@ -105,7 +105,7 @@ static fct_status put_sae(fct_cli *c, const char *path, json_t *list)
                           "layout", layout, "architecture", kind, "d", (json_int_t)s->d,
                           "n_features", (json_int_t)s->f, "k", (json_int_t)s->k, "block", s->block,
                           "blocks", names, "model", s->model, "has_stats", (int)s->has_stats);
-    fct_free(across);
+    fct_free(blocks);
     fct_sae_free(s);
     return json_array_append_new(list, o) == 0
                ? FCT_OK
@@ -232,8 +232,8 @@ static fct_status info_picture(fct_cli *c, const char *path)
 {
     fct_image im = {0};
     FCT_TRY(fct_image_read(&im, path, 0));
-    bool ours = fct_image_find_text(&im, "facet") != NULL;
-    if (!ours) {
+    bool has_recipe = fct_image_find_text(&im, "facet") != NULL;
+    if (!has_recipe) {
         fct_cli_say(c,
                     "%s: a %s, %" PRId64 "x%" PRId64 ", %" PRId64
                     " channels, without a recipe of facet",
@@ -246,7 +246,7 @@ static fct_status info_picture(fct_cli *c, const char *path)
         if (parameters) fct_cli_put(c, "parameters", json_string(parameters));
     }
     fct_image_clear(&im);
-    return ours ? info_recipe(c, path, "a picture with its recipe") : FCT_OK;
+    return has_recipe ? info_recipe(c, path, "a picture with its recipe") : FCT_OK;
 }
 
 /* ---- a file of tensors ---- */

@@ -248,11 +248,11 @@ static fct_status write_config(const fct_sae *s, const struct cross_class *c, co
     return st != FCT_OK ? st : fct_fail(FCT_ERR_MEMORY, "out of memory: config.json");
 }
 
-typedef struct turned {             /* the tensors of the file */
+typedef struct transposed {         /* the tensors of the file */
     float *enc, *dec, *bias, *none; /* [L,D,F], [L,F,D], [F], [L,D] of what is not a number */
-} turned;
+} transposed;
 
-static fct_status turn(turned *t, const fct_sae *s)
+static fct_status transpose(transposed *t, const fct_sae *s)
 {
     int64_t d = s->blocks[0].d, numbers = s->d * s->f;
     FCT_TRY(fct_new_raw(&t->enc, numbers, sizeof(float)));
@@ -278,11 +278,11 @@ fct_status fct_sae_fill_crosscoder(const fct_sae *s, const char *dir)
     const struct cross_class *c = &class_table[s->kind == FCT_SAE_BATCHTOPK];
     const int64_t layers = s->n_blocks, d = s->blocks[0].d;
     char *path = NULL;
-    turned t = {0};
+    transposed t = {0};
     int64_t id = NORM_NONE;
     int32_t k = (int32_t)s->k;
     float one = 1, threshold = s->threshold ? s->threshold[0] : 0;
-    FCT_TRY_OUT(turn(&t, s));
+    FCT_TRY_OUT(transpose(&t, s));
 #define TENSOR(text, data, dtype, ndim, ...)                                                \
     {                                                                                       \
         (char *)(uintptr_t)text, fct_tensor_of(data, dtype, ndim, (int64_t[]){__VA_ARGS__}) \

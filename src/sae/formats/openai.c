@@ -109,17 +109,18 @@ static fct_status fill(const fct_sae *s, const char *dir)
     fct_status st = FCT_OK;
     char *path = NULL;
     int64_t *steps = NULL;
-    float *often = NULL, *square = NULL;
+    float *frequency = NULL, *square = NULL;
     FCT_TRY_OUT(fct_new(&steps, s->f, sizeof *steps)); /* what a fresh one of theirs has */
     FCT_TRY_OUT(fct_new(&square, s->f, sizeof *square));
-    FCT_TRY_OUT(fct_new(&often, s->f, sizeof *often));
-    for (int64_t f = 0; f < s->f; f++) often[f] = s->density ? s->density[f] : 1;
+    FCT_TRY_OUT(fct_new(&frequency, s->f, sizeof *frequency));
+    for (int64_t f = 0; f < s->f; f++) frequency[f] = s->density ? s->density[f] : 1;
     FCT_TRY_OUT(fct_path_join(&path, dir, file_name));
     const fct_sae_named_part named[] = {
         weights[0],
         weights[1],
         {.name = "stats_last_nonzero", .other = fct_tensor_of(steps, FCT_I64, 1, &s->f)},
-        {.name = "latents_activation_frequency", .other = fct_tensor_of(often, FCT_F32, 1, &s->f)},
+        {.name = "latents_activation_frequency",
+         .other = fct_tensor_of(frequency, FCT_F32, 1, &s->f)},
         {.name = "latents_mean_square", .other = fct_tensor_of(square, FCT_F32, 1, &s->f)},
         weights[2],
         weights[3]};
@@ -136,7 +137,7 @@ static fct_status fill(const fct_sae *s, const char *dir)
 out:
     fct_free(path);
     fct_free(steps);
-    fct_free(often);
+    fct_free(frequency);
     fct_free(square);
     return st;
 }

@@ -140,7 +140,7 @@ static fct_status batchtopk_backward(fct_trainee *t, const float *x, bool want_e
     FCT_TRY(fct_dense_forward(t, x));
     FCT_TRY(fct_batch_select(t));
     FCT_TRY(fct_dense_note_fired(t, t->z));
-    FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
+    FCT_TRY(fct_dense_error(t, t->z, x, t->error));
     FCT_TRY(fct_dense_losses(t, x, 0, want_ev, &aux));
     fct_step_clear_gradients(t);
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);

@@ -69,7 +69,7 @@ static fct_status through_gate(fct_trainee *t, const float *x, double *out_froze
     const fct_train_plan *p = &t->plan;
     int64_t n = t->batch * t->sae->d, codes = t->batch * p->f;
     relu(t->pre, t->pre, codes);
-    FCT_TRY(fct_dense_miss(t, t->pre, x, t->aux_out)); /* x'' - x */
+    FCT_TRY(fct_dense_error(t, t->pre, x, t->aux_out)); /* x'' - x */
     *out_frozen = p->loss_scale * fct_sum_squares(t->aux_out, n) / fct_step_numbers(t);
     fct_scale_to(t->aux_out, t->aux_out, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_code_gradient(t, t->aux_out, t->g_gate));
@@ -88,19 +88,19 @@ static fct_status gated_backward(fct_trainee *t, const float *x, bool want_ev)
     FCT_TRY(fct_dense_forward(t, x));
     activate(t);
     FCT_TRY(fct_dense_note_fired(t, t->z));
-    FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
+    FCT_TRY(fct_dense_error(t, t->z, x, t->error));
     fct_step_clear_gradients(t);
-    memset(t->through, 0, (size_t)p->f * sizeof *t->through);
+    memset(t->g_pre_sum, 0, (size_t)p->f * sizeof *t->g_pre_sum);
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
     FCT_TRY(fct_dense_code_gradient(t, t->g_rec, t->g_pre));
     through_magnitude(t);
-    FCT_TRY(fct_dense_encoder_gradient(t, t->g_pre, t->through));
+    FCT_TRY(fct_dense_encoder_gradient(t, t->g_pre, t->g_pre_sum));
     FCT_TRY(through_gate(t, x, &frozen));
     FCT_TRY(fct_dense_encoder_gradient(t, t->g_gate, t->grad[FCT_PARAM_B_ENC]));
-    for (int64_t i = 0; i < p->f; i++) t->through[i] += t->grad[FCT_PARAM_B_ENC][i];
+    for (int64_t i = 0; i < p->f; i++) t->g_pre_sum[i] += t->grad[FCT_PARAM_B_ENC][i];
     FCT_TRY(fct_dense_losses(t, x, t->now.penalty + frozen, want_ev, &aux));
-    return fct_dense_end(t, aux, t->through);
+    return fct_dense_end(t, aux, t->g_pre_sum);
 }
 
 static fct_status gated_finish(const fct_trainee *t, fct_sae *out)

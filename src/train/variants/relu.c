@@ -17,7 +17,7 @@ static fct_status relu_backward(fct_trainee *t, const float *x, bool want_ev)
     FCT_TRY(fct_dense_forward(t, x));
     for (int64_t i = 0; i < codes; i++) t->z[i] = t->pre[i] > 0 ? t->pre[i] : 0;
     FCT_TRY(fct_dense_note_fired(t, t->z));
-    FCT_TRY(fct_dense_miss(t, t->z, x, t->error));
+    FCT_TRY(fct_dense_error(t, t->z, x, t->error));
     fct_step_clear_gradients(t);
     fct_scale_to(t->g_rec, t->error, (float)(p->loss_scale * 2 / fct_step_numbers(t)), n);
     FCT_TRY(fct_dense_decoder_gradient(t, t->z, t->g_rec));
