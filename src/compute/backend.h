@@ -338,7 +338,7 @@ typedef struct fct_adam_args {
     float *w_enc, *m_enc, *v_enc, *w_dec, *m_dec, *v_dec; /* [n,d] */
     float *b_enc, *m_bias, *v_bias;                       /* [n] */
     float rate, root, eps, beta1, beta2;
-    float *through;
+    float *through;   /* [d] */
     fct_encoder *enc; /* filled from the new w_enc; NULL: none */
 } fct_adam_args;
 

@@ -1,4 +1,4 @@
-/* stamp.c - draws pictures of runs that carry the recipe of their run. */
+/* stamp.c - makes pictures from the pixels of runs, each with the recipe of its run in it. */
 #include "index/index.h"
 
 fct_status fct_draw_stamped(fct_image *out, const uint8_t *pixels, int64_t width, int64_t height,

@@ -1,5 +1,5 @@
-/* model.h - declares what a loaded model is made of, and what is kept of a moment of a run. The
-   rooms below hold the rest: load/, net/, text/, sampler/. */
+/* model.h - declares what a loaded model is made of, and the state of a run from which a later one
+   resumes (a moment). The rooms below hold the rest: load/, net/, text/, sampler/. */
 #ifndef FCT_MODEL_MODEL_H
 #define FCT_MODEL_MODEL_H
 

@@ -1,6 +1,6 @@
-/* moment.c - keeps moments of runs, so that a run which differs from an earlier one only in what
-   its edits do begins behind the first block that the difference touches, and ends with the same
-   bytes as if it had been run whole.
+/* moment.c - keeps the state of runs behind blocks (moments), so that a run which differs from an
+   earlier one only in what its edits do resumes behind the first block that the difference touches,
+   and ends with the same bytes as if it had been run whole.
 
    A moment lies behind a block's proj_out: everything before it is done, its delta is known, and no
    tap of the block's delta has fired. Whatever follows depends on nothing else than what the moment

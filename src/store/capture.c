@@ -1,4 +1,5 @@
-/* capture.c - runs a model over prompts and writes what its blocks do, shard by shard.
+/* capture.c - captures activations: runs a model over prompts and writes the rows of its blocks,
+   shard by shard.
 
    A shard holds the same whole batches in every block. When all blocks have written one,
    progress.json says so; so after a kill the capture goes on at the start of the shard it was in,

@@ -1,7 +1,7 @@
-/* capture_run.c - runs one batch of prompts through the model, and puts what the watched blocks do
-   into shards as rows. A capture writes those shards to disk; a source that trains from the model
-   itself reads them where they are. Which prompts run together follows from their numbers alone, so
-   both have the same rows. */
+/* capture_run.c - runs one batch of prompts through the model, and puts the activations of the
+   watched blocks into shards as rows. A capture writes those shards to disk; a source that trains
+   from the model itself reads them where they are. Which prompts run together follows from their
+   numbers alone, so both have the same rows. */
 #include <string.h>
 
 #include "store/store.h"

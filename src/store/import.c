@@ -5,16 +5,16 @@
 
 #include "store/store.h"
 
-typedef struct import {
+typedef struct importer {
     const fct_import_desc *desc;
     const char *block;
     fct_store **in; /* [n_files], all open */
     fct_dtype dtype;
     int64_t d, rows, shard_rows, n_shards;
     json_t *store; /* of a store that is there already; NULL: new */
-} import;
+} importer;
 
-static fct_status open_inputs(import *m)
+static fct_status open_inputs(importer *m)
 {
     const fct_import_desc *desc = m->desc;
     if (desc->n_files < 1) return fct_fail(FCT_ERR_ARG, "no files to import");
@@ -47,7 +47,7 @@ static fct_status open_inputs(import *m)
 
 /* ---- the folder ---- */
 
-static fct_status check_existing(import *m)
+static fct_status check_existing(importer *m)
 {
     char *path = NULL;
     const char *dtype;
@@ -83,7 +83,7 @@ out:
     return st;
 }
 
-static fct_status open_folder(import *m)
+static fct_status open_folder(importer *m)
 {
     fct_store_kind kind;
     char *path = NULL;
@@ -127,7 +127,7 @@ out:
 
 enum { CHUNK = 1024 };
 
-static fct_status write_shard(import *m, fct_shard *s, int64_t number)
+static fct_status write_shard(importer *m, fct_shard *s, int64_t number)
 {
     char *name = NULL, *path = NULL;
     fct_status st = fct_store_shard_name(&name, number, m->n_shards);
@@ -139,7 +139,7 @@ static fct_status write_shard(import *m, fct_shard *s, int64_t number)
     return st;
 }
 
-static fct_status copy_rows(import *m, fct_shard *s)
+static fct_status copy_rows(importer *m, fct_shard *s)
 {
     fct_status st = FCT_OK;
     fct_row_source r = {0};
@@ -170,7 +170,7 @@ out:
 
 /* ---- store.json ---- */
 
-static json_t *describe_block(const import *m, const fct_shard *s)
+static json_t *describe_block(const importer *m, const fct_shard *s)
 {
     json_t *shards = json_array();
     for (int64_t i = 0; i < m->n_shards; i++) {
@@ -192,7 +192,7 @@ static json_t *describe_block(const import *m, const fct_shard *s)
     return j;
 }
 
-static fct_status finish(import *m, const fct_shard *s)
+static fct_status finish(importer *m, const fct_shard *s)
 {
     fct_status st = FCT_OK;
     char *path = NULL, *progress = NULL;
@@ -220,7 +220,7 @@ out:
 fct_status fct_store_import(const fct_import_desc *desc)
 {
     fct_status st = FCT_OK;
-import m = {.desc = desc, .block = desc->block ? desc->block: "rows" };
+    importer m = {.desc = desc, .block = desc->block ? desc->block : "rows"};
     fct_shard shard = {0};
     FCT_TRY_OUT(fct_store_check_name(m.block));
     FCT_TRY_OUT(open_inputs(&m));

@@ -1,5 +1,5 @@
-/* result.c - makes what a training leaves of an SAE: the SAE itself, of mixed blocks one a block,
-   with the facet.json that says how it was made, and the report. */
+/* result.c - makes the result of a training: the SAE, of mixed blocks one a block, with the
+   facet.json that says how it was made, and the report. */
 #include <string.h>
 
 #include "train/train.h"

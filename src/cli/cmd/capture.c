@@ -1,5 +1,5 @@
-/* capture.c - `facet capture`: stores what blocks write for every prompt, or rows that others
-   made. */
+/* capture.c - `facet capture`: stores the activations of blocks for every prompt, or imports rows
+   that others made. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* train_result.c - tells what came of a sweep: a line for every SAE, results.json, and a plot
-   of explained variance against the number of active features, by block. */
+/* train_result.c - writes the results of a sweep: a line for every SAE, results.json, and a plot of
+   explained variance against the number of active features, by block. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>

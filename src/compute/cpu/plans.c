@@ -1,6 +1,6 @@
-/* plans.c - keeps the primitives that one context has made: making one costs 0.1 to 7 ms, running
-   the smallest some microseconds, and a model meets its weights at a few dozen to a few hundred
-   shapes.
+/* plans.c - keeps the oneDNN primitives that one context has made: making one costs 0.1 to 7 ms,
+   running the smallest some microseconds, and a model meets its weights at a few dozen to a few
+   hundred shapes.
 
    A plan is found by shape, number of threads and the weight's layout, never by the weight
    itself: so weights of one shape share it, and no plan outlives a weight. Weights are only read
