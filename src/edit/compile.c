@@ -86,8 +86,8 @@ static fct_status check_window(fct_compiled *c, const fct_model_info *info, cons
                         "an edit in steps %" PRId64 " to %" PRId64
                         ": want both from 1 and in order, or both 0 for all",
                         e->first_step, e->last_step);
-    c->first_step = e->first_step > 0 ? e->first_step : 1;
-    c->last_step = e->first_step > 0 ? e->last_step : last;
+    c->first_step = all ? 1 : e->first_step;
+    c->last_step = all ? last : e->last_step;
     if (c->last_step > last)
         return fct_fail(FCT_ERR_ARG,
                         "the run has %" PRId64 " step%s, but the edit speaks of step %" PRId64,

@@ -211,8 +211,8 @@ static void add_floats(fct_sha256 *s, const float *p, int64_t n)
     if (p) fct_sha256_add(s, p, n * (int64_t)sizeof *p);
 }
 
-/* The hash that recipes hold is of the tensors that every kind has; this one is of all that
-   encoding and decoding depend on. */
+/* The hash of the weights is of the tensors that every kind has; this one is of all that encoding
+   and decoding depend on. */
 static void hash_rest(char key[65], const char *weights, const fct_sae *s)
 {
     fct_sha256 h;
